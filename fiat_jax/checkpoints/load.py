@@ -1,0 +1,63 @@
+"""A checkpoint's tensors into our leaves, one at a time: the model is never held twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from fiat_jax.checkpoints.source import CheckpointSource
+from fiat_jax.errors import UserError
+from fiat_jax.models.registry import Leaf
+
+
+def load_params(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str) -> dict[str, Any]:
+  """The tree `params` as arrays on the default device, in `dtype`.
+
+  Raises:
+    UserError: a tensor is missing or has another shape than the configuration says; the first few are named.
+  """
+  _check(source, leaves, shapes)
+  params: dict[str, Any] = {}
+  for leaf in leaves:
+    node = params
+    for part in leaf.path[:-1]:
+      node = node.setdefault(part, {})
+    node[leaf.path[-1]] = _read(source, leaf, _lookup(shapes, leaf.path).shape, dtype)
+  return params
+
+
+def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str) -> jax.Array:
+  kept = np.empty(shape, ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype))
+  for number in range(shape[0]) if leaf.stacked else (None,):
+    tensor = source.read(leaf.source.format(number))
+    target = kept if number is None else kept[number]
+    target[...] = tensor.T if leaf.transposed else tensor
+  return jnp.asarray(kept)
+
+
+def _check(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any) -> None:
+  known, faults = set(source.names()), []
+  for leaf in leaves:
+    shape = _lookup(shapes, leaf.path).shape
+    wanted = shape[1:] if leaf.stacked else shape
+    wanted = wanted[::-1] if leaf.transposed else wanted
+    for number in range(shape[0]) if leaf.stacked else (None,):
+      name = leaf.source.format(number)
+      if name not in known:
+        faults.append(f"{name} is missing")
+      elif tuple(source.shape(name)) != tuple(wanted):
+        faults.append(f"{name} is {list(source.shape(name))}, not {list(wanted)}")
+  if faults:
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    raise UserError(f"does not hold what its configuration says: {'; '.join(faults[:3])}{more}", source.path)
+
+
+def _lookup(tree: Any, path: tuple[str, ...]) -> Any:
+  for part in path:
+    tree = tree[part]
+  return tree

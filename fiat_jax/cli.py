@@ -1,0 +1,85 @@
+"""`fiat VERB …`: flags and gin in, one `main` a verb, exit codes out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from fiat_jax import progress, prompts, signals
+from fiat_jax.errors import UserError
+
+VERBS = {
+  "validate": ("what is in the rows, and what would go wrong", "fiat validate --train train.jsonl --test test.jsonl"),
+  "train": (
+    "tune a model with one recipe",
+    "fiat train --train train.jsonl --validation validation.jsonl --recipes fiat --model_dir runs/mine",
+  ),
+  "evaluate": ("score a tuned model, or an untuned one", "fiat evaluate --model_dir runs/mine --test test.jsonl"),
+  "predict": (
+    "answer rows, labelled or not",
+    "fiat predict --model_dir runs/mine --test rows.jsonl --output answers.jsonl",
+  ),
+  "compare": (
+    "which recipe is best on these rows",
+    "fiat compare --gin_file gin/tasks/mini_xqa.gin --recipes fine_tuning,fiat,beta --model_dir runs/compared",
+  ),
+}
+
+OF_A_RUN = ("evaluate", "predict")  # these start from the settings of the run in MODEL_DIR
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command; returns its exit code: 0 done, 2 the user can mend it, 130 or 143 after a signal, 1 ours."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  try:
+    return _run(arguments)
+  except UserError as e:
+    print(f"error: {e}", file=sys.stderr)
+    return 2
+  except signals.Stopped as e:
+    print(f"stopped by {e}; the same command goes on from here", file=sys.stderr)
+    return e.code
+  except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    print(_overview())
+    return 0
+  verb, *rest = arguments
+  if verb not in VERBS:
+    raise UserError(f"the verb {verb!r} is {prompts.nearest(verb, VERBS)}")
+  from fiat_jax import flags
+
+  if any(word in ("-h", "--help") for word in rest):
+    print(flags.help_text(verb, *VERBS[verb]))
+    return 0
+  given = flags.parse(rest)
+  if given.quiet:
+    progress.silence()
+  from fiat_jax import configuration
+
+  signals.listen()
+  if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
+    given.gin_files[:0] = _run_configuration(given.settings["MODEL_DIR"])
+  configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
+  importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
+  return 0
+
+
+def _run_configuration(folder: str) -> list[str]:
+  file = os.path.join(folder, "config.gin")
+  if not os.path.exists(file):
+    raise UserError(f"there is no run: {file} is missing. Give the folder that `fiat train` wrote", folder)
+  return [file]
+
+
+def _overview() -> str:
+  lines = ["usage: fiat VERB [--setting value …] [--gin_file FILE] [--gin.NAME=VALUE] [--quiet]", ""]
+  lines += [f"  {verb:<10} {says}" for verb, (says, _) in VERBS.items()]
+  lines += ["", "`fiat VERB --help` lists the settings. For example:", "", f"  {VERBS['compare'][1]}"]
+  return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""gin at the door: files, overrides and plain flags become a `Settings`; nothing behind this module reads gin."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+
+from fiat_jax import prompts, resources
+from fiat_jax.checkpoints.locate import Checkpoint
+from fiat_jax.errors import UserError
+from fiat_jax.macros import Declared, declared, kind
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+
+TEMPLATES = ("INPUT", "INSTRUCTION")  # in these flags `\n` is a newline
+
+_recipe = gin.external_configurable(Recipe, "Recipe")
+_checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+  """Settings, and the recipes and models that gin files name."""
+
+  settings: Settings
+  recipes: Mapping[str, Recipe]
+  models: Mapping[str, Checkpoint]
+
+  def recipe(self, name: str) -> Recipe:
+    if name not in self.recipes:
+      raise UserError(f"the recipe {name!r} is {prompts.nearest(name, self.recipes)}")
+    return self.recipes[name]
+
+  def replace(self, **changes: Any) -> Configuration:
+    """The same with some settings changed."""
+    return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
+
+  def text(self) -> str:
+    """A gin file that gives these settings and their recipes' switches again."""
+    fields = dataclasses.fields(Settings)
+    lines = [f"{field.name.upper()} = {getattr(self.settings, field.name)!r}" for field in fields]
+    for name in self.settings.recipes:
+      values = dataclasses.asdict(self.recipe(name))
+      lines += [f"{name}/Recipe.{key} = {value!r}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def configure(
+  gin_files: Sequence[str], bindings: Sequence[str], flags: Mapping[str, str], search_paths: Sequence[str] = ()
+) -> Configuration:
+  """Shipped defaults, then gin files, then `--gin.` bindings, then plain flags; later ones win.
+
+  Raises:
+    UserError: a file that cannot be read, a name that is unknown, a value of the wrong kind.
+  """
+  root = resources.shipped("gin")
+  gin.clear_config()
+  for path in (str(root.parent), *search_paths):
+    gin.add_config_file_search_path(path)
+  shipped = [*sorted(glob.glob(str(root / "recipes" / "*.gin"))), *sorted(glob.glob(str(root / "models" / "*.gin")))]
+  _parse([str(root / "runs" / "rows.gin"), *shipped], [])
+  known = declared()
+  _parse([resources.find(file) for file in gin_files], [_binding(text, known) for text in bindings])
+  _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
+  _refuse_unknown(known)
+  values = {
+    name.lower(): _typed(name, gin.query_parameter(f"{name}/macro.value"), known[name].default) for name in known
+  }
+  for split in ("train", "validation", "test"):
+    values[split] = resources.find(values[split])
+  return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
+
+
+def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+  try:
+    gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
+  except (OSError, ValueError, SyntaxError, AttributeError) as e:
+    reason = " ".join(str(e).split())
+    raise UserError(f"the gin configuration cannot be read: {reason[:300]}") from None
+
+
+def _binding(text: str, known: Mapping[str, Declared]) -> str:
+  """`NAME=VALUE` as gin wants it: a value that does not parse is a string."""
+  name, separator, value = text.partition("=")
+  if not separator:
+    raise UserError(f"--gin.{text}: write --gin.NAME=VALUE")
+  name = name.strip()
+  try:
+    gin.config.parse_value(value)
+  except (SyntaxError, ValueError):
+    value = repr(value)
+  if "/" not in name and "." not in name and name not in known:
+    raise UserError(f"--gin.{name}: {prompts.nearest(name, known)}")
+  return f"{name} = {value}"
+
+
+def _flag_value(name: str, text: str, default: Any) -> Any:
+  try:
+    if isinstance(default, tuple):
+      items = [item.strip() for item in text.split(",") if item.strip()]
+      return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
+    if isinstance(default, (int, float)):
+      return type(default)(text)
+  except ValueError:
+    raise UserError(f"--{name.lower()} {text}: give a {kind(default)}") from None
+  return text.replace("\\n", "\n") if name in TEMPLATES else text
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+  if isinstance(default, tuple) and isinstance(value, list):
+    value = tuple(value)
+  if isinstance(default, float) and type(value) is int:
+    value = float(value)
+  if name == "LABELS" and isinstance(value, (list, tuple)):
+    return tuple(value)
+  if type(value) is not type(default):
+    raise UserError(f"{name} = {value!r}: give a {kind(default)}")
+  return value
+
+
+def _refuse_unknown(known: Mapping[str, Declared]) -> None:
+  text = gin.config_str()
+  for name in re.findall(r"^([A-Za-z_]\w*) = ", text, flags=re.MULTILINE):
+    if name not in known and f"%{name}" not in text:
+      raise UserError(f"the gin setting {name} is {prompts.nearest(name, known)}")
+
+
+def _scoped(selector: str, make: Any) -> dict[str, Any]:
+  """Every scope in which the configurable has bindings, called."""
+  scopes = sorted(set(re.findall(rf"^(\w+)/{selector}\.", gin.config_str(), flags=re.MULTILINE)))
+  made = {}
+  for scope in scopes:
+    with gin.config_scope(scope):
+      made[scope] = make()
+  return made

@@ -1,0 +1,135 @@
+"""From tokenised rows to packed arrays: global batch i is a pure function of (seed, i)."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+
+class Example(NamedTuple):
+  """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file."""
+
+  inputs: np.ndarray
+  targets: np.ndarray
+  index: int
+
+  @property
+  def length(self) -> int:
+    return len(self.inputs) + len(self.targets)
+
+
+class Shard:
+  """Memory-mapped random access to the examples of a folder that `data/tokenise.py` wrote."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._ids = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("inputs", "targets")}
+    self._ends = {name: np.load(folder / f"{name}_ends.npy") for name in ("inputs", "targets")}
+
+  def __len__(self) -> int:
+    return len(self._ends["inputs"])
+
+  def __getitem__(self, index: int) -> Example:
+    return Example(self._read("inputs", index), self._read("targets", index), int(index))
+
+  def lengths(self, name: str) -> np.ndarray:
+    """Number of ids of every example's `inputs` or `targets` [N]."""
+    return np.diff(self._ends[name], prepend=0)
+
+  def _read(self, name: str, index: int) -> np.ndarray:
+    start = self._ends[name][index - 1] if index else 0
+    return np.asarray(self._ids[name][start : self._ends[name][index]])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+  """The static shape of a microbatch: R rows of S tokens, with room for T target tokens a row."""
+
+  rows: int
+  length: int
+  targets: int
+
+
+class Batch(NamedTuple):
+  """A global batch as M microbatches, of which the first `count` hold anything.
+
+  tokens, positions, segments: [M, R, S]; segment 0 is padding, positions restart with each segment.
+  target_index, target_ids, target_weights: [M, R, T]; the position before each target token, the token, 1.0 or 0.0.
+  """
+
+  tokens: np.ndarray
+  positions: np.ndarray
+  segments: np.ndarray
+  target_index: np.ndarray
+  target_ids: np.ndarray
+  target_weights: np.ndarray
+  count: int
+  examples: tuple[int, ...]
+
+
+def choose_shape(shard: Shard, microbatch_tokens: int) -> Shape:
+  """Rows just long enough for the longest example (a multiple of 64, at least 256), and as many as fit the budget."""
+  lengths = shard.lengths("inputs") + shard.lengths("targets")
+  length = max(256, -(-int(lengths.max()) // 64) * 64)
+  share = float((shard.lengths("targets") / lengths).max())
+  targets = min(length, -(-int(share * length + 1) // 8) * 8)
+  return Shape(rows=max(1, microbatch_tokens // length), length=length, targets=targets)
+
+
+class Batches:
+  """`batches[i]`, for any i ≥ 0: examples in an order that is shuffled anew each epoch, packed."""
+
+  def __init__(self, shard: Shard, *, size: int, seed: int, shape: Shape):
+    self.shape = shape
+    order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
+    self._order, self._shard, self._size = order, shard, size
+
+  def __getitem__(self, i: int) -> Batch:
+    numbers = [int(self._order[j]) for j in range(i * self._size, (i + 1) * self._size)]
+    return pack([self._shard[n] for n in numbers], self.shape)
+
+
+def pack(examples: Sequence[Example], shape: Shape) -> Batch:
+  """Packs whole examples into rows, longest first into the first row with room; no example is cut.
+
+  The order within a batch does not change its loss, so the longest go first.
+  """
+  rows: list[list[Example]] = []
+  room: list[tuple[int, int]] = []
+  for example in sorted(examples, key=lambda e: (-e.length, e.index)):
+    needs = (example.length, len(example.targets))
+    fits = (n for n, (tokens, targets) in enumerate(room) if needs[0] <= tokens and needs[1] <= targets)
+    row = next(fits, None)
+    if row is None:
+      row = len(rows)
+      rows.append([])
+      room.append((shape.length, shape.targets))
+    rows[row].append(example)
+    room[row] = (room[row][0] - needs[0], room[row][1] - needs[1])
+  count = -(-len(rows) // shape.rows)
+  padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
+  return _arrays(rows, shape, padded, count, tuple(e.index for e in examples))
+
+
+def _arrays(rows: list[list[Example]], shape: Shape, padded: int, count: int, examples: tuple[int, ...]) -> Batch:
+  total = padded * shape.rows
+  tokens, positions, segments = (np.zeros((total, shape.length), np.int32) for _ in range(3))
+  index, ids = (np.zeros((total, shape.targets), np.int32) for _ in range(2))
+  weights = np.zeros((total, shape.targets), np.float32)
+  for r, row in enumerate(rows):
+    start = filled = 0
+    for segment, example in enumerate(row, 1):
+      stop, first, n = start + example.length, start + len(example.inputs), len(example.targets)
+      tokens[r, start:stop] = np.concatenate([example.inputs, example.targets])
+      positions[r, start:stop] = np.arange(example.length)
+      segments[r, start:stop] = segment
+      index[r, filled : filled + n] = np.arange(first - 1, first - 1 + n)
+      ids[r, filled : filled + n] = example.targets
+      weights[r, filled : filled + n] = 1.0
+      start, filled = stop, filled + n
+  micro = [a.reshape(padded, shape.rows, -1) for a in (tokens, positions, segments, index, ids, weights)]
+  return Batch(*micro, count=count, examples=examples)

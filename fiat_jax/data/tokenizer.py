@@ -1,0 +1,169 @@
+"""Text to token ids and back, and one user turn in the model's chat format. Neither TensorFlow nor torch.
+
+A row's text never becomes a control token; those come from the chat template alone. SeqIO's view of this is in
+`vocabularies.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from fiat_jax.checkpoints.huggingface import read_json
+from fiat_jax.data.chat import SENTINEL, ChatTemplate
+from fiat_jax.errors import UserError
+
+
+class Tokenizer:
+  """A checkpoint's tokenizer.
+
+  A byte that the vocabulary lacks (SmolLM2: some control characters and rare planes) is left out, as by Hugging Face.
+
+  Attributes:
+    hugging_face: the transformers tokenizer behind it.
+    bos_id, eos_id: the marks that begin and end a text, or None.
+    pad_id: the padding id; the tokenizer's own, else `eos_id`, else 0. It may be a real token: use lengths.
+    end_id: the mark that ends an assistant's turn: the chat template's, else `eos_id`.
+    stop_ids: all ids at which an assistant's turn ends, sorted.
+    vocab_size: the number of ids; a model's table may be longer.
+    fingerprint: 64 hexadecimal digits that change when any id or the chat format does.
+  """
+
+  def __init__(self, hugging_face: Any, end_ids: Iterable[int] = (), path: Path | None = None):
+    """Wraps a fast transformers tokenizer; `end_ids` are further ends of a turn, `path` is for error messages."""
+    self.hugging_face = hugging_face
+    self.bos_id: int | None = hugging_face.bos_token_id
+    self.eos_id: int | None = hugging_face.eos_token_id
+    self.pad_id: int = next((id for id in (hugging_face.pad_token_id, self.eos_id) if id is not None), 0)
+    self.vocab_size = len(hugging_face)
+    self._chat = ChatTemplate(hugging_face, path)
+    self._prefix = _prefix(hugging_face)
+    description = json.loads(hugging_face.backend_tokenizer.to_str())
+    marks, end = _turn_marks(_backend(description), self._chat)
+    for token in description["added_tokens"]:  # some checkpoints save their turn marks as ordinary text
+      token["special"] = token["special"] or token["id"] in marks
+    self._control = {token["id"] for token in description["added_tokens"] if token["special"]}
+    self._marked, self._plain = _backend(description), _backend(description)
+    self._plain.encode_special_tokens = True  # that is: control tokens are spelled out, not recognised
+    self._control_count = functools.lru_cache(maxsize=16)(self._count_control)
+    self.end_id = self.eos_id if end is None else end
+    self.stop_ids = tuple(sorted({id for id in (*end_ids, self.end_id, self.eos_id) if id is not None}))
+    parts = [description, hugging_face.chat_template, self.chat_parts(), self._prefix, self.stop_ids, self.pad_id]
+    self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
+    """Loads the tokenizer of a GGUF file or a Hugging Face folder. Raises UserError where there is none."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
+    place = Path(path).expanduser()
+    if place.is_dir():
+      return cls(*_load_folder(place), path=place)
+    if not place.exists():
+      raise UserError("no such file or folder: give a .gguf file or a Hugging Face folder", path=place)
+    from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
+
+    return cls(*load_gguf_tokenizer(place), path=place)
+
+  def encode(self, text: str) -> list[int]:
+    """Encodes a row's text: no BOS, no EOS, and what looks like a control token becomes ordinary pieces."""
+    return self._plain.encode(text, add_special_tokens=False).ids
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Encodes each text as `encode` does, in parallel."""
+    return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Decodes ids, leaving out control tokens."""
+    return self._plain.decode([int(id) for id in ids], skip_special_tokens=True)
+
+  def chat_parts(self, system: str | None = None) -> tuple[str, str]:
+    """Returns what the chat template writes before and after one user turn's content, generation prompt included.
+
+    Both are empty without a chat template. Raises UserError where the template refuses the system message.
+    """
+    return self._chat.parts(system) if self._chat else ("", "")
+
+  def prompt_string(self, text: str, system: str | None = None) -> str:
+    """Returns the string that the model is prompted with: one user turn and the generation prompt."""
+    return self._chat.prompt(text, system) if self._chat else text
+
+  def encode_prompt(self, text: str, system: str | None = None) -> list[int]:
+    """Encodes one user turn and the generation prompt, or the text after BOS where there is no chat template.
+
+    The ids are those that Hugging Face gives for `prompt_string(text)`, but that control tokens are taken only from
+    what the template wrote. Raises UserError where the template refuses the messages.
+    """
+    if not self._chat:
+      return self._prefix + self.encode(text)
+    rendered = self.prompt_string(text, system)
+    ids = _ids(self._marked, rendered)
+    if sum(id in self._control for id in ids) == self._control_count(system):
+      return ids
+    # The content holds what looks like a control token: spell out it and the plain text that runs into it.
+    before, content, after = self._chat.around(rendered, system)
+    start, end = self._last_mark_end(before), self._first_mark_start(after)
+    run = before[start:] + content + after[:end]
+    return _ids(self._marked, before[:start]) + self.encode(run) + _ids(self._marked, after[end:])
+
+  def _last_mark_end(self, text: str) -> int:
+    return max((end for _, end in self._mark_spans(text)), default=0)
+
+  def _first_mark_start(self, text: str) -> int:
+    return min((start for start, _ in self._mark_spans(text)), default=len(text))
+
+  def _mark_spans(self, text: str) -> list[tuple[int, int]]:
+    encoding = self._marked.encode(text, add_special_tokens=False)
+    return [span for id, span in zip(encoding.ids, encoding.offsets, strict=True) if id in self._control]
+
+  def _count_control(self, system: str | None) -> int:
+    return len(self._mark_spans(SENTINEL.join(self.chat_parts(system))))
+
+
+def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+  return backend.encode(text, add_special_tokens=False).ids
+
+
+def _backend(description: dict[str, Any]) -> tokenizers.Tokenizer:
+  backend = tokenizers.Tokenizer.from_str(json.dumps(description))
+  backend.no_truncation()  # a saved limit would cut text without a word
+  backend.no_padding()
+  return backend
+
+
+def _turn_marks(backend: tokenizers.Tokenizer, chat: ChatTemplate) -> tuple[set[int], int | None]:
+  """Returns the added tokens that frame turns, declared special or not, and the one that ends an assistant's turn."""
+  if not chat:
+    return set(), None
+  around, after = chat.turn_frame()
+  added = {id for id, token in backend.get_added_tokens_decoder().items() if token.content.strip()}
+  end = next((id for id in _ids(backend, after.lstrip())[:1] if id in added), None)
+  marks = added.intersection(_ids(backend, around))
+  return marks if end is None else marks | {end}, end
+
+
+def _prefix(hugging_face: Any) -> list[int]:
+  """Returns what the tokenizer puts before a text (BOS, where it does), and not what it puts after it."""
+  bare = hugging_face.encode("a", add_special_tokens=False)
+  whole = hugging_face.encode("a", add_special_tokens=True)
+  return whole[: next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)]
+
+
+def _load_folder(path: Path) -> tuple[Any, list[int]]:
+  from transformers import AutoTokenizer
+
+  try:
+    wrapped = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+  except Exception as error:  # transformers raises whatever its many loaders do
+    raise UserError(f"no tokenizer could be loaded ({error}): is tokenizer.json there?", path=path) from error
+  if not getattr(wrapped, "backend_tokenizer", None):
+    raise UserError("the tokenizer has no fast form: save it with a tokenizer.json", path=path)
+  settings = path / "generation_config.json"
+  ends = read_json(settings).get("eos_token_id") if settings.exists() else None
+  return wrapped, [ends] if isinstance(ends, int) else list(ends or [])

@@ -1,0 +1,185 @@
+"""The engine that decodes everything: slots over one static cache, prefill by length bucket, a jitted multi-token loop.
+
+Requests join a slot when one is free and leave it when they end. For a fixed number of slots and cache length, a request
+gets the same tokens whatever its slot and neighbours: its prefill is a batch of one, and rows of a batch do not mix.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fiat_jax.decoding.sampling import Sampling, SlotSampling, choose
+from fiat_jax.models import decoder
+from fiat_jax.models.layers import KV
+
+CHUNK = 8  # decode steps between two looks of the host
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """A prompt's ids, how many new tokens at the most, how to choose them."""
+
+  tokens: Sequence[int]
+  max_new_tokens: int
+  sampling: Sampling = Sampling()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Completion:
+  """New token ids without the end mark, the summed log-probability of all that was chosen, why it ended."""
+
+  tokens: list[int] = dataclasses.field(default_factory=list)
+  logprob: float = 0.0
+  finish: Literal["stop", "length"] = "length"
+
+
+class Slots(NamedTuple):
+  """Device state of B slots over a cache of S positions.
+
+  Attributes:
+    cache: keys and values of each layer, [B, K, S, head_dim].
+    length: [B], how many tokens of the slot are in the cache.
+    token: [B], the next token to feed, not in the cache yet.
+    left: [B], new tokens still allowed; 0 is an idle slot.
+    sampling: how each slot chooses.
+  """
+
+  cache: list[KV]
+  length: jax.Array
+  token: jax.Array
+  left: jax.Array
+  sampling: SlotSampling
+
+
+def bucket(length: int) -> int:
+  """The static length that `length` is padded to: 64, 96, 128, 192, 256, 384, … so few programs are compiled."""
+  size = 64
+  while size < length:
+    size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+  return size
+
+
+class Engine:
+  """Decodes requests with one model.
+
+  Args:
+    model: the module.
+    weights: unstacked (`decoder.unstack`).
+    stop_ids: tokens that end a completion.
+    slots: requests decoded side by side.
+  """
+
+  def __init__(self, model: decoder.Decoder, weights: Mapping[str, Any], *, stop_ids: Sequence[int], slots: int = 16):
+    self.model, self.weights, self.slots = model, weights, slots
+    self._stop = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
+
+  def generate(
+    self, requests: Sequence[Request], on_done: Callable[[int, Completion], None] | None = None
+  ) -> list[Completion]:
+    """Completions in the order of the requests; `on_done(number, completion)` is called as each one ends."""
+    done = [Completion() for _ in requests]
+    if not requests:
+      return done
+    longest = max(len(r.tokens) + r.max_new_tokens for r in requests)
+    state = _empty_slots(self.model.config, self.slots, bucket(longest))
+    waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
+    busy: dict[int, int] = {}
+    while waiting or busy:
+      for slot in range(self.slots):
+        if slot not in busy and waiting:
+          busy[slot] = waiting.popleft()
+          state = self._join(state, slot, requests[busy[slot]])
+      any_sampled = any(requests[n].sampling.temperature > 0 for n in busy.values())
+      state, tokens, logprobs = _decode(self.model, self.weights, state, self._stop, any_sampled)
+      tokens, logprobs, left = jax.device_get((tokens, logprobs, state.left))
+      for slot, number in list(busy.items()):
+        self._collect(done[number], tokens[slot], logprobs[slot])
+        if left[slot] == 0:
+          del busy[slot]
+          if on_done:
+            on_done(number, done[number])
+    return done
+
+  def _join(self, state: Slots, slot: int, request: Request) -> Slots:
+    prompt = np.asarray(request.tokens, np.int32)
+    tokens = np.zeros((1, bucket(len(prompt) - 1)), np.int32)
+    tokens[0, : len(prompt) - 1] = prompt[:-1]
+    s = request.sampling
+    sampling = SlotSampling(np.float32(s.temperature), np.float32(s.top_p), np.int32(s.seed))
+    new = (np.int32(len(prompt) - 1), prompt[-1], np.int32(request.max_new_tokens))
+    return _prefill(self.model, self.weights, state, np.int32(slot), tokens, *new, sampling)
+
+  def _collect(self, completion: Completion, tokens: np.ndarray, logprobs: np.ndarray) -> None:
+    taken = tokens >= 0
+    completion.logprob += float(logprobs[taken].sum())
+    for token in tokens[taken].tolist():
+      if token in self._stop_ids:
+        completion.finish = "stop"
+      else:
+        completion.tokens.append(token)
+
+  @functools.cached_property
+  def _stop_ids(self) -> frozenset[int]:
+    return frozenset(np.asarray(self._stop).tolist())
+
+
+def _empty_slots(config: decoder.DecoderConfig, slots: int, length: int) -> Slots:
+  shape = (slots, config.kv_heads, length, config.head_dim)
+  cache = [KV(*(jnp.zeros(shape, config.compute_dtype) for _ in range(2))) for _ in range(config.layers)]
+  length_, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
+  return Slots(cache, length_, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sampling) -> Slots:
+  """Puts a prompt into a slot: all but its last token into the cache, the last one next to be fed."""
+  positions = jnp.arange(tokens.shape[1])[None]
+  mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
+  _, filled = decoder.cached_hidden(model, weights, tokens, positions, mask)
+  room = state.cache[0].k.shape[2]
+  put = lambda old, new: jax.lax.dynamic_update_slice(old, new[:, :, :room], (slot, 0, 0, 0))  # noqa: E731
+  return Slots(
+    jax.tree.map(put, state.cache, filled),
+    state.length.at[slot].set(length),
+    state.token.at[slot].set(last),
+    state.left.at[slot].set(left),
+    jax.tree.map(lambda old, new: old.at[slot].set(new), state.sampling, sampling),
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
+def _decode(model, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
+  """Up to `CHUNK` steps, fewer once every slot is idle: tokens [B, CHUNK], -1 where a slot was idle, log-probabilities."""
+  slots, room = state.length.shape[0], state.cache[0].k.shape[2]
+  out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
+
+  def more(carry):
+    i, state, _ = carry
+    return (i < CHUNK) & jnp.any(state.left > 0)
+
+  def one(carry):
+    i, state, (tokens, logprobs) = carry
+    active = state.left > 0
+    write = jnp.minimum(state.length, room - 1)[:, None]
+    mask = jnp.arange(room)[None, None, :] <= write[:, :, None]
+    hidden, cache = decoder.cached_hidden(model, weights, state.token[:, None], write, mask, state.cache, write)
+    logits = decoder.cached_logits(model, weights, hidden[:, 0])
+    token = choose(logits, state.sampling, state.length, any_sampled=any_sampled)
+    logprob = jnp.take_along_axis(logits, token[:, None], -1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+    tokens = tokens.at[:, i].set(jnp.where(active, token, -1))
+    logprobs = logprobs.at[:, i].set(jnp.where(active, logprob, 0.0))
+    stopped = jnp.any(token[:, None] == stop[None], axis=-1)
+    left = jnp.where(active & ~stopped, state.left - 1, 0)
+    state = Slots(cache, state.length + active, jnp.where(active, token, 0), left, state.sampling)
+    return i + 1, state, (tokens, logprobs)
+
+  _, state, (tokens, logprobs) = jax.lax.while_loop(more, one, (0, state, out))
+  return state, tokens, logprobs

@@ -1,0 +1,117 @@
+"""Predictions of a model on rows, their scores, and the files that hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from fiat_jax.data.batches import Shard
+from fiat_jax.data.rows import Row
+from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.decoding.engine import Completion, Engine, Request
+from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.evaluation import metrics
+from fiat_jax.reasoning.answers import AnswerRule
+
+OnDone = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+  """What was answered to a row. `fault` says why there is no whole answer, where there is none."""
+
+  row: Row
+  text: str
+  fault: Literal["", "empty", "unfinished", "unparsed"] = ""
+  logprob: float | None = None
+  label_logprobs: dict[str, float] | None = None
+
+
+def generate(
+  engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard, *, target_length: int, on_done: OnDone
+) -> list[Prediction]:
+  """Greedy answers; `shard` holds the rows' prompts in the same order."""
+  requests = [Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length) for n in range(len(rows))]
+  completions = engine.generate(requests, lambda number, completion: on_done())
+  return [_generated(row, tokenizer, completion) for row, completion in zip(rows, completions, strict=True)]
+
+
+def choose_label(
+  engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard, *, on_done: OnDone
+) -> list[Prediction]:
+  """The row's label of the highest log-likelihood, end mark included (t5's rank classification)."""
+  end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+  predictions = []
+  for number, row in enumerate(rows):
+    labels = [tokenizer.encode(label) + end for label in row.labels]
+    scores = label_logprobs(engine.model, engine.weights, shard[number].inputs.tolist(), labels)
+    predictions.append(
+      Prediction(
+        row=row,
+        text=row.labels[int(np.argmax(scores))],
+        logprob=float(np.max(scores)),
+        label_logprobs=dict(zip(row.labels, map(float, scores), strict=True)),
+      )
+    )
+    on_done()
+  return predictions
+
+
+def answers_of_beta(rows: Sequence[Row], rule: AnswerRule) -> list[Prediction]:
+  """The big model's own answers, parsed from its reasoning; an empty text where there is none."""
+  answers = [rule.read(row.reasoning or "") for row in rows]
+  return [
+    Prediction(row=row, text=answer or "", fault="" if answer else "unparsed")
+    for row, answer in zip(rows, answers, strict=True)
+  ]
+
+
+def _generated(row: Row, tokenizer: Tokenizer, completion: Completion) -> Prediction:
+  text = tokenizer.decode(completion.tokens).strip()
+  fault = "empty" if not text else "unfinished" if completion.finish == "length" else ""
+  return Prediction(row=row, text=text, fault=fault, logprob=completion.logprob)
+
+
+def summarise(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[str, Any]:
+  """Scores overall (macro average over languages) and by language, and how many answers were faulty."""
+  scores = [metrics.score(names, p.text, p.row.targets) for p in predictions]
+  languages = metrics.by_language([p.row.lang for p in predictions], scores)
+  counts = {fault: sum(p.fault == fault for p in predictions) for fault in ("empty", "unfinished", "unparsed")}
+  return {"rows": len(predictions), "overall": metrics.macro_average(languages), "languages": languages, **counts}
+
+
+def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], names: Sequence[str]) -> None:
+  """One JSON object a row, in the rows' order; the file appears whole or not at all."""
+  lines = []
+  for p in predictions:
+    record: dict[str, Any] = {
+      "id": p.row.id,
+      "lang": p.row.lang,
+      "group": p.row.group,
+      "input": p.row.x,
+      "target": p.row.targets[0] if len(p.row.targets) == 1 else list(p.row.targets),
+      "prediction": p.text,
+    }
+    if p.row.targets:
+      record |= metrics.score(names, p.text, p.row.targets)
+    else:
+      del record["target"]
+    record |= {"fault": p.fault} if p.fault else {}
+    record |= {"logprob": p.logprob} if p.logprob is not None else {}
+    record |= {"label_logprobs": p.label_logprobs} if p.label_logprobs else {}
+    lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+  write_whole(path, "".join(lines))
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+  """Writes a file beside its place and moves it there, so that no half of one is ever seen."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(text, encoding="utf-8")
+  os.replace(partial, path)

@@ -1,0 +1,72 @@
+"""Command-line words: a lower-case flag for every macro, `--gin_file`, `--gin.NAME=VALUE`, `--gin_search_paths`, `--quiet`."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+
+from fiat_jax import prompts
+from fiat_jax.errors import UserError
+from fiat_jax.macros import declared, kind
+
+
+@dataclasses.dataclass
+class Flags:
+  """What was given, not yet looked into. `settings` maps macro names to the flags' texts."""
+
+  gin_files: list[str] = dataclasses.field(default_factory=list)
+  bindings: list[str] = dataclasses.field(default_factory=list)
+  settings: dict[str, str] = dataclasses.field(default_factory=dict)
+  search_paths: list[str] = dataclasses.field(default_factory=list)
+  quiet: bool = False
+
+
+def parse(words: list[str]) -> Flags:
+  """Reads `--name value` and `--name=value`.
+
+  Raises:
+    UserError: an unknown flag (the nearest is named), a flag without its value, a word that belongs to none.
+  """
+  known = {name.lower() for name in declared()} | {"gin_file", "gin_search_paths", "quiet"}
+  flags, rest = Flags(), list(words)
+  while rest:
+    word = rest.pop(0)
+    if not word.startswith("--"):
+      raise UserError(f"the word {word!r} belongs to no flag: a value with blanks is put in quotes")
+    name, equals, value = word[2:].partition("=")
+    if name.startswith("gin."):
+      flags.bindings.append(word[len("--gin.") :])
+      continue
+    if name not in known:
+      raise UserError(f"the flag --{name} is {prompts.nearest(name, known)}")
+    if name == "quiet":
+      flags.quiet = True
+      continue
+    if not equals:
+      if not rest:
+        raise UserError(f"the flag --{name} needs a value")
+      value = rest.pop(0)
+    if name == "gin_file":
+      flags.gin_files.append(value)
+    elif name == "gin_search_paths":
+      flags.search_paths += value.split(",")
+    else:
+      flags.settings[name.upper()] = value
+  return flags
+
+
+def help_text(verb: str, says: str, example: str) -> str:
+  """What `fiat VERB --help` prints."""
+  lines = [f"fiat {verb}: {says}", "", f"  {example}", "", "settings (with their defaults):"]
+  for name, setting in declared().items():
+    default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
+    shown = "" if default == "" else f" (default: {default})"
+    lines += textwrap.wrap(
+      f"--{name.lower()} {kind(setting.default).upper().split(',')[0]}  {setting.help}{shown}",
+      width=116,
+      initial_indent="  ",
+      subsequent_indent="      ",
+      break_on_hyphens=False,
+    )
+  lines += ["", "  --gin_file FILE, --gin.NAME=VALUE, --gin_search_paths DIR,DIR, --quiet"]
+  return "\n".join(lines)

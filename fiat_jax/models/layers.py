@@ -1,0 +1,122 @@
+"""The pieces that every model family shares. Shapes: B batch, S or T sequence, D width, H heads, K key-value heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fiat_jax.models.lora import LoraConfig
+
+MASKED = -1e9  # added to f32 scores; finite, so that a row that sees nothing stays free of NaN
+
+
+class KV(NamedTuple):
+  """Keys and values of one layer, [B, K, S, head_dim] each."""
+
+  k: jax.Array
+  v: jax.Array
+
+
+class Linear(nn.Module):
+  """x · W, and x · A · B on top where the collection `lora` holds `a` and `b` for this layer.
+
+  Dropout acts on the adapter's input alone, and only while a `dropout` random key is given.
+  """
+
+  features: int
+  axes: tuple[str, str]
+  dtype: jnp.dtype
+  lora: LoraConfig | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), self.axes)
+    kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+    y = x @ kernel.astype(self.dtype)
+    if self.lora is None or not self.has_variable("lora", "a"):
+      return y
+    a = self.get_variable("lora", "a").astype(self.dtype)
+    b = self.get_variable("lora", "b").astype(self.dtype)
+    if self.lora.dropout and self.has_rng("dropout"):
+      x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
+    return y + (x @ a) @ b * self.lora.scale
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) · scale, computed in f32."""
+
+  epsilon: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
+    scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+    x = x.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
+    return (x * scale).astype(self.dtype)
+
+
+class GatedFFN(nn.Module):
+  """down(silu(gate(x)) · up(x))."""
+
+  width: int
+  dtype: jnp.dtype
+  lora: LoraConfig | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    gate = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="gate")(x)
+    up = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="up")(x)
+    return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, name="down")(nn.silu(gate) * up)
+
+
+def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines [B, S, head_dim / 2] for rotary embedding (Su et al., 2021) of integer positions [B, S]."""
+  frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+  angles = positions[..., None].astype(jnp.float32) * frequencies
+  return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Rotary embedding of x [B, S, heads, head_dim] in the half-split layout, in f32."""
+  cos, sin = (part[:, :, None, :] for part in rotary)
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def attend(q: jax.Array, kv: KV, mask: jax.Array) -> jax.Array:
+  """Grouped-query attention with f32 scores.
+
+  Args:
+    q: [B, T, H, head_dim].
+    kv: [B, K, S, head_dim] each; H is a multiple of K.
+    mask: [B, T, S], true where a query may look.
+
+  Returns:
+    [B, T, H · head_dim].
+  """
+  batch, length, heads, width = q.shape
+  groups = heads // kv.k.shape[1]
+  q = q.reshape(batch, length, heads // groups, groups, width).transpose(0, 2, 3, 1, 4)
+  q = q.reshape(batch, heads // groups, groups * length, width)
+  scores = jnp.einsum("bkqd,bksd->bkqs", q, kv.k, preferred_element_type=jnp.float32) * width**-0.5
+  bias = jnp.where(mask, 0.0, MASKED)[:, None, None]
+  scores = scores.reshape(batch, heads // groups, groups, length, -1) + bias
+  weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype).reshape(batch, heads // groups, groups * length, -1)
+  out = jnp.einsum("bkqs,bksd->bkqd", weights, kv.v)
+  out = out.reshape(batch, heads, length, width).transpose(0, 2, 1, 3)
+  return out.reshape(batch, length, heads * width)
+
+
+def segment_mask(segments: jax.Array) -> jax.Array:
+  """Causal mask [B, S, S] for packed rows: a position sees itself and what stands before it in its own segment.
+
+  Segment 0 is padding: it sees nothing and is seen by nothing.
+  """
+  length = segments.shape[1]
+  same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
+  return same & jnp.tril(jnp.ones((length, length), bool))

@@ -1,0 +1,101 @@
+"""LoRA (Hu et al., 2021): which projections get an adapter, its creation, merging and counting.
+
+An adapter is a collection of its own, `lora`, whose tree mirrors that of `params`: where a targeted linear layer has
+`kernel`, the adapter has `a` and `b`. The linear layer that applies them is in `models/layers.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fiat_jax.errors import UserError
+
+ATTENTION_QUERY_VALUE = r".*attention/(query|value)"
+
+Tree = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+  """ΔW = (alpha / rank) · A · B on every projection whose path matches `targets` (a full match)."""
+
+  rank: int = 8
+  alpha: float = 16.0
+  dropout: float = 0.0
+  targets: str = ATTENTION_QUERY_VALUE
+
+  def __post_init__(self):
+    if self.rank < 1:
+      raise UserError(f"a LoRA rank of {self.rank}: give 1 or more")
+    if not 0.0 <= self.dropout < 1.0:
+      raise UserError(f"a LoRA dropout of {self.dropout}: give 0 or more and less than 1")
+    try:
+      re.compile(self.targets)
+    except re.error as e:
+      raise UserError(f"the LoRA targets {self.targets!r} are no regular expression: {e}") from None
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
+
+
+def init_adapter(key: jax.Array, params: Tree, config: LoraConfig) -> dict[str, Any]:
+  """A fresh adapter for `params` (arrays or shapes): A normal with variance 1 / in, B zero, both f32.
+
+  A kernel of shape [*stack, in, out] gets `a` [*stack, in, rank] and `b` [*stack, rank, out].
+
+  Raises:
+    UserError: `config.targets` matches no projection.
+  """
+  projections = list(kernels(params))
+  chosen = [(path, kernel) for path, kernel in projections if re.fullmatch(config.targets, path)]
+  if not chosen:
+    raise UserError(
+      f"the LoRA targets {config.targets!r} match no projection; there are "
+      + ", ".join(path for path, _ in projections)
+    )
+  adapter: dict[str, Any] = {}
+  for number, (path, kernel) in enumerate(chosen):
+    *stack, inputs, outputs = kernel.shape
+    a = jax.random.normal(jax.random.fold_in(key, number), (*stack, inputs, config.rank)) / np.sqrt(inputs)
+    node = adapter
+    for part in path.split("/"):
+      node = node.setdefault(part, {})
+    node.update(a=a, b=jnp.zeros((*stack, config.rank, outputs)))
+  return adapter
+
+
+def merge(params: Tree, adapter: Tree, config: LoraConfig) -> dict[str, Any]:
+  """`params` with the adapter folded in: W + scale · A · B, computed in f32 and rounded once to the kernel's type."""
+  merged = dict(params)
+  for name, node in adapter.items():
+    if "a" in node and "kernel" in params[name]:
+      kernel = params[name]["kernel"]
+      delta = config.scale * jnp.matmul(node["a"], node["b"], precision="highest")
+      merged[name] = {**params[name], "kernel": (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)}
+    else:
+      merged[name] = merge(params[name], node, config)
+  return merged
+
+
+def count(tree: Tree) -> int:
+  """Number of scalars in a tree."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def kernels(params: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """The linear projections of a tree: path without the trailing `kernel`, and the kernel."""
+  for name, node in params.items():
+    if not isinstance(node, Mapping):
+      continue
+    path = f"{prefix}{name}"
+    if "kernel" in node:
+      yield path, node["kernel"]
+    yield from kernels(node, f"{path}/")

@@ -1,0 +1,41 @@
+"""A recipe: which way of learning, as a handful of switches, so that a comparison changes one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from fiat_jax.errors import UserError
+
+Trained = Literal["lora", "full", "none"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """One way of learning (FIAT §2 and its ablations, Table 3).
+
+  Attributes:
+    instruction: the tuned model reads I_τ around x, else x alone.
+    reasoning: the tuned model reads β's reasoning.
+    adapter: `lora`, `full` (all parameters), or `none`: nothing is tuned.
+    answer_of_beta: the prediction is β's own answer, parsed from its reasoning; no model runs.
+    title: what tables call it.
+  """
+
+  instruction: bool = True
+  reasoning: bool = False
+  adapter: Trained = "lora"
+  answer_of_beta: bool = False
+  title: str = ""
+
+  def __post_init__(self):
+    if self.adapter not in get_args(Trained):
+      raise UserError(f"the recipe's adapter is {self.adapter!r}: give one of {', '.join(get_args(Trained))}")
+
+  @property
+  def trains(self) -> bool:
+    return self.adapter != "none" and not self.answer_of_beta
+
+  @property
+  def needs_reasoning(self) -> bool:
+    return self.reasoning or self.answer_of_beta

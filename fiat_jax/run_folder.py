@@ -1,0 +1,45 @@
+"""The folder of one run: its configuration, kept so that nothing else is ever continued there."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Mapping
+
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_whole
+
+FREE = ("MODEL_DIR", "OUTPUT", "SLOTS")  # may differ when a run goes on
+
+
+def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> None:
+  """Makes the folder and writes `config.gin`, or checks that the one there says the same.
+
+  Args:
+    text: the configuration as gin.
+    fingerprints: of the model and the rows; kept as comments.
+
+  Raises:
+    UserError: the folder belongs to another configuration (the differences are named), or is no run folder.
+  """
+  wanted = "".join(f"# {name}: {value}\n" for name, value in fingerprints.items()) + text
+  file = folder / "config.gin"
+  if not file.exists():
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+      raise UserError("is not empty and holds no config.gin: give a new folder as --model_dir", folder)
+    try:
+      write_whole(file, wanted)
+    except OSError as e:
+      raise UserError(f"cannot be made ({e.strerror}): give another --model_dir", folder) from None
+    return
+  old, new = _values(file.read_text(encoding="utf-8")), _values(wanted)
+  changed = [name for name in {**old, **new} if name not in FREE and old.get(name) != new.get(name)]
+  if changed:
+    shown = "; ".join(
+      f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
+    )
+    raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def _values(text: str) -> dict[str, str]:
+  return dict(re.findall(r"^(?:# )?([\w/.]+)(?: =|:) (.*)$", text, flags=re.MULTILINE))

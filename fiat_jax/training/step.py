@@ -1,0 +1,81 @@
+"""One training step: loss on target tokens alone, summed over microbatches and divided once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from fiat_jax.data.batches import Batch
+
+Collection = Literal["lora", "params"]
+
+
+class TrainState(NamedTuple):
+  """What changes while training: the trained collection alone, its optimizer state, the number of updates done."""
+
+  trained: Any
+  optimizer: Any
+  step: jax.Array
+
+
+class StepMetrics(NamedTuple):
+  """Mean loss per target token (nats), gradient norm before clipping, target tokens."""
+
+  loss: jax.Array
+  grad_norm: jax.Array
+  tokens: jax.Array
+
+
+def init_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  return TrainState(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))
+
+
+def target_loss(
+  module: nn.Module, variables: Mapping[str, Any], micro: Mapping[str, jax.Array], rngs: Mapping[str, jax.Array]
+) -> jax.Array:
+  """Summed cross-entropy (nats) over the target tokens of a microbatch."""
+  logits = module.apply(variables, micro, method="target_logits", rngs=rngs)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, micro["target_ids"])
+  return jnp.sum(losses * micro["target_weights"])
+
+
+def summed_gradients(
+  module: nn.Module, collection: Collection, trained: Any, frozen: Mapping[str, Any], batch: Batch, key: jax.Array
+) -> tuple[jax.Array, Any, jax.Array]:
+  """Loss and gradient of the whole batch, both sums over target tokens, and the number of those tokens."""
+
+  def add_microbatch(i: jax.Array, total: tuple[jax.Array, Any, jax.Array]):
+    micro = {name: getattr(batch, name)[i] for name in Batch._fields[:6]}
+    rngs = {"dropout": jax.random.fold_in(key, i)}
+    loss_of = lambda tree: target_loss(module, {**frozen, collection: tree}, micro, rngs)  # noqa: E731
+    loss, gradient = jax.value_and_grad(loss_of)(trained)
+    return jax.tree.map(jnp.add, total, (loss, gradient, jnp.sum(micro["target_weights"])))
+
+  zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained), jnp.zeros(()))
+  return jax.lax.fori_loop(0, batch.count, add_microbatch, zero)
+
+
+def make_step(
+  module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, seed: int
+) -> Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, StepMetrics]]:
+  """A jitted `(state, frozen, batch) → (state, metrics)`.
+
+  `frozen` holds every collection but the trained one. Dropout is keyed by (seed, step, microbatch). An adapter's state
+  is small and not donated, so that the state before a step can still be validated; full fine-tuning donates it.
+  """
+
+  def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, StepMetrics]:
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    loss, gradient, tokens = summed_gradients(module, collection, state.trained, frozen, batch, key)
+    gradient = jax.tree.map(lambda g: g / tokens, gradient)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trained)
+    trained = optax.apply_updates(state.trained, updates)
+    metrics = StepMetrics(loss / tokens, optax.global_norm(gradient), tokens)
+    return TrainState(trained, optimizer_state, state.step + 1), metrics
+
+  return jax.jit(step, donate_argnums=0 if collection == "params" else ())

@@ -1,0 +1,90 @@
+"""`fiat compare`: several recipes on the same rows, one table."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from fiat_jax import runtime
+from fiat_jax.configuration import Configuration
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics, report
+from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
+from fiat_jax.run_folder import claim
+from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.train import train_recipe
+from fiat_jax.workbench import Workbench
+
+WITH_REASONING = ("fine_tuning", "fiat", "beta")
+WITHOUT_REASONING = ("fine_tuning",)
+
+
+def main(configuration: Configuration) -> None:
+  settings = configuration.settings
+  metrics.check(settings.metrics)
+  folder = pathlib.Path(settings.model_dir)
+  names = settings.recipes or WITH_REASONING
+  recipes = {name: configuration.recipe(name) for name in names}
+  if "test" not in settings.files():
+    raise UserError("no --test rows: give the path of a JSONL file")
+  runtime.start()
+  bench = Workbench(configuration, list(recipes.values()))
+  claim(folder, configuration.text(), bench.fingerprints())
+  _show_example(bench, recipes)
+  results: list[dict[str, Any]] = []
+  for name, recipe in recipes.items():
+    results.append(_run(bench, name, recipe, folder / name))
+    _write(folder, results, settings.metrics)
+  print(report.table(results, settings.metrics, "test"))
+  tuned = [name for name, recipe in recipes.items() if recipe.trains]
+  print(f"\n{folder}/results.json and report.md hold this table")
+  for name in tuned:
+    print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
+  if tuned:
+    print(f"\nNext: fiat predict --model_dir {folder}/{tuned[-1]} --test {settings.test} --output answers.jsonl")
+
+
+def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+  settings = bench.settings
+  if not recipe.trains:
+    engine = None if recipe.answer_of_beta else bench.engine(recipe)
+    predictions = predict(bench, "test", recipe, engine)
+    write_predictions(folder / "predictions" / "test.jsonl", predictions, settings.metrics)
+    return {"recipe": name, "title": recipe.title, "test": summarise(predictions, settings.metrics)}
+  if len(settings.seeds) == 1:
+    return train_recipe(bench, name, recipe, folder, settings.seeds[0])
+  runs = [train_recipe(bench, name, recipe, folder / f"seed_{seed}", seed) for seed in settings.seeds]
+  return {**runs[0], "seed": None, "seeds": runs, "test": _mean([run["test"] for run in runs])}
+
+
+def _mean(values: list[Any]) -> Any:
+  """The mean of summaries, leaf by leaf."""
+  if isinstance(values[0], dict):
+    return {key: _mean([value[key] for value in values]) for key in values[0]}
+  return values[0] if len(set(values)) == 1 else statistics.fmean(values)
+
+
+def _write(folder: pathlib.Path, results: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+  write_whole(folder / "results.json", json.dumps({"recipes": results}, indent=2) + "\n")
+  write_whole(folder / "report.md", report.table(results, names, "test") + "\n")
+
+
+def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
+  """One row worked through before any training: what the tuned model reads, and what it answers untuned."""
+  model_recipes = [recipe for recipe in recipes.values() if not recipe.answer_of_beta]
+  if not model_recipes:
+    return
+  recipe = max(model_recipes, key=lambda recipe: recipe.needs_reasoning)
+  split = "validation" if "validation" in bench.rows else "test"
+  row, shard = bench.rows[split][0], bench.shard(split, recipe)
+  prediction = predict(bench, split, recipe, bench.engine(recipe), limit=1)[0]
+  prompt = bench.prompt(split, recipe, 0)
+  say(f"\n--- one row of {split}, {row.id} ({row.lang}), as {recipe.title} sees it ---\n{row.x}\n")
+  say(f"reasoning of the big model: {row.reasoning}\n")
+  say(f"the exact prompt ({len(shard[0].inputs)} tokens):\n{prompt}")
+  say(f"\nuntuned, the model answers: {prediction.text!r}\nthe right answer: {' | '.join(row.targets)}\n---\n")

@@ -1,0 +1,65 @@
+"""`fiat evaluate`: scores of a run's best checkpoint, or of a model that nothing was tuned on."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from fiat_jax import runtime
+from fiat_jax.checkpoints.run import RunCheckpoints
+from fiat_jax.configuration import Configuration
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics, report
+from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.models import lora
+from fiat_jax.recipe import Recipe
+from fiat_jax.training.journal import best_step
+from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import Workbench, lora_config
+
+
+def main(configuration: Configuration) -> None:
+  configuration = configuration.replace(train="", **({"validation": ""} if configuration.settings.test else {}))
+  settings = configuration.settings
+  name = one_recipe(settings)
+  recipe = configuration.recipe(name)
+  split = next((split for split in ("test", "validation") if split in settings.files()), None)
+  if split is None:
+    raise UserError("no rows to evaluate on: give --test FILE")
+  runtime.start()
+  metrics.check(settings.metrics)
+  folder = pathlib.Path(settings.model_dir)
+  bench = Workbench(configuration, [recipe])
+  trained = restore_best(bench, recipe, folder)
+  engine = None if recipe.answer_of_beta else bench.engine(recipe, trained)
+  predictions = predict(bench, split, recipe, engine)
+  result = {"recipe": name, "title": recipe.title, split: summarise(predictions, settings.metrics)}
+  write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
+  write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
+  print(report.table([result], settings.metrics, split))
+  print(f"\n{folder}/predictions/{split}.jsonl holds the answers")
+
+
+def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:
+  """The best trained tree of the run in `folder`; None where the recipe trains nothing.
+
+  Raises:
+    UserError: the recipe trains and the folder holds no checkpoint.
+  """
+  if not recipe.trains:
+    return None
+  if not (folder / "checkpoints" / "best").is_dir():
+    raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
+  if recipe.adapter == "full":
+    like = bench.params
+  else:
+    like = lora.init_adapter(jax.random.key(0), bench.params, lora_config(bench.settings))
+  checkpoints = RunCheckpoints(folder / "checkpoints")
+  try:
+    return checkpoints.restore_best(like, best_step(folder, bench.settings.metrics[0]))
+  finally:
+    checkpoints.close()

@@ -1,0 +1,30 @@
+"""`fiat predict`: a run's answers to rows, which need no target."""
+
+from __future__ import annotations
+
+import pathlib
+
+from fiat_jax import runtime
+from fiat_jax.configuration import Configuration
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_predictions
+from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import Workbench
+
+
+def main(configuration: Configuration) -> None:
+  configuration = configuration.replace(train="", validation="")
+  settings = configuration.settings
+  if not settings.test:
+    raise UserError("no rows to answer: give --test FILE")
+  if not settings.output:
+    raise UserError("no place for the answers: give --output FILE")
+  recipe = configuration.recipe(one_recipe(settings))
+  runtime.start()
+  bench = Workbench(configuration, [recipe], labelled=False)
+  trained = restore_best(bench, recipe, pathlib.Path(settings.model_dir))
+  predictions = predict(bench, "test", recipe, None if recipe.answer_of_beta else bench.engine(recipe, trained))
+  write_predictions(pathlib.Path(settings.output), predictions, settings.metrics)
+  print(f"{settings.output} holds {len(predictions)} answers")

@@ -1,0 +1,31 @@
+"""What every verb that predicts does: a recipe's answers to a split, with progress."""
+
+from __future__ import annotations
+
+from fiat_jax import signals
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.evaluation import evaluate
+from fiat_jax.evaluation.evaluate import Prediction
+from fiat_jax.progress import progress
+from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.recipe import Recipe
+from fiat_jax.workbench import Workbench
+
+
+def predict(
+  bench: Workbench, split: str, recipe: Recipe, engine: Engine | None, limit: int | None = None
+) -> list[Prediction]:
+  """The answers of the recipe to every row of a split, or to the first `limit`; the recipe `beta` needs no engine."""
+  rows, settings = bench.rows[split][:limit], bench.settings
+  if recipe.answer_of_beta or engine is None:
+    return evaluate.answers_of_beta(rows, AnswerRule.parse(settings.answer))
+  tokenizer, shard = bench.described.tokenizer, bench.shard(split, recipe)
+  with progress(f"answering {split}", len(rows)) as bar:
+
+    def on_done() -> None:
+      bar.advance()
+      signals.check()
+
+    if settings.labels:
+      return evaluate.choose_label(engine, tokenizer, rows, shard, on_done=on_done)
+    return evaluate.generate(engine, tokenizer, rows, shard, target_length=settings.target_length, on_done=on_done)

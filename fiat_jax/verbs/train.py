@@ -1,0 +1,140 @@
+"""`fiat train`: one recipe, from rows to an adapter and its scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fiat_jax import runtime
+from fiat_jax.checkpoints import peft
+from fiat_jax.checkpoints.run import RunCheckpoints
+from fiat_jax.configuration import Configuration
+from fiat_jax.data.batches import Batches, choose_shape
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics, report
+from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.models import lora, registry
+from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
+from fiat_jax.run_folder import claim
+from fiat_jax.settings import Settings
+from fiat_jax.training import loop, optimizers
+from fiat_jax.training.journal import Journal
+from fiat_jax.training.step import init_state, make_step
+from fiat_jax.verbs.predictions import predict
+from fiat_jax.workbench import Workbench, lora_config
+
+
+def main(configuration: Configuration) -> None:
+  settings = configuration.settings
+  name = one_recipe(settings)
+  recipe = configuration.recipe(name)
+  if not recipe.trains:
+    raise UserError(f"the recipe {name!r} tunes nothing: use `fiat compare` or `fiat evaluate`")
+  if len(settings.seeds) != 1:
+    raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
+  runtime.start()
+  metrics.check(settings.metrics)
+  bench = Workbench(configuration, [recipe])
+  result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
+  print(report.table([result], settings.metrics, "test" if "test" in result else "validation"))
+  print(f"\n{settings.model_dir} holds the run; its adapter, in PEFT's format, is in {settings.model_dir}/adapter")
+
+
+def one_recipe(settings: Settings) -> str:
+  names = settings.recipes or ("fiat",)
+  if len(names) > 1:
+    raise UserError(f"--recipes {','.join(names)}: give one here; `fiat compare` takes several")
+  return names[0]
+
+
+def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+  """Trains, or goes on, or finds it done; returns and writes `results.json`.
+
+  Raises:
+    UserError: no training or validation rows, or the folder holds another run.
+  """
+  settings = bench.settings
+  for split in ("train", "validation"):
+    if split not in bench.rows:
+      raise UserError(f"no --{split} rows: give the path of a JSONL file")
+  configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
+  claim(folder, configuration.text(), bench.fingerprints())
+  done = folder / "results.json"
+  if done.exists():
+    say(f"{folder} is done")
+    return json.loads(done.read_text())
+  started = time.monotonic()
+  best, trained = _train(bench, recipe, folder, seed)
+  result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, "best_step": best}
+  result["tuned_parameters"] = lora.count(trained)
+  if recipe.adapter == "lora":
+    module = bench.described.module
+    leaves = registry.decoder_leaves(module.config)
+    peft.write_adapter(folder / "adapter", trained, leaves, lora_config(settings), base=settings.model)
+  for split in ("validation", "test"):
+    if split in bench.rows:
+      predictions = predict(bench, split, recipe, bench.engine(recipe, trained))
+      write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
+      result[split] = summarise(predictions, settings.metrics)
+  result["seconds"] = round(time.monotonic() - started, 1)
+  write_whole(done, json.dumps(result, indent=2) + "\n")
+  return result
+
+
+def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[int, Any]:
+  settings, module = bench.settings, bench.described.module
+  shards = {split: bench.shard(split, recipe) for split in bench.rows}
+  shape = choose_shape(shards["train"], settings.microbatch_tokens)
+  steps = settings.steps or max(1, math.ceil(settings.epochs * len(bench.rows["train"]) / settings.batch))
+  full = recipe.adapter == "full"
+  if full:
+    trained, frozen = jax.tree.map(jnp.copy, bench.params), {}
+  else:
+    trained = lora.init_adapter(jax.random.key(seed), bench.params, lora_config(settings))
+    frozen = {"params": bench.params}
+  optimizer = optimizers.optimizer(_optimizer_config(settings), steps)
+  names = [row.id for row in bench.rows["train"]]
+  say(
+    f"{recipe.title}: {len(names)} rows, {steps} steps of {settings.batch}, packed into rows of {shape.length} tokens; "
+    f"{lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
+  )
+
+  def validate(tree: Any) -> dict[str, float]:
+    predictions = predict(bench, "validation", recipe, bench.engine(recipe, tree))
+    return summarise(predictions, settings.metrics)["overall"]
+
+  work = loop.Training(
+    config=loop.LoopConfig(
+      steps=steps, validate_every=settings.validate_every or max(1, -(-steps // 4)), metric=settings.metrics[0]
+    ),
+    advance=make_step(module, optimizer, "params" if full else "lora", seed),
+    frozen=frozen,
+    batches=Batches(shards["train"], size=settings.batch, seed=seed, shape=shape),
+    validate=validate,
+    rates=optimizers.learning_rate(_optimizer_config(settings), steps),
+    names=names.__getitem__,
+    keeps_state=not full,
+  )
+  checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
+  try:
+    return loop.train(work, init_state(trained, optimizer), checkpoints, journal)
+  finally:
+    checkpoints.close()
+    journal.close()
+
+
+def _optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
+  return optimizers.OptimizerConfig(
+    learning_rate=settings.learning_rate,
+    schedule=settings.schedule,  # pyright: ignore[reportArgumentType]  checked when it is made
+    warmup=settings.warmup,
+    weight_decay=settings.weight_decay,
+    clip=settings.clip,
+  )

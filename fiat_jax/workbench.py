@@ -1,0 +1,125 @@
+"""What the runs of one command share, made once: rows, tokenised shards, the pretrained model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fiat_jax import prompts
+from fiat_jax.checkpoints.locate import locate
+from fiat_jax.configuration import Configuration
+from fiat_jax.data.batches import Shard
+from fiat_jax.data.rows import Row, digest, read_rows
+from fiat_jax.data.tokenise import ShardSpec, Tokenising
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.errors import UserError
+from fiat_jax.models import decoder, pretrained
+from fiat_jax.models.lora import LoraConfig
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+
+
+def lora_config(settings: Settings) -> LoraConfig:
+  s = settings
+  return LoraConfig(rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout, targets=s.lora_targets)
+
+
+class Workbench:
+  """Rows are read and checked at once; tokenising starts in its own process; weights are read when first needed."""
+
+  def __init__(self, configuration: Configuration, recipes: Sequence[Recipe], *, labelled: bool = True):
+    self.configuration, self.settings = configuration, configuration.settings
+    self._labelled = labelled
+    self.rows: dict[str, list[Row]] = {
+      split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
+    }
+    for recipe in recipes:
+      self._require_reasoning(recipe)
+    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    if self._models:
+      path = locate(self.settings.model, configuration.models.get(self.settings.model))
+      self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
+      self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
+
+  @functools.cached_property
+  def params(self) -> Mapping[str, Any]:
+    return pretrained.load(self.described)
+
+  @functools.cached_property
+  def _layers(self) -> Mapping[str, Any]:
+    return decoder.unstack({"params": self.params}, self.described.module.config.layers)
+
+  def shard(self, split: str, recipe: Recipe) -> Shard:
+    """The split's tokenised rows in the recipe's form, checked against the length limits.
+
+    Raises:
+      UserError: a prompt or a target is longer than its limit; how many, and the limit that would fit.
+    """
+    self._tokenising.wait()
+    shard = Shard(self._spec(split, recipe).folder)
+    self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
+    if self._labelled:
+      self._check_length(split, shard.lengths("targets"), "target_length", "target")
+    return shard
+
+  def prompt(self, split: str, recipe: Recipe, number: int) -> str:
+    """The exact string whose ids the model reads for a row."""
+    row = self.rows[split][number]
+    text = prompts.fill(self._spec(split, recipe).template, {"x": row.x, "reasoning": row.reasoning or ""})
+    return self.described.tokenizer.prompt_string(text)
+
+  def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
+    """Decodes with the pretrained model, or with `trained` in the place that the recipe trains."""
+    count, module = self.described.module.config.layers, self.described.module
+    if trained is None:
+      weights = self._layers
+    elif recipe.adapter == "full":
+      weights = decoder.unstack({"params": trained}, count)
+    else:
+      weights = decoder.with_adapter(self._layers, trained)
+    return Engine(module, weights, stop_ids=self.described.tokenizer.stop_ids, slots=self.settings.slots)
+
+  def fingerprints(self) -> dict[str, str]:
+    """What the results depend on beside the settings: the model's fingerprint and each split's SHA-256."""
+    model = {"model": self.described.fingerprint} if self._models else {}
+    return model | {split: digest(path) for split, path in self.settings.files().items()}
+
+  def _spec(self, split: str, recipe: Recipe) -> ShardSpec:
+    return ShardSpec(
+      path=self.settings.files()[split],
+      layout=self.settings.layout,
+      instruction=self.settings.instruction,
+      use_instruction=recipe.instruction,
+      use_reasoning=recipe.reasoning,
+      tokenizer=str(self.described.path),
+      tokenizer_fingerprint=self.described.tokenizer.fingerprint,
+      labelled=self._labelled,
+    )
+
+  def _require_reasoning(self, recipe: Recipe) -> None:
+    if not recipe.needs_reasoning:
+      return
+    for split, rows in self.rows.items():
+      missing = [row for row in rows if not row.reasoning]
+      if missing:
+        raise UserError(
+          f"{len(missing)} of {len(rows)} rows have no reasoning in the column {self.settings.reasoning!r}, which the "
+          f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or choose "
+          "--recipes fine_tuning",
+          self.settings.files()[split],
+          missing[0].line,
+        )
+
+  def _check_length(self, split: str, lengths: np.ndarray, limit_name: str, what: str) -> None:
+    limit = getattr(self.settings, limit_name)
+    over = np.flatnonzero(lengths > limit)
+    if over.size:
+      raise UserError(
+        f"{over.size} of {len(lengths)} rows have a {what} longer than --{limit_name} {limit}; the longest has "
+        f"{lengths.max()} tokens: set --{limit_name} {lengths.max()}, or shorten them. Nothing is cut silently",
+        self.settings.files()[split],
+        self.rows[split][int(over[0])].line,
+      )
