@@ -11,6 +11,9 @@ import grain
 import numpy as np
 
 
+ATTENTION_EQUALS_REST = 4096  # tokens a row at which attention costs as much as all else
+
+
 class Example(NamedTuple):
   """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file."""
 
@@ -71,13 +74,27 @@ class Batch(NamedTuple):
   examples: tuple[int, ...]
 
 
-def choose_shape(shard: Shard, microbatch_tokens: int) -> Shape:
-  """Rows just long enough for the longest example (a multiple of 64, at least 256), and as many as fit the budget."""
+def choose_shape(shard: Shard, microbatch_tokens: int, batch: int) -> Shape:
+  """The row length that wastes least when batches of this size are packed, and as many rows as fit the budget.
+
+  Lengths from the longest example's up to four times that are tried on the first rows; attention makes long rows dearer.
+  """
   lengths = shard.lengths("inputs") + shard.lengths("targets")
-  length = max(256, -(-int(lengths.max()) // 64) * 64)
+  longest = int(lengths.max())
   share = float((shard.lengths("targets") / lengths).max())
-  targets = min(length, -(-int(share * length + 1) // 8) * 8)
-  return Shape(rows=max(1, microbatch_tokens // length), length=length, targets=targets)
+  sample = [shard[n] for n in range(min(len(shard), 16 * batch))]
+  chunks = [sample[n : n + batch] for n in range(0, len(sample), batch)]
+
+  def shape(length: int) -> Shape:
+    targets = min(length, -(-int(share * length + 1) // 8) * 8)
+    return Shape(rows=max(1, microbatch_tokens // length), length=length, targets=targets)
+
+  def cost(length: int) -> float:
+    rows = sum(len(fill_rows(chunk, shape(length))) for chunk in chunks)
+    return rows * length * (1 + length / ATTENTION_EQUALS_REST)
+
+  first = -(-longest // 64) * 64
+  return shape(min(range(first, max(4 * first, 256) + 1, 64), key=cost))
 
 
 class Batches:
@@ -94,10 +111,15 @@ class Batches:
 
 
 def pack(examples: Sequence[Example], shape: Shape) -> Batch:
-  """Packs whole examples into rows, longest first into the first row with room; no example is cut.
+  """Packs whole examples into as few rows as first-fit finds; no example is cut."""
+  rows = fill_rows(examples, shape)
+  count = -(-len(rows) // shape.rows)
+  padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
+  return _arrays(rows, shape, padded, count, tuple(e.index for e in examples))
 
-  The order within a batch does not change its loss, so the longest go first.
-  """
+
+def fill_rows(examples: Sequence[Example], shape: Shape) -> list[list[Example]]:
+  """Longest first, each into the first row with room: the order within a batch does not change its loss."""
   rows: list[list[Example]] = []
   room: list[tuple[int, int]] = []
   for example in sorted(examples, key=lambda e: (-e.length, e.index)):
@@ -110,9 +132,7 @@ def pack(examples: Sequence[Example], shape: Shape) -> Batch:
       room.append((shape.length, shape.targets))
     rows[row].append(example)
     room[row] = (room[row][0] - needs[0], room[row][1] - needs[1])
-  count = -(-len(rows) // shape.rows)
-  padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
-  return _arrays(rows, shape, padded, count, tuple(e.index for e in examples))
+  return rows
 
 
 def _arrays(rows: list[list[Example]], shape: Shape, padded: int, count: int, examples: tuple[int, ...]) -> Batch:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.data.chat import SENTINEL, ChatTemplate
 from fiat_jax.errors import UserError
 
+_MARK = "\ufdd0mark\ufdd1"  # Unicode's noncharacters stand in no text
+
 
 class Tokenizer:
   """A checkpoint's tokenizer.
 
-  A byte that the vocabulary lacks (SmolLM2: some control characters and rare planes) is left out, as by Hugging Face.
+  A byte that the vocabulary lacks (SmolLM2: six control characters, unassigned planes) is left out, as by Hugging Face.
 
   Attributes:
     hugging_face: the transformers tokenizer behind it.
@@ -49,10 +51,9 @@ class Tokenizer:
     marks, end = _turn_marks(_backend(description), self._chat)
     for token in description["added_tokens"]:  # some checkpoints save their turn marks as ordinary text
       token["special"] = token["special"] or token["id"] in marks
-    self._control = {token["id"] for token in description["added_tokens"] if token["special"]}
-    self._marked, self._plain = _backend(description), _backend(description)
-    self._plain.encode_special_tokens = True  # that is: control tokens are spelled out, not recognised
-    self._control_count = functools.lru_cache(maxsize=16)(self._count_control)
+    self._control = {token["id"]: token["content"] for token in description["added_tokens"] if token["special"]}
+    self._marked, self._plain = _backend(description), _plain_backend(description, self._control)
+    self._mark_count = functools.lru_cache(maxsize=16)(self._count_marks)
     self.end_id = self.eos_id if end is None else end
     self.stop_ids = tuple(sorted({id for id in (*end_ids, self.end_id, self.eos_id) if id is not None}))
     parts = [description, hugging_face.chat_template, self.chat_parts(), self._prefix, self.stop_ids, self.pad_id]
@@ -81,7 +82,7 @@ class Tokenizer:
 
   def decode(self, ids: Iterable[int]) -> str:
     """Decodes ids, leaving out control tokens."""
-    return self._plain.decode([int(id) for id in ids], skip_special_tokens=True)
+    return self._marked.decode([int(id) for id in ids], skip_special_tokens=True)
 
   def chat_parts(self, system: str | None = None) -> tuple[str, str]:
     """Returns what the chat template writes before and after one user turn's content, generation prompt included.
@@ -103,27 +104,39 @@ class Tokenizer:
     if not self._chat:
       return self._prefix + self.encode(text)
     rendered = self.prompt_string(text, system)
-    ids = _ids(self._marked, rendered)
-    if sum(id in self._control for id in ids) == self._control_count(system):
-      return ids
+    encoding = self._marked.encode(rendered, add_special_tokens=False)
+    if len(self._mark_spans(encoding, rendered)) == self._mark_count(system):
+      return encoding.ids
     # The content holds what looks like a control token: spell out it and the plain text that runs into it.
     before, content, after = self._chat.around(rendered, system)
-    start, end = self._last_mark_end(before), self._first_mark_start(after)
+    (start, _), (_, end) = self._plain_edges(before), self._plain_edges(after)
     run = before[start:] + content + after[:end]
-    return _ids(self._marked, before[:start]) + self.encode(run) + _ids(self._marked, after[end:])
+    plain = self._encode_after_mark(run) if start else self.encode(run)
+    return _ids(self._marked, before[:start]) + plain + _ids(self._marked, after[end:])
 
-  def _last_mark_end(self, text: str) -> int:
-    return max((end for _, end in self._mark_spans(text)), default=0)
+  def _encode_after_mark(self, text: str) -> list[int]:
+    """Encodes as `encode` does, but for the blank that some tokenizers put before what begins a whole text."""
+    return _ids(self._after_mark, _MARK + text)[1:]
 
-  def _first_mark_start(self, text: str) -> int:
-    return min((start for start, _ in self._mark_spans(text)), default=len(text))
+  @functools.cached_property
+  def _after_mark(self) -> tokenizers.Tokenizer:
+    backend = _plain_backend(json.loads(self._marked.to_str()), self._control)
+    backend.add_tokens([tokenizers.AddedToken(_MARK, special=False, normalized=False)])
+    return backend
 
-  def _mark_spans(self, text: str) -> list[tuple[int, int]]:
-    encoding = self._marked.encode(text, add_special_tokens=False)
-    return [span for id, span in zip(encoding.ids, encoding.offsets, strict=True) if id in self._control]
+  def _plain_edges(self, part: str) -> tuple[int, int]:
+    """Returns where the last control token of `part` ends (or 0) and where its first one begins (or its length)."""
+    spans = self._mark_spans(self._marked.encode(part, add_special_tokens=False), part)
+    return (spans[-1][1], spans[0][0]) if spans else (0, len(part))
 
-  def _count_control(self, system: str | None) -> int:
-    return len(self._mark_spans(SENTINEL.join(self.chat_parts(system))))
+  def _mark_spans(self, encoding: tokenizers.Encoding, text: str) -> list[tuple[int, int]]:
+    found = [(id, span) for id, span in zip(encoding.ids, encoding.offsets, strict=True) if id in self._control]
+    # An unknown character has the id of the unknown token, which may well be a control token.
+    return [(start, end) for id, (start, end) in found if text[start:end].strip() == self._control[id].strip()]
+
+  def _count_marks(self, system: str | None) -> int:
+    text = SENTINEL.join(self.chat_parts(system))
+    return len(self._mark_spans(self._marked.encode(text, add_special_tokens=False), text))
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
@@ -134,6 +147,18 @@ def _backend(description: dict[str, Any]) -> tokenizers.Tokenizer:
   backend = tokenizers.Tokenizer.from_str(json.dumps(description))
   backend.no_truncation()  # a saved limit would cut text without a word
   backend.no_padding()
+  return backend
+
+
+def _plain_backend(description: dict[str, Any], control: Container[int]) -> tokenizers.Tokenizer:
+  """Returns the tokenizer that spells out what looks like a control token."""
+  model = description["model"]
+  if model["type"] == "Unigram":  # it would find the control tokens among its pieces all the same
+    renamed = [[_MARK + piece if id in control else piece, score] for id, (piece, score) in enumerate(model["vocab"])]
+    kept = [token for token in description["added_tokens"] if token["id"] not in control]
+    description = description | {"model": model | {"vocab": renamed}, "added_tokens": kept, "post_processor": None}
+  backend = _backend(description)
+  backend.encode_special_tokens = True
   return backend
 
 
@@ -161,7 +186,8 @@ def _load_folder(path: Path) -> tuple[Any, list[int]]:
   try:
     wrapped = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # transformers raises whatever its many loaders do
-    raise UserError(f"no tokenizer could be loaded ({error}): is tokenizer.json there?", path=path) from error
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    raise UserError(f"no tokenizer could be loaded ({reason}): is tokenizer.json there?", path=path) from error
   if not getattr(wrapped, "backend_tokenizer", None):
     raise UserError("the tokenizer has no fast form: save it with a tokenizer.json", path=path)
   settings = path / "generation_config.json"

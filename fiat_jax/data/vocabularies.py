@@ -53,8 +53,8 @@ class TextVocabulary(seqio.Vocabulary):
     """Encodes a scalar string as int32 ids [S]."""
 
     def encode(text: bytes | np.ndarray) -> np.ndarray:
-      text = text.item() if isinstance(text, np.ndarray) else text  # an array when eager, bytes in a graph
-      return np.array(self._encode(text.decode()), np.int32)
+      content = text.item() if isinstance(text, np.ndarray) else text  # an array when eager, bytes in a graph
+      return np.array(self._encode(content.decode()), np.int32)
 
     ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
     ids.set_shape([None])

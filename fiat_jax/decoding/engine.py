@@ -18,7 +18,7 @@ import numpy as np
 
 from fiat_jax.decoding.sampling import Sampling, SlotSampling, choose
 from fiat_jax.models import decoder
-from fiat_jax.models.layers import KV
+from fiat_jax.models.attention import KV
 
 CHUNK = 8  # decode steps between two looks of the host
 
@@ -60,11 +60,10 @@ class Slots(NamedTuple):
 
 
 def bucket(length: int) -> int:
-  """The static length that `length` is padded to: 64, 96, 128, 192, 256, 384, … so few programs are compiled."""
-  size = 64
-  while size < length:
-    size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-  return size
+  """The static length that `length` is padded to: four to an octave from 64 on, so that few programs are compiled."""
+  octave = max(64, 1 << (max(length, 1) - 1).bit_length())
+  quarter = max(octave // 8, 16)
+  return max(64, -(-length // quarter) * quarter)
 
 
 class Engine:
@@ -132,8 +131,9 @@ class Engine:
 
 
 def _empty_slots(config: decoder.DecoderConfig, slots: int, length: int) -> Slots:
-  shape = (slots, config.kv_heads, length, config.head_dim)
-  cache = [KV(*(jnp.zeros(shape, config.compute_dtype) for _ in range(2))) for _ in range(config.layers)]
+  keys, values = (config.head_dim, length), (length, config.head_dim)
+  empty = lambda shape: jnp.zeros((slots, config.kv_heads, *shape), config.compute_dtype)  # noqa: E731
+  cache = [KV(empty(keys), empty(values)) for _ in range(config.layers)]
   length_, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
   return Slots(cache, length_, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
 
@@ -144,8 +144,9 @@ def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sam
   positions = jnp.arange(tokens.shape[1])[None]
   mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
   _, filled = decoder.cached_hidden(model, weights, tokens, positions, mask)
-  room = state.cache[0].k.shape[2]
-  put = lambda old, new: jax.lax.dynamic_update_slice(old, new[:, :, :room], (slot, 0, 0, 0))  # noqa: E731
+  room = state.cache[0].v.shape[2]
+  filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
+  put = lambda old, new: jax.lax.dynamic_update_slice(old, new, (slot, 0, 0, 0))  # noqa: E731
   return Slots(
     jax.tree.map(put, state.cache, filled),
     state.length.at[slot].set(length),
@@ -158,7 +159,7 @@ def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sam
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
 def _decode(model, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
   """Up to `CHUNK` steps, fewer once every slot is idle: tokens [B, CHUNK], -1 where a slot was idle, log-probabilities."""
-  slots, room = state.length.shape[0], state.cache[0].k.shape[2]
+  slots, room = state.length.shape[0], state.cache[0].v.shape[2]
   out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
 
   def more(carry):

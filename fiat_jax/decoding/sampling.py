@@ -37,7 +37,9 @@ def choose(logits: jax.Array, slots: SlotSampling, positions: jax.Array, *, any_
 
   The key is (request's seed, position), so that the same request draws the same tokens in any slot and company.
   """
-  greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  # The first maximum; jnp.argmax takes twice the time on a CPU.
+  places = jnp.where(logits == logits.max(axis=-1, keepdims=True), jnp.arange(logits.shape[-1]), logits.shape[-1] - 1)
+  greedy = places.min(axis=-1).astype(jnp.int32)
   if not any_sampled:
     return greedy
   warm = jnp.where(slots.temperature > 0, slots.temperature, 1.0)

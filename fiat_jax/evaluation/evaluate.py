@@ -46,7 +46,7 @@ def choose_label(
   engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard, *, on_done: OnDone
 ) -> list[Prediction]:
   """The row's label of the highest log-likelihood, end mark included (t5's rank classification)."""
-  end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+  end = [] if tokenizer.end_id is None else [tokenizer.end_id]
   predictions = []
   for number, row in enumerate(rows):
     labels = [tokenizer.encode(label) + end for label in row.labels]

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fiat_jax.models import layers
-from fiat_jax.models.layers import KV
+from fiat_jax.models import attention, layers
+from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.lora import LoraConfig
 
 
@@ -54,10 +54,10 @@ class Attention(nn.Module):
     q = layers.rotate(project("query", c.heads, "heads"), rotary)
     k = layers.rotate(project("key", c.kv_heads, "kv"), rotary)
     v = project("value", c.kv_heads, "kv")
-    kv = KV(k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3))
+    kv = KV(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
     if cache is not None:
-      kv = KV(*(write_rows(old, new, write) for old, new in zip(cache, kv, strict=True)))
-    out = layers.attend(q, kv, mask)
+      kv = attention.write(cache, kv, write)
+    out = attend(q, kv, mask, causal=cache is None)
     return layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, name="out")(out), kv
 
 
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
     c = self.config
     x = jnp.take(self.embedding, tokens, axis=0).astype(c.compute_dtype)
     rotary = layers.rotary_angles(positions, c.head_dim, c.rope_theta)
-    x, _ = self.layers(x, rotary, layers.segment_mask(segments))
+    x, _ = self.layers(x, rotary, segment_mask(segments))
     return self.final_norm(x)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
@@ -181,9 +181,3 @@ def cached_hidden(
 def cached_logits(model: Decoder, weights: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
   """f32 logits [..., V] of hidden states [..., D], from unstacked weights."""
   return model.apply({"params": weights["outer"]}, hidden, method="logits")
-
-
-def write_rows(cache: jax.Array, rows: jax.Array, write: jax.Array) -> jax.Array:
-  """`rows` [B, K, T, hd] put into `cache` [B, K, S, hd] at the places `write` [B, T] along S."""
-  batch = jnp.arange(cache.shape[0])[:, None]
-  return cache.at[batch, :, write].set(rows.transpose(0, 2, 1, 3))

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax.models.lora import LoraConfig
-
-MASKED = -1e9  # added to f32 scores; finite, so that a row that sees nothing stays free of NaN
-
-
-class KV(NamedTuple):
-  """Keys and values of one layer, [B, K, S, head_dim] each."""
-
-  k: jax.Array
-  v: jax.Array
 
 
 class Linear(nn.Module):
@@ -86,37 +75,3 @@ def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
   cos, sin = (part[:, :, None, :] for part in rotary)
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-def attend(q: jax.Array, kv: KV, mask: jax.Array) -> jax.Array:
-  """Grouped-query attention with f32 scores.
-
-  Args:
-    q: [B, T, H, head_dim].
-    kv: [B, K, S, head_dim] each; H is a multiple of K.
-    mask: [B, T, S], true where a query may look.
-
-  Returns:
-    [B, T, H · head_dim].
-  """
-  batch, length, heads, width = q.shape
-  groups = heads // kv.k.shape[1]
-  q = q.reshape(batch, length, heads // groups, groups, width).transpose(0, 2, 3, 1, 4)
-  q = q.reshape(batch, heads // groups, groups * length, width)
-  scores = jnp.einsum("bkqd,bksd->bkqs", q, kv.k, preferred_element_type=jnp.float32) * width**-0.5
-  bias = jnp.where(mask, 0.0, MASKED)[:, None, None]
-  scores = scores.reshape(batch, heads // groups, groups, length, -1) + bias
-  weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype).reshape(batch, heads // groups, groups * length, -1)
-  out = jnp.einsum("bkqs,bksd->bkqd", weights, kv.v)
-  out = out.reshape(batch, heads, length, width).transpose(0, 2, 1, 3)
-  return out.reshape(batch, length, heads * width)
-
-
-def segment_mask(segments: jax.Array) -> jax.Array:
-  """Causal mask [B, S, S] for packed rows: a position sees itself and what stands before it in its own segment.
-
-  Segment 0 is padding: it sees nothing and is seen by nothing.
-  """
-  length = segments.shape[1]
-  same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
-  return same & jnp.tril(jnp.ones((length, length), bool))

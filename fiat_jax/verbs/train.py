@@ -91,7 +91,7 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
 def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[int, Any]:
   settings, module = bench.settings, bench.described.module
   shards = {split: bench.shard(split, recipe) for split in bench.rows}
-  shape = choose_shape(shards["train"], settings.microbatch_tokens)
+  shape = choose_shape(shards["train"], settings.microbatch_tokens, settings.batch)
   steps = settings.steps or max(1, math.ceil(settings.epochs * len(bench.rows["train"]) / settings.batch))
   full = recipe.adapter == "full"
   if full:

@@ -1,0 +1,94 @@
+"""Grouped-query attention with f32 scores. Shapes: B batch, T queries, S keys, H heads, K key-value heads."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+MASKED = -1e9  # added to f32 scores; finite, so that a query that sees nothing stays free of NaN
+BLOCK = 128  # queries at a time where attention is causal: later keys are not computed, scores stay in the cache
+
+
+class KV(NamedTuple):
+  """Keys [B, K, head_dim, S], as the scores' product wants them, and values [B, K, S, head_dim] of one layer."""
+
+  k: jax.Array
+  v: jax.Array
+
+
+def attend(q: jax.Array, kv: KV, mask: jax.Array, *, causal: bool = False) -> jax.Array:
+  """softmax(q · k / √head_dim) · v.
+
+  Args:
+    q: [B, T, H, head_dim].
+    kv: keys and values; H is a multiple of K.
+    mask: [B, T, S], true where a query may look.
+    causal: promises that the mask lets no query see a later key (T = S): then the rest is not computed.
+
+  Returns:
+    [B, T, H · head_dim].
+  """
+  batch, length, heads, width = q.shape
+  groups = heads // kv.k.shape[1]
+  q = (q * width**-0.5).reshape(batch, length, heads // groups, groups, width).transpose(0, 2, 3, 1, 4)
+  bias = jnp.where(mask, 0.0, MASKED)[:, None, None]
+  if not causal:
+    out = _attend(q, kv.k, kv.v, bias)
+  else:
+    blocks = [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
+    parts = [_attend(q[:, :, :, a:b], kv.k[..., :b], kv.v[:, :, :b], bias[:, :, :, a:b, :b]) for a, b in blocks]
+    out = jnp.concatenate(parts, axis=3) if len(parts) > 1 else parts[0]
+  return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads * width)
+
+
+@jax.custom_vjp
+def _attend(q: jax.Array, keys: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+  """Scaled q [B, K, G, T, D], keys [B, K, D, S], v [B, K, S, D], bias [B, 1, 1, T, S] → [B, K, G, T, D]."""
+  return _forward(q, keys, v, bias)[0]
+
+
+def _forward(q, keys, v, bias):
+  batch, heads, groups, length, width = q.shape
+  scores = _matmul(q.reshape(batch, heads, groups * length, width), keys)
+  weights = jax.nn.softmax(scores.reshape(batch, heads, groups, length, -1) + bias, axis=-1)
+  weights = weights.reshape(batch, heads, groups * length, -1)
+  return _matmul(weights.astype(v.dtype), v).astype(q.dtype).reshape(q.shape), (q, keys, v, weights)
+
+
+def _backward(saved, d_out):
+  # Written out because the derived rule of softmax keeps and passes over several [T, S] arrays more: on a CPU it takes
+  # twice the time. d_scores = weights · (d_weights − Σ d_weights · weights).
+  q, keys, v, weights = saved
+  batch, heads, groups, length, width = q.shape
+  d_out = d_out.reshape(batch, heads, groups * length, width)
+  d_v = _matmul(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
+  d_weights = _matmul(d_out, v.mT)
+  d_scores = weights * (d_weights - jnp.sum(d_weights * weights, axis=-1, keepdims=True))
+  d_scores = d_scores.astype(q.dtype)
+  d_q = _matmul(d_scores, keys.mT).astype(q.dtype).reshape(q.shape)
+  d_keys = _matmul(q.reshape(batch, heads, groups * length, width).mT, d_scores).astype(keys.dtype)
+  return d_q, d_keys, d_v, None
+
+
+_attend.defvjp(_forward, _backward)
+_matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+
+def write(cache: KV, new: KV, places: jax.Array) -> KV:
+  """`cache` with T new keys and values put at the places [B, T] along S."""
+  batch = jnp.arange(places.shape[0])[:, None]
+  keys = cache.k.at[batch, :, :, places].set(new.k.transpose(0, 3, 1, 2))
+  return KV(keys, cache.v.at[batch, :, places].set(new.v.transpose(0, 2, 1, 3)))
+
+
+def segment_mask(segments: jax.Array) -> jax.Array:
+  """Causal mask [B, S, S] for packed rows: a position sees itself and what stands before it in its own segment.
+
+  Segment 0 is padding: it is seen by nothing.
+  """
+  length = segments.shape[1]
+  same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
+  return same & jnp.tril(jnp.ones((length, length), bool))
