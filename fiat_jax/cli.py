@@ -25,6 +25,7 @@ VERBS = {
     "which recipe is best on these rows",
     "fiat compare --gin_file gin/tasks/mini_xqa.gin --recipes fine_tuning,fiat,beta --model_dir runs/compared",
   ),
+  "bench": ("how fast this machine trains and decodes", "fiat bench --gin_file gin/tasks/mini_xqa.gin --steps 4"),
 }
 
 OF_A_RUN = ("evaluate", "predict")  # these start from the settings of the run in MODEL_DIR

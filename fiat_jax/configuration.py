@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
+from gin.config import parse_value
 
 from fiat_jax import prompts, resources
 from fiat_jax.checkpoints.locate import Checkpoint
@@ -91,7 +92,7 @@ def _binding(text: str, known: Mapping[str, Declared]) -> str:
     raise UserError(f"--gin.{text}: write --gin.NAME=VALUE")
   name = name.strip()
   try:
-    gin.config.parse_value(value)
+    parse_value(value)
   except (SyntaxError, ValueError):
     value = repr(value)
   if "/" not in name and "." not in name and name not in known:

@@ -1,4 +1,4 @@
-"""Command-line words: a lower-case flag for every macro, `--gin_file`, `--gin.NAME=VALUE`, `--gin_search_paths`, `--quiet`."""
+"""Command-line words: a lower-case flag for every macro, `--gin_file`, `--gin.NAME=VALUE` and a few more."""
 
 from __future__ import annotations
 

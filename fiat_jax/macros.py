@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import pathlib
 import re
 from typing import Any
 
@@ -19,10 +20,15 @@ class Declared:
 
 
 def declared() -> dict[str, Declared]:
-  """Every macro, in the file's order."""
+  """Every macro that there is, in the file's order."""
+  return read_macros(resources.shipped("gin") / "runs" / "rows.gin")
+
+
+def read_macros(file: pathlib.Path) -> dict[str, Declared]:
+  """The macros of a gin file that have plain values of one line each; gin itself is not touched."""
   found: dict[str, Declared] = {}
   comment: list[str] = []
-  for line in (resources.shipped("gin") / "runs" / "rows.gin").read_text(encoding="utf-8").splitlines():
+  for line in file.read_text(encoding="utf-8").splitlines():
     if line.startswith("#"):
       comment.append(line.removeprefix("#").strip())
     else:

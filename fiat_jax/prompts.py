@@ -1,4 +1,4 @@
-"""Prompt templates: x over a row's columns, I_τ around x and the reasoning. Text alone; chat formats are the tokenizer's.
+"""Prompt templates: x over a row's columns, I_τ around x and the reasoning. Chat formats are the tokenizer's.
 
 A template is plain text with fields in braces, `{name}`; a doubled brace stands for itself.
 """

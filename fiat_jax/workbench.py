@@ -107,8 +107,8 @@ class Workbench:
       if missing:
         raise UserError(
           f"{len(missing)} of {len(rows)} rows have no reasoning in the column {self.settings.reasoning!r}, which the "
-          f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or choose "
-          "--recipes fine_tuning",
+          f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or "
+          "choose --recipes fine_tuning",
           self.settings.files()[split],
           missing[0].line,
         )

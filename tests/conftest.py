@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
+
+
+class Model(NamedTuple):
+  """A module, its parameters stacked, and the same one layer at a time."""
+
+  module: Any
+  params: dict[str, Any]
+  layers: dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +30,80 @@ def smollm2_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2(smollm2_path: Path) -> Model:
+  """SmolLM2-135M-Instruct in f32, loaded once."""
+  from fiat_jax.checkpoints.load import load_params
+  from fiat_jax.checkpoints.source import open_checkpoint
+  from fiat_jax.models import registry
+  from fiat_jax.models.decoder import Decoder
+
+  source = open_checkpoint(smollm2_path)
+  config = registry.decoder_config(source.config, str(smollm2_path), "float32")
+  params = load_params(source, registry.decoder_leaves(config), registry.parameter_shapes(config), config.dtype)
+  return _model(Decoder(config), params)
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Model:
+  """The decoder of `tests/tiny.py`."""
+  import tiny
+  from fiat_jax.models.decoder import Decoder
+
+  return _model(Decoder(tiny.CONFIG), tiny.random_params())
+
+
+def _model(module: Any, params: dict[str, Any]) -> Model:
+  from fiat_jax.models.decoder import unstack
+
+  return Model(module, params, unstack({"params": params}, module.config.layers))
+
+
+@pytest.fixture(scope="session")
 def golden() -> Path:
   """The folder of what other implementations computed."""
   return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, smollm2_path: Path) -> Path:
+  """A Hugging Face folder: a random Llama of two narrow layers with SmolLM2's tokenizer."""
+  from fiat_jax.data.tokenizer import Tokenizer
+
+  folder = tmp_path_factory.mktemp("tiny_checkpoint")
+  width, ffn, vocabulary, layers = 32, 48, 49152, 2
+  config = {
+    "model_type": "llama",
+    "hidden_size": width,
+    "num_hidden_layers": layers,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": ffn,
+    "vocab_size": vocabulary,
+    "max_position_embeddings": 1024,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+  }
+  (folder / "config.json").write_text(json.dumps(config))
+  shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens": (vocabulary, width), "model.norm": (width,)}
+  for n in range(layers):
+    layer = f"model.layers.{n}"
+    shapes |= {f"{layer}.{name}": (width,) for name in ("input_layernorm", "post_attention_layernorm")}
+    shapes |= {f"{layer}.self_attn.{name}_proj": (width, width) for name in "qo"}
+    shapes |= {f"{layer}.self_attn.{name}_proj": (width // 2, width) for name in "kv"}
+    shapes |= {f"{layer}.mlp.{name}_proj": (ffn, width) for name in ("gate", "up")}
+    shapes[f"{layer}.mlp.down_proj"] = (width, ffn)
+  rng = np.random.default_rng(0)
+  tensors = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) * 0.2 for name, shape in shapes.items()}
+  save_file(tensors, folder / "model.safetensors")
+  Tokenizer.load(smollm2_path).hugging_face.save_pretrained(folder)
+  return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+  """Shards and compiled programs of the tests, their subprocesses' too, go to a folder of the session's."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("FIAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield

@@ -66,7 +66,8 @@ def _from_hub(name: str) -> pathlib.Path:
   try:
     return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
   except errors.RepositoryNotFoundError:
-    raise UserError(f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`")
+    message = f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`"
+    raise UserError(message) from None
   except Exception as e:  # the client raises many kinds where there is no network
     reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
     raise UserError(f"{name} cannot be fetched from the Hub ({reason}): check the network, or give a folder") from None

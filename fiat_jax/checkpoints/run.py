@@ -1,8 +1,8 @@
 """Checkpoints of a run (Orbax): `latest/` to go on from, `best/` by the validation metric.
 
-A latest checkpoint holds what changes while training and every record of `metrics.jsonl` so far, so that a run that goes on
-writes exactly what the run that never stopped would have written. The data position is the step itself: global batch i
-is a pure function of (seed, i).
+A latest checkpoint holds what changes while training and every record of `metrics.jsonl` so far, so that a run that
+goes on writes exactly what the run that never stopped would have written. The data position is the step itself: global
+batch i is a pure function of (seed, i).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RunCheckpoints:
     if self._latest.latest_step() == step:
       self._latest.wait_until_finished()
       self._latest.delete(step)
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave(records))
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave({"records": records}))
     self._latest.save(step, args=items)
 
   def save_best(self, step: int, trained: Any) -> None:
@@ -53,7 +53,7 @@ class RunCheckpoints:
       except Exception as e:  # Orbax has no common error; a damaged one is passed over for the one before
         print(f"checkpoint {step} cannot be read ({type(e).__name__}); trying the one before", file=sys.stderr)
         continue
-      return restored["state"], restored["records"]
+      return restored["state"], restored["records"]["records"]
     return None
 
   def restore_best(self, like: Any, step: int) -> Any:

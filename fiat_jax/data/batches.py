@@ -10,7 +10,6 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-
 ATTENTION_EQUALS_REST = 4096  # tokens a row at which attention costs as much as all else
 
 
@@ -19,7 +18,7 @@ class Example(NamedTuple):
 
   inputs: np.ndarray
   targets: np.ndarray
-  index: int
+  row: int
 
   @property
   def length(self) -> int:
@@ -58,7 +57,7 @@ class Shape:
 
 
 class Batch(NamedTuple):
-  """A global batch as M microbatches, of which the first `count` hold anything.
+  """A global batch as M microbatches, of which the first `microbatches` hold anything.
 
   tokens, positions, segments: [M, R, S]; segment 0 is padding, positions restart with each segment.
   target_index, target_ids, target_weights: [M, R, T]; the position before each target token, the token, 1.0 or 0.0.
@@ -70,14 +69,13 @@ class Batch(NamedTuple):
   target_index: np.ndarray
   target_ids: np.ndarray
   target_weights: np.ndarray
-  count: int
-  examples: tuple[int, ...]
+  microbatches: int
 
 
 def choose_shape(shard: Shard, microbatch_tokens: int, batch: int) -> Shape:
   """The row length that wastes least when batches of this size are packed, and as many rows as fit the budget.
 
-  Lengths from the longest example's up to four times that are tried on the first rows; attention makes long rows dearer.
+  Lengths from the longest example's up to four times that are tried on the first rows; long rows cost more attention.
   """
   lengths = shard.lengths("inputs") + shard.lengths("targets")
   longest = int(lengths.max())
@@ -106,8 +104,11 @@ class Batches:
     self._order, self._shard, self._size = order, shard, size
 
   def __getitem__(self, i: int) -> Batch:
-    numbers = [int(self._order[j]) for j in range(i * self._size, (i + 1) * self._size)]
-    return pack([self._shard[n] for n in numbers], self.shape)
+    return pack([self._shard[n] for n in self.rows(i)], self.shape)
+
+  def rows(self, i: int) -> list[int]:
+    """The numbers of the rows in batch i."""
+    return [int(self._order[j]) for j in range(i * self._size, (i + 1) * self._size)]  # pyright: ignore[reportArgumentType]
 
 
 def pack(examples: Sequence[Example], shape: Shape) -> Batch:
@@ -115,14 +116,14 @@ def pack(examples: Sequence[Example], shape: Shape) -> Batch:
   rows = fill_rows(examples, shape)
   count = -(-len(rows) // shape.rows)
   padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
-  return _arrays(rows, shape, padded, count, tuple(e.index for e in examples))
+  return _arrays(rows, shape, padded, count)
 
 
 def fill_rows(examples: Sequence[Example], shape: Shape) -> list[list[Example]]:
   """Longest first, each into the first row with room: the order within a batch does not change its loss."""
   rows: list[list[Example]] = []
   room: list[tuple[int, int]] = []
-  for example in sorted(examples, key=lambda e: (-e.length, e.index)):
+  for example in sorted(examples, key=lambda e: (-e.length, e.row)):
     needs = (example.length, len(example.targets))
     fits = (n for n, (tokens, targets) in enumerate(room) if needs[0] <= tokens and needs[1] <= targets)
     row = next(fits, None)
@@ -135,7 +136,7 @@ def fill_rows(examples: Sequence[Example], shape: Shape) -> list[list[Example]]:
   return rows
 
 
-def _arrays(rows: list[list[Example]], shape: Shape, padded: int, count: int, examples: tuple[int, ...]) -> Batch:
+def _arrays(rows: list[list[Example]], shape: Shape, padded: int, count: int) -> Batch:
   total = padded * shape.rows
   tokens, positions, segments = (np.zeros((total, shape.length), np.int32) for _ in range(3))
   index, ids = (np.zeros((total, shape.targets), np.int32) for _ in range(2))
@@ -152,4 +153,4 @@ def _arrays(rows: list[list[Example]], shape: Shape, padded: int, count: int, ex
       weights[r, filled : filled + n] = 1.0
       start, filled = stop, filled + n
   micro = [a.reshape(padded, shape.rows, -1) for a in (tokens, positions, segments, index, ids, weights)]
-  return Batch(*micro, count=count, examples=examples)
+  return Batch(*micro, microbatches=count)

@@ -1,8 +1,9 @@
-"""Rows as a SeqIO task: instruction-augmented and reasoning-augmented features. TensorFlow lives here, not downstream."""
+"""Rows as a SeqIO task with instruction-augmented and reasoning-augmented features. TensorFlow stays here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -10,8 +11,10 @@ import tensorflow as tf
 from fiat_jax import prompts
 from fiat_jax.data.rows import Layout, Row, read_rows
 
+Preprocessor = Callable[..., Any]  # tf.data.Dataset → tf.data.Dataset; SeqIO's decorator hides the types
 
-def augment(reasoning: Mapping[str, str]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+
+def augment(reasoning: Mapping[str, str]) -> Preprocessor:
   """Preprocessor: adds the feature `reasoning`, β's text for the example of that `id`; empty where there is none."""
   table = tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(
@@ -27,7 +30,7 @@ def augment(reasoning: Mapping[str, str]) -> Callable[[tf.data.Dataset], tf.data
   return add_reasoning
 
 
-def instruct(template: prompts.Template) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+def instruct(template: prompts.Template) -> Preprocessor:
   """Preprocessor: `inputs` becomes the template with the example's text features filled in."""
 
   @seqio.map_over_dataset
@@ -51,14 +54,14 @@ def rows_task(
   """Registers the SeqIO task `name` over JSONL files, one a split.
 
   Its examples hold token ids `inputs` (the whole prompt) and `targets` (the first target and the end mark), with the
-  texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are not `labelled` may lack a
-  target; theirs is empty.
+  texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are
+  not `labelled` may lack a target; theirs is empty.
   """
   rows = {split: read_rows(path, layout, labelled=labelled) for split, path in files.items()}
   reasoning = {row.id: row.reasoning for split in rows.values() for row in split if row.reasoning}
   return seqio.TaskRegistry.add(
     name,
-    source=seqio.FunctionDataSource(
+    source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
       lambda split, shuffle_files=False, seed=None: _dataset(rows[split]),
       splits=tuple(files),
       num_input_examples={split: len(split_rows) for split, split_rows in rows.items()},
@@ -77,12 +80,11 @@ def rows_task(
 
 
 def _dataset(rows: list[Row]) -> tf.data.Dataset:
-  return tf.data.Dataset.from_tensor_slices(
-    {
-      "id": [row.id for row in rows],
-      "lang": [row.lang for row in rows],
-      "group": [row.group for row in rows],
-      "x": [row.x for row in rows],
-      "targets": [row.targets[0] if row.targets else "" for row in rows],
-    }
-  )
+  columns: Any = {
+    "id": [row.id for row in rows],
+    "lang": [row.lang for row in rows],
+    "group": [row.group for row in rows],
+    "x": [row.x for row in rows],
+    "targets": [row.targets[0] if row.targets else "" for row in rows],
+  }
+  return tf.data.Dataset.from_tensor_slices(columns)

@@ -85,7 +85,7 @@ def digest(path: str) -> str:
 
 def _records(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
   try:
-    handle = open(file, "rb")
+    handle = open(file, "rb")  # noqa: SIM115  closed by the `with` below
   except OSError as e:
     raise UserError(f"cannot be read ({os.strerror(e.errno or 0)}): give the path of a JSONL file", file) from None
   with handle:

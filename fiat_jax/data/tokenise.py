@@ -1,7 +1,7 @@
 """Tokenised rows on disk. SeqIO runs in a child process that writes them; the caller never imports TensorFlow.
 
-A shard is a folder named by everything its content depends on: `inputs.npy` and `targets.npy` hold all ids one row after
-another, `inputs_ends.npy` and `targets_ends.npy` where each row ends.
+A shard is a folder named by everything its content depends on: `inputs.npy` and `targets.npy` hold all ids one row
+after another, `inputs_ends.npy` and `targets_ends.npy` where each row ends.
 """
 
 from __future__ import annotations

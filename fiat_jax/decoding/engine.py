@@ -1,7 +1,7 @@
 """The engine that decodes everything: slots over one static cache, prefill by length bucket, a jitted multi-token loop.
 
-Requests join a slot when one is free and leave it when they end. For a fixed number of slots and cache length, a request
-gets the same tokens whatever its slot and neighbours: its prefill is a batch of one, and rows of a batch do not mix.
+Requests join a slot when one is free and leave it when they end. For a fixed number of slots and cache length, a
+request gets the same tokens whatever its slot and neighbours: its prefill is a batch of one, and rows do not mix.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax.decoding.sampling import Sampling, SlotSampling, choose
+from fiat_jax.decoding.sampling import GREEDY, Sampling, SlotSampling, choose
 from fiat_jax.models import decoder
 from fiat_jax.models.attention import KV
 
@@ -29,7 +29,7 @@ class Request:
 
   tokens: Sequence[int]
   max_new_tokens: int
-  sampling: Sampling = Sampling()
+  sampling: Sampling = GREEDY
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -112,7 +112,7 @@ class Engine:
     tokens = np.zeros((1, bucket(len(prompt) - 1)), np.int32)
     tokens[0, : len(prompt) - 1] = prompt[:-1]
     s = request.sampling
-    sampling = SlotSampling(np.float32(s.temperature), np.float32(s.top_p), np.int32(s.seed))
+    sampling = SlotSampling(*map(np.asarray, (np.float32(s.temperature), np.float32(s.top_p), np.int32(s.seed))))
     new = (np.int32(len(prompt) - 1), prompt[-1], np.int32(request.max_new_tokens))
     return _prefill(self.model, self.weights, state, np.int32(slot), tokens, *new, sampling)
 
@@ -158,7 +158,7 @@ def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sam
 
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
 def _decode(model, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
-  """Up to `CHUNK` steps, fewer once every slot is idle: tokens [B, CHUNK], -1 where a slot was idle, log-probabilities."""
+  """Up to `CHUNK` steps, fewer once all slots are idle: tokens [B, CHUNK], -1 where idle, and log-probabilities."""
   slots, room = state.length.shape[0], state.cache[0].v.shape[2]
   out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
 

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax.errors import UserError
+
+Array = jax.Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,15 @@ class Sampling:
       raise UserError(f"temperature {self.temperature}, top_p {self.top_p}: give at least 0, and more than 0 up to 1")
 
 
+GREEDY = Sampling()
+
+
 class SlotSampling(NamedTuple):
   """The same for every slot, as arrays [B]."""
 
-  temperature: jax.Array
-  top_p: jax.Array
-  seed: jax.Array
+  temperature: Array
+  top_p: Array
+  seed: Array
 
 
 def choose(logits: jax.Array, slots: SlotSampling, positions: jax.Array, *, any_sampled: bool) -> jax.Array:
@@ -47,8 +53,8 @@ def choose(logits: jax.Array, slots: SlotSampling, positions: jax.Array, *, any_
   return jnp.where(slots.temperature > 0, drawn, greedy)
 
 
-def _draw(logits: jax.Array, top_p: jax.Array, seed: jax.Array, position: jax.Array) -> jax.Array:
-  order = jnp.argsort(-logits)
+def _draw(logits: Array, top_p: Array, seed: Array, position: Array) -> jax.Array:
+  order = jnp.argsort(logits, descending=True)
   probabilities = jax.nn.softmax(logits[order])
   before = jnp.cumsum(probabilities) - probabilities
   kept = jnp.where(before < top_p, logits[order], -jnp.inf)

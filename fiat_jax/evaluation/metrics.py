@@ -16,7 +16,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalise_squad(text: str) -> str:
-  """SQuAD's normaliser (Rajpurkar et al., 2016; English): lower case, no ASCII punctuation, no articles, single spaces."""
+  """SQuAD's normaliser (Rajpurkar et al., 2016): lower case, no ASCII punctuation, no articles, single spaces."""
   text = text.lower().translate(_PUNCTUATION)
   return " ".join(_ARTICLES.sub(" ", text).split())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -74,7 +73,11 @@ def _backward(saved, d_out):
 
 
 _attend.defvjp(_forward, _backward)
-_matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+  """a · b, summed in f32 at the least: bf16 factors give f32, f64 ones f64."""
+  return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 def write(cache: KV, new: KV, places: jax.Array) -> KV:

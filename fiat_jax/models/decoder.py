@@ -55,7 +55,7 @@ class Attention(nn.Module):
     k = layers.rotate(project("key", c.kv_heads, "kv"), rotary)
     v = project("value", c.kv_heads, "kv")
     kv = KV(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
-    if cache is not None:
+    if cache is not None and write is not None:
       kv = attention.write(cache, kv, write)
     out = attend(q, kv, mask, causal=cache is None)
     return layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, name="out")(out), kv
@@ -89,13 +89,13 @@ class Decoder(nn.Module):
   def setup(self):
     c = self.config
     init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
-    self.embedding = self.param("embedding", init, (c.vocab_size, c.width), jnp.float32)
+    self.embedding: Any = self.param("embedding", init, (c.vocab_size, c.width), jnp.float32)
     layer = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
     self.layers = nn.scan(
       layer,
       variable_axes={"params": 0, "lora": 0},
       split_rngs={"params": True, "dropout": True},
-      in_axes=nn.broadcast,
+      in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]  flax takes it for every argument at once
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, self.lora, name="layers")
@@ -175,9 +175,11 @@ def cached_hidden(
     x, kv = layer.apply(layer_weights, x, rotary, mask, cache[number] if cache else None, write)
     filled.append(kv)
   norm = layers.RMSNorm(c.norm_epsilon, c.compute_dtype)
-  return norm.apply({"params": weights["outer"]["final_norm"]}, x), filled
+  hidden: Any = norm.apply({"params": weights["outer"]["final_norm"]}, x)
+  return hidden, filled
 
 
 def cached_logits(model: Decoder, weights: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
   """f32 logits [..., V] of hidden states [..., D], from unstacked weights."""
-  return model.apply({"params": weights["outer"]}, hidden, method="logits")
+  logits: Any = model.apply({"params": weights["outer"]}, hidden, method="logits")
+  return logits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,7 +25,7 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), self.axes)
-    kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+    kernel: Any = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
     y = x @ kernel.astype(self.dtype)
     if self.lora is None or not self.has_variable("lora", "a"):
       return y
@@ -43,7 +45,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
-    scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+    scale: Any = self.param("scale", init, (x.shape[-1],), jnp.float32)
     x = x.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
     return (x * scale).astype(self.dtype)

@@ -29,7 +29,7 @@ class Journal:
     partial = self._path.with_suffix(".partial")
     partial.write_text("".join(_line(record) for record in self.records))
     os.replace(partial, self._path)
-    self._file = open(self._path, "a", encoding="utf-8")
+    self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  closed by `close`
     last = self.records[-1]["step"] if self.records else 0
     self._events = SummaryWriter(str(self._events_folder), purge_step=last + 1 if last else None, write_to_disk=True)
 

@@ -97,7 +97,7 @@ def _advance(work: Training, state: TrainState, step: int) -> tuple[TrainState, 
   state, metrics = work.advance(state, work.frozen, batch)
   loss, grad_norm, tokens = (float(x) for x in jax.device_get(metrics))
   if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-    rows = ", ".join(work.names(n) for n in batch.examples)
+    rows = ", ".join(work.names(n) for n in work.batches.rows(step))
     raise UserError(
       f"step {step + 1}: the loss is {loss} and the gradient's norm {grad_norm}, on the rows {rows}; the last finite "
       "checkpoint is kept. Lower the learning rate, or look at these rows"

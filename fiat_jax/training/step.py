@@ -36,10 +36,10 @@ def init_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainSt
 
 
 def target_loss(
-  module: nn.Module, variables: Mapping[str, Any], micro: Mapping[str, jax.Array], rngs: Mapping[str, jax.Array]
+  module: nn.Module, variables: Mapping[str, Any], micro: Mapping[str, jax.Array], rngs: dict[str, jax.Array]
 ) -> jax.Array:
   """Summed cross-entropy (nats) over the target tokens of a microbatch."""
-  logits = module.apply(variables, micro, method="target_logits", rngs=rngs)
+  logits: Any = module.apply(variables, micro, method="target_logits", rngs=rngs)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, micro["target_ids"])
   return jnp.sum(losses * micro["target_weights"])
 
@@ -57,7 +57,7 @@ def summed_gradients(
     return jax.tree.map(jnp.add, total, (loss, gradient, jnp.sum(micro["target_weights"])))
 
   zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained), jnp.zeros(()))
-  return jax.lax.fori_loop(0, batch.count, add_microbatch, zero)
+  return jax.lax.fori_loop(0, batch.microbatches, add_microbatch, zero)
 
 
 def make_step(

@@ -30,6 +30,8 @@ from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.workbench import Workbench, lora_config
 
+DEFAULT_RECIPE = "fiat"
+
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
@@ -48,7 +50,7 @@ def main(configuration: Configuration) -> None:
 
 
 def one_recipe(settings: Settings) -> str:
-  names = settings.recipes or ("fiat",)
+  names = list(settings.recipes) or [DEFAULT_RECIPE]
   if len(names) > 1:
     raise UserError(f"--recipes {','.join(names)}: give one here; `fiat compare` takes several")
   return names[0]
@@ -99,7 +101,7 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
   else:
     trained = lora.init_adapter(jax.random.key(seed), bench.params, lora_config(settings))
     frozen = {"params": bench.params}
-  optimizer = optimizers.optimizer(_optimizer_config(settings), steps)
+  optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   names = [row.id for row in bench.rows["train"]]
   say(
     f"{recipe.title}: {len(names)} rows, {steps} steps of {settings.batch}, packed into rows of {shape.length} tokens; "
@@ -118,7 +120,7 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
     frozen=frozen,
     batches=Batches(shards["train"], size=settings.batch, seed=seed, shape=shape),
     validate=validate,
-    rates=optimizers.learning_rate(_optimizer_config(settings), steps),
+    rates=optimizers.learning_rate(optimizer_config(settings), steps),
     names=names.__getitem__,
     keeps_state=not full,
   )
@@ -130,7 +132,7 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
     journal.close()
 
 
-def _optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
+def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
   return optimizers.OptimizerConfig(
     learning_rate=settings.learning_rate,
     schedule=settings.schedule,  # pyright: ignore[reportArgumentType]  checked when it is made

@@ -1,0 +1,88 @@
+"""`fiat bench`: how fast this machine trains and decodes, on real rows. One JSON line a measurement."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import jax
+
+from fiat_jax import runtime
+from fiat_jax.configuration import Configuration
+from fiat_jax.data.batches import Batches, choose_shape
+from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.errors import UserError
+from fiat_jax.models import lora
+from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
+from fiat_jax.training import optimizers
+from fiat_jax.training.step import init_state, make_step
+from fiat_jax.verbs.train import one_recipe, optimizer_config
+from fiat_jax.workbench import Workbench, lora_config
+
+
+def main(configuration: Configuration) -> None:
+  settings = configuration.settings
+  recipe = configuration.recipe(one_recipe(settings))
+  if not (settings.train or settings.test):
+    raise UserError("nothing to measure: give --train FILE to time training, --test FILE to time decoding")
+  if recipe.adapter != "lora":
+    raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
+  started = time.perf_counter()
+  runtime.start()
+  bench = Workbench(configuration.replace(validation=""), [recipe])
+  if settings.train:
+    _print("train", bench, _train(bench, recipe, started))
+  if settings.test:
+    _print("generate", bench, _generate(bench, recipe))
+
+
+def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]:
+  """One pass over the rows after a first step that compiles; sources and targets are counted, padding is not."""
+  settings = bench.settings
+  shard = bench.shard("train", recipe)
+  steps = settings.steps or len(shard) // settings.batch
+  if steps < 2:
+    raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
+  shape = choose_shape(shard, settings.microbatch_tokens, settings.batch)
+  batches = Batches(shard, size=settings.batch, seed=0, shape=shape)
+  optimizer = optimizers.optimizer(optimizer_config(settings), steps)
+  step = make_step(bench.described.module, optimizer, "lora", seed=0)
+  state = init_state(lora.init_adapter(jax.random.key(0), bench.params, lora_config(settings)), optimizer)
+  frozen = {"params": bench.params}
+  state, _ = jax.block_until_ready(step(state, frozen, batches[0]))
+  begun = time.perf_counter()
+  tokens = 0
+  for number in range(1, steps):
+    state, _ = jax.block_until_ready(step(state, frozen, batches[number]))
+    tokens += sum(shard[row].length for row in batches.rows(number))
+    say(f"step {number + 1}/{steps}")
+  seconds = time.perf_counter() - begun
+  examples = (steps - 1) * settings.batch
+  rates = {"examples_per_s": examples / seconds, "tokens_per_s": tokens / seconds}
+  return rates | {"first_step_s": begun - started}
+
+
+def _generate(bench: Workbench, recipe: Recipe) -> dict[str, float]:
+  """Every prompt gets exactly TARGET_LENGTH new tokens; prefill is counted in."""
+  settings = bench.settings
+  shard = bench.shard("test", recipe)
+  engine = Engine(bench.described.module, bench.engine(recipe).weights, stop_ids=(), slots=settings.slots)
+  requests = [
+    Request(tokens=shard[n].inputs.tolist(), max_new_tokens=settings.target_length) for n in range(len(shard))
+  ]
+  engine.generate(requests)  # compiles
+  begun = time.perf_counter()
+  engine.generate(requests)
+  return {"new_tokens_per_s": len(requests) * settings.target_length / (time.perf_counter() - begun)}
+
+
+def _print(work: str, bench: Workbench, figures: dict[str, float]) -> None:
+  unit = 2**30 if sys.platform == "darwin" else 2**20
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+  record: dict[str, Any] = {"work": work, "dtype": bench.settings.dtype, "device": jax.devices()[0].device_kind}
+  record |= {"batch": bench.settings.batch, "peak_gib": round(peak, 2)}
+  print(json.dumps(record | {name: round(value, 2) for name, value in figures.items()}), flush=True)
