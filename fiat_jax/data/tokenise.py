@@ -57,8 +57,9 @@ class Tokenising:
 
   def __init__(self, specs: Sequence[ShardSpec]):
     self.folders = [spec.folder for spec in specs]
-    missing = [spec for spec, folder in zip(specs, self.folders, strict=True) if not folder.is_dir()]
-    self.child = _start(missing) if missing else None
+    # Recipes that read the same prompts share a shard.
+    missing = {folder: spec for folder, spec in zip(self.folders, specs, strict=True) if not folder.is_dir()}
+    self.child = _start(list(missing.values())) if missing else None
 
   def wait(self) -> list[pathlib.Path]:
     if self.child:
