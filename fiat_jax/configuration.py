@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import logging
+import math
 import re
+import tokenize
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,11 +81,14 @@ def configure(
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+  logging.disable(logging.ERROR)  # gin logs what it raises
   try:
     gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
-  except (OSError, ValueError, SyntaxError, AttributeError) as e:
+  except (OSError, ValueError, SyntaxError, AttributeError, ImportError, tokenize.TokenError) as e:
     reason = " ".join(str(e).split())
     raise UserError(f"the gin configuration cannot be read: {reason[:300]}") from None
+  finally:
+    logging.disable(logging.NOTSET)
 
 
 def _binding(text: str, known: Mapping[str, Declared]) -> str:
@@ -106,7 +112,10 @@ def _flag_value(name: str, text: str, default: Any) -> Any:
       items = [item.strip() for item in text.split(",") if item.strip()]
       return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
     if isinstance(default, (int, float)):
-      return type(default)(text)
+      value = type(default)(text)
+      if not math.isfinite(value):
+        raise ValueError
+      return value
   except ValueError:
     raise UserError(f"--{name.lower()} {text}: give a {kind(default)}") from None
   return text.replace("\\n", "\n") if name in TEMPLATES else text
@@ -119,7 +128,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     value = float(value)
   if name == "LABELS" and isinstance(value, (list, tuple)):
     return tuple(value)
-  if type(value) is not type(default):
+  if type(value) is not type(default) or (name == "SEEDS" and not all(type(seed) is int for seed in value)):
     raise UserError(f"{name} = {value!r}: give a {kind(default)}")
   return value
 

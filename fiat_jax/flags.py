@@ -43,7 +43,7 @@ def parse(words: list[str]) -> Flags:
       flags.quiet = True
       continue
     if not equals:
-      if not rest:
+      if not rest or rest[0].startswith("--"):  # a text that begins so is given as --name=--text
         raise UserError(f"the flag --{name} needs a value")
       value = rest.pop(0)
     if name == "gin_file":

@@ -16,8 +16,8 @@ from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
-from fiat_jax.models import decoder, pretrained
-from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models import decoder, pretrained, registry
+from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 
@@ -28,14 +28,25 @@ def lora_config(settings: Settings) -> LoraConfig:
 
 
 class Workbench:
-  """Rows are read and checked at once; tokenising starts in its own process; weights are read when first needed."""
+  """Rows are read and checked at once, weights when first needed.
 
-  def __init__(self, configuration: Configuration, recipes: Sequence[Recipe], *, labelled: bool = True):
+  `prepare` comes before everything that needs a model: it starts tokenising in a process of its own.
+  """
+
+  def __init__(self, configuration: Configuration, *, labelled: bool = True):
     self.configuration, self.settings = configuration, configuration.settings
     self._labelled = labelled
     self.rows: dict[str, list[Row]] = {
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
+    self._models: list[Recipe] = []
+
+  def prepare(self, recipes: Sequence[Recipe]) -> None:
+    """Reads the model's description and starts to tokenise the rows in every form that the recipes read.
+
+    Raises:
+      UserError: a recipe needs reasoning and a row has none, or the model is not to be had or broken.
+    """
     for recipe in recipes:
       self._require_reasoning(recipe)
     self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
@@ -43,6 +54,18 @@ class Workbench:
       path = locate(self.settings.model, configuration.models.get(self.settings.model))
       self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
       self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
+
+  def check(self) -> None:
+    """Refuses what would fail later: before weights are read and before anything is written.
+
+    Raises:
+      UserError: a LoRA target that matches nothing, a row longer than a limit.
+    """
+    if any(recipe.adapter == "lora" for recipe in self._models):
+      targeted(registry.parameter_shapes(self.described.module.config), lora_config(self.settings))
+    for recipe in self._models:
+      for split in self.rows:
+        self.shard(split, recipe)
 
   @functools.cached_property
   def params(self) -> Mapping[str, Any]:

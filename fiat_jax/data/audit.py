@@ -1,4 +1,4 @@
-"""What is in checked rows: counts, lengths in tokens, what stands twice, what the reasoning holds. Text and counts only.
+"""What is in checked rows: counts, lengths in tokens, what stands twice, what the reasoning holds.
 
 How it is told is in `verbs/validate.py`.
 """

@@ -100,8 +100,8 @@ def _records(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         continue
       try:
         record = json.loads(text)
-      except (json.JSONDecodeError, RecursionError) as e:
-        reason = e.msg if isinstance(e, json.JSONDecodeError) else "nested too deeply"
+      except (ValueError, RecursionError) as e:
+        reason = getattr(e, "msg", "a number too long") if isinstance(e, ValueError) else "nested too deeply"
         raise UserError(f"is no JSON ({reason}): one whole object a line is expected", file, number) from None
       if not isinstance(record, dict):
         raise UserError(f"holds a JSON {_kind(record)}, not an object with named fields", file, number)

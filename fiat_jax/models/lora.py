@@ -54,15 +54,8 @@ def init_adapter(key: jax.Array, params: Tree, config: LoraConfig) -> dict[str, 
   Raises:
     UserError: `config.targets` matches no projection.
   """
-  projections = list(kernels(params))
-  chosen = [(path, kernel) for path, kernel in projections if re.fullmatch(config.targets, path)]
-  if not chosen:
-    raise UserError(
-      f"the LoRA targets {config.targets!r} match no projection; there are "
-      + ", ".join(path for path, _ in projections)
-    )
   adapter: dict[str, Any] = {}
-  for number, (path, kernel) in enumerate(chosen):
+  for number, (path, kernel) in enumerate(targeted(params, config)):
     *stack, inputs, outputs = kernel.shape
     a = jax.random.normal(jax.random.fold_in(key, number), (*stack, inputs, config.rank)) / np.sqrt(inputs)
     node = adapter
@@ -70,6 +63,22 @@ def init_adapter(key: jax.Array, params: Tree, config: LoraConfig) -> dict[str, 
       node = node.setdefault(part, {})
     node.update(a=a, b=jnp.zeros((*stack, config.rank, outputs)))
   return adapter
+
+
+def targeted(params: Tree, config: LoraConfig) -> list[tuple[str, Any]]:
+  """The projections that get an adapter: path and kernel (array or shape).
+
+  Raises:
+    UserError: `config.targets` matches none.
+  """
+  projections = list(kernels(params))
+  chosen = [(path, kernel) for path, kernel in projections if re.fullmatch(config.targets, path)]
+  if not chosen:
+    raise UserError(
+      f"the LoRA targets {config.targets!r} match no projection; there are "
+      + ", ".join(path for path, _ in projections)
+    )
+  return chosen
 
 
 def merge(params: Tree, adapter: Tree, config: LoraConfig) -> dict[str, Any]:

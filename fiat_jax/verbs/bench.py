@@ -33,7 +33,8 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
   started = time.perf_counter()
   runtime.start()
-  bench = Workbench(configuration.replace(validation=""), [recipe])
+  bench = Workbench(configuration.replace(validation=""))
+  bench.prepare([recipe])
   if settings.train:
     _print("train", bench, _train(bench, recipe, started))
   if settings.test:

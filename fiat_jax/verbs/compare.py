@@ -13,27 +13,30 @@ from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
 from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
 from fiat_jax.progress import say
+from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import claim
 from fiat_jax.verbs.predictions import predict
-from fiat_jax.verbs.train import train_recipe
+from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
 
 WITH_REASONING = ("fine_tuning", "fiat", "beta")
 WITHOUT_REASONING = ("fine_tuning",)
+SPLITS = ("train", "validation", "test")
 
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   metrics.check(settings.metrics)
-  folder = pathlib.Path(settings.model_dir)
-  names = settings.recipes or WITH_REASONING
-  recipes = {name: configuration.recipe(name) for name in names}
-  if "test" not in settings.files():
-    raise UserError("no --test rows: give the path of a JSONL file")
+  AnswerRule.parse(settings.answer)
+  optimizer_config(settings)
   runtime.start()
-  bench = Workbench(configuration, list(recipes.values()))
-  claim(folder, configuration.text(), bench.fingerprints())
+  bench = Workbench(configuration)
+  recipes = _recipes(bench)
+  bench.prepare(list(recipes.values()))
+  bench.check()
+  folder = pathlib.Path(settings.model_dir)
+  claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints())
   _show_example(bench, recipes)
   results: list[dict[str, Any]] = []
   for name, recipe in recipes.items():
@@ -46,6 +49,20 @@ def main(configuration: Configuration) -> None:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
     print(f"\nNext: fiat predict --model_dir {folder}/{tuned[-1]} --test {settings.test} --output answers.jsonl")
+
+
+def _recipes(bench: Workbench) -> dict[str, Recipe]:
+  """The recipes asked for, or those that the rows allow."""
+  reasoned = all(row.reasoning for rows in bench.rows.values() for row in rows)
+  names = bench.settings.recipes or (WITH_REASONING if reasoned else WITHOUT_REASONING)
+  if not bench.settings.recipes and not reasoned:
+    say(f"not every row has reasoning in the column {bench.settings.reasoning!r}: FIAT and beta are left out")
+  recipes = {name: bench.configuration.recipe(name) for name in names}
+  needed = SPLITS if any(recipe.trains for recipe in recipes.values()) else SPLITS[-1:]
+  for split in needed:
+    if split not in bench.rows:
+      raise UserError(f"no --{split} rows: give the path of a JSONL file")
+  return recipes
 
 
 def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:

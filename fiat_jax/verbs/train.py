@@ -43,7 +43,9 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start()
   metrics.check(settings.metrics)
-  bench = Workbench(configuration, [recipe])
+  optimizer_config(settings)
+  bench = Workbench(configuration)
+  bench.prepare([recipe])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   print(report.table([result], settings.metrics, "test" if "test" in result else "validation"))
   print(f"\n{settings.model_dir} holds the run; its adapter, in PEFT's format, is in {settings.model_dir}/adapter")
@@ -66,6 +68,7 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
   for split in ("train", "validation"):
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give the path of a JSONL file")
+  bench.check()
   configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
   claim(folder, configuration.text(), bench.fingerprints())
   done = folder / "results.json"

@@ -1,0 +1,147 @@
+"""What a user can get wrong ends in one line on stderr and exit code 2, and leaves nothing behind."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from fiat_jax import cli
+
+GOOD = {"id": "a", "input": "What is 1 + 1?", "target": "2", "reasoning": "Count on. So the answer is 2."}
+
+
+@pytest.fixture
+def files(tmp_path):
+  """Writes rows (dicts, or raw text) to a file of the test's folder and returns its path."""
+
+  def write(name: str, *rows: dict | str) -> str:
+    path = tmp_path / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return str(path)
+
+  return write
+
+
+@pytest.fixture
+def refused(capsys, tmp_path, monkeypatch):
+  """Runs a command that must be refused; returns the one line that says why."""
+  monkeypatch.chdir(tmp_path)
+
+  def run(*words: str) -> str:
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert cli.main(list(words)) == 2
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and captured.err.splitlines()[-1] == errors[0], captured.err
+    assert "Traceback" not in captured.err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "something was left behind"
+    return errors[0]
+
+  return run
+
+
+ROWS = {
+  "broken": ('{"id": "b", "inp', ":2: is no JSON"),
+  "list": ("[1, 2]", ":2: holds a JSON list"),
+  "number": ({**GOOD, "id": "b", "input": 7}, ":2: the field 'input' holds a number"),
+  "twice": (GOOD, ":2: the id 'a' stands on line 1 already"),
+  "no target": ({"id": "b", "input": "q"}, ":2: the row has no field 'target'"),
+  "empty target": ({**GOOD, "id": "b", "target": " "}, ":2: the target 'target' is empty"),
+}
+
+
+@pytest.mark.parametrize("fault", ROWS)
+@pytest.mark.parametrize("verb", ["validate", "train"])
+def test_faulty_row_is_named_by_file_and_line(verb, fault, files, refused):
+  row, message = ROWS[fault]
+  train = files("train.jsonl", GOOD, row)
+  validation = files("validation.jsonl", GOOD)
+  assert f"train.jsonl{message}" in refused(verb, "--train", train, "--validation", validation)
+
+
+def test_absent_and_empty_files(files, refused):
+  assert "absent.jsonl: cannot be read" in refused("validate", "--train", "absent.jsonl")
+  assert "there are no rows in it" in refused("validate", "--train", files("empty.jsonl"))
+
+
+def test_field_that_no_row_has(files, refused):
+  message = refused("validate", "--train", files("train.jsonl", GOOD), "--input", "{inputs}")
+  assert "train.jsonl:1: the row has no field 'inputs'" in message and "did you mean input?" in message
+
+
+FLAGS = {
+  ("--trian", "x"): "did you mean train?",
+  ("--gin.TRIAN=x",): "did you mean TRAIN?",
+  ("--train",): "needs a value",
+  ("stray",): "belongs to no flag",
+  ("--batch", "many"): "--batch many: give a whole number",
+  ("--batch", "0"): "--batch 0: give 1 or more",
+  ("--recipes", "fait"): "did you mean fiat?",
+  ("--metrics", "f1"): "f1_squad",
+  ("--model", "no_such_model"): "the model 'no_such_model' is",
+  ("--lora_rank", "0"): "a LoRA rank of 0",
+  ("--lora_targets", "attention/(query"): "no regular expression",
+  ("--lora_targets", "nothing"): "match no projection; there are layers/attention/key",
+  ("--instruction", "no place"): "does not hold {x}",
+  ("--instruction", "{x} {y}"): "names {y}",
+  ("--gin_file", "absent.gin"): "absent.gin",
+  ("--dtype", "float16"): "the dtype 'float16'",
+  ("--schedule", "linear"): "the schedule 'linear'",
+  ("--target_length", "1"): "a target longer than --target_length 1; the longest has 2 tokens",
+  ("--source_length", "5"): "a prompt longer than --source_length 5",
+  ("--reasoning", "thoughts"): "have no reasoning in the column 'thoughts'",
+  ("--labels", "choices"): "no list of texts",
+}
+
+
+@pytest.mark.parametrize("words", FLAGS, ids=" ".join)
+def test_wrong_flag_or_value(words, files, refused, tiny_checkpoint):
+  rows = files("train.jsonl", GOOD)
+  base = ["--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"]
+  assert FLAGS[words] in refused("train", *base, *words)
+
+
+def test_unknown_verb_suggests_the_nearest(refused):
+  assert "did you mean train?" in refused("tarin")
+
+
+def test_unknown_setting_in_a_gin_file(files, refused):
+  assert "TRIAN is unknown; did you mean TRAIN?" in refused("train", "--gin_file", files("my.gin", "TRIAN = 'x'"))
+
+
+def test_truncated_checkpoint(files, refused, smollm2_path, tmp_path):
+  cut = tmp_path / "cut.gguf"
+  cut.write_bytes(smollm2_path.read_bytes()[:30_000_000])
+  rows = files("train.jsonl", GOOD)
+  message = refused("train", "--model", str(cut), "--train", rows, "--validation", rows, "--model_dir", "run")
+  assert "cut.gguf" in message
+
+
+def test_folder_that_is_no_run(files, refused, tiny_checkpoint, tmp_path):
+  (tmp_path / "thesis").mkdir()
+  (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+  rows = files("train.jsonl", GOOD)
+  message = refused(
+    "train", "--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "thesis"
+  )
+  assert "is not empty and holds no config.gin" in message
+
+
+def test_verbs_of_a_run_want_a_run(refused):
+  assert "there is no run" in refused("evaluate", "--model_dir", "nowhere", "--test", "rows.jsonl")
+
+
+def test_the_command_itself_exits_2_with_one_line(tmp_path):
+  """The process, not only `main`: no library says anything beside our line."""
+  run = subprocess.run(
+    [sys.executable, "-m", "fiat_jax", "validate", "--train", "absent.jsonl"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"PYTHONPATH": str(pathlib.Path(cli.__file__).parents[1])},
+  )
+  assert run.returncode == 2
+  assert run.stderr.count("\n") == 1 and run.stderr.startswith("error: absent.jsonl: cannot be read")
