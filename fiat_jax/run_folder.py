@@ -12,12 +12,13 @@ from fiat_jax.evaluation.evaluate import write_whole
 FREE = ("MODEL_DIR", "OUTPUT", "SLOTS")  # may differ when a run goes on
 
 
-def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> None:
+def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:
   """Makes the folder and writes `config.gin`, or checks that the one there says the same.
 
   Args:
     text: the configuration as gin.
     fingerprints: of the model and the rows; kept as comments.
+    widens: another choice of recipes is no other configuration (a comparison; each of its runs has its own folder).
 
   Raises:
     UserError: the folder belongs to another configuration (the differences are named), or is no run folder.
@@ -33,12 +34,17 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> N
       raise UserError(f"cannot be made ({e.strerror}): give another --model_dir", folder) from None
     return
   old, new = _values(file.read_text(encoding="utf-8")), _values(wanted)
-  changed = [name for name in {**old, **new} if name not in FREE and old.get(name) != new.get(name)]
+  free = lambda name: name in FREE or (widens and _names_recipes(name, old, new))  # noqa: E731
+  changed = [name for name in {**old, **new} if not free(name) and old.get(name) != new.get(name)]
   if changed:
     shown = "; ".join(
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def _names_recipes(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+  return name == "RECIPES" or ("/Recipe." in name and (name not in old or name not in new))
 
 
 def _values(text: str) -> dict[str, str]:

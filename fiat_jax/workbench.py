@@ -51,7 +51,7 @@ class Workbench:
       self._require_reasoning(recipe)
     self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
-      path = locate(self.settings.model, configuration.models.get(self.settings.model))
+      path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
       self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
       self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
 

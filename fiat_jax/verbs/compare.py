@@ -36,7 +36,7 @@ def main(configuration: Configuration) -> None:
   bench.prepare(list(recipes.values()))
   bench.check()
   folder = pathlib.Path(settings.model_dir)
-  claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints())
+  claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True)
   _show_example(bench, recipes)
   results: list[dict[str, Any]] = []
   for name, recipe in recipes.items():

@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL, at several moments, and started again leaves what the undisturbed run leaves, bit for bit."""
+"""A run killed with SIGKILL at several moments and started again leaves what an undisturbed run leaves, bit for bit."""
 
 import json
 import pathlib
