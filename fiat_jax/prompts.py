@@ -67,7 +67,7 @@ def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool
   paragraph of its own at the end; without reasoning, the line that holds `{reasoning}` is left out.
 
   Raises:
-    UserError: the instruction does not hold `{x}` or names another field.
+    UserError: the instruction does not hold `{x}`, or not apart from the reasoning, or names another field.
   """
   if "x" not in fields(parse(instruction, ("x", "reasoning"))):
     raise UserError(f"the instruction {instruction!r} does not hold {{x}}, the place where the input goes: add it")
@@ -76,6 +76,11 @@ def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool
     text += REASONING_PARAGRAPH
   if not use_reasoning:
     text = "\n".join(line for line in text.split("\n") if "reasoning" not in fields(parse(line))).rstrip("\n")
+    if "x" not in fields(parse(text)):
+      raise UserError(
+        f"the instruction {instruction!r} holds {{x}} and {{reasoning}} on one line, which is left out where a recipe "
+        "has no reasoning: give {reasoning} a line of its own"
+      )
   return parse(text, ("x", "reasoning"))
 
 

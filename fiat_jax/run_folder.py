@@ -44,7 +44,8 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
 
 
 def _names_recipes(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-  return name == "RECIPES" or ("/Recipe." in name and (name not in old or name not in new))
+  new_or_gone = name not in old or name not in new  # `model`: a comparison that began with recipes that need none
+  return name == "RECIPES" or (new_or_gone and ("/Recipe." in name or name == "model"))
 
 
 def _values(text: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 from fiat_jax import prompts
 from fiat_jax.errors import UserError
 
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may spell half a character, which no tokenizer takes
 SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$")
 
 
@@ -69,7 +70,10 @@ def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> list[Row]:
   for line, record in list(_records(file))[wanted]:
     row = _row(record, layout, file, line, labelled)
     if row.id in seen:
-      raise UserError(f"the id {row.id!r} stands on line {seen[row.id]} already: ids must differ", file, line)
+      where = f"stands on line {seen[row.id]} already"
+      if record.get(layout.id):
+        raise UserError(f"the id {row.id!r} {where}: ids must differ", file, line)
+      raise UserError(f"the same row {where}: remove one, or tell them apart by a field {layout.id!r}", file, line)
     seen[row.id] = line
     rows.append(row)
   if not rows:
@@ -100,6 +104,12 @@ def _records(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         continue
       try:
         record = json.loads(text)
+        if HALF_PAIR.search(text):
+          json.dumps(record, ensure_ascii=False).encode()
+      except UnicodeEncodeError:
+        raise UserError(
+          "holds half a surrogate pair (\\ud800 to \\udfff): write whole characters", file, number
+        ) from None
       except (ValueError, RecursionError) as e:
         reason = getattr(e, "msg", "a number too long") if isinstance(e, ValueError) else "nested too deeply"
         raise UserError(f"is no JSON ({reason}): one whole object a line is expected", file, number) from None
@@ -110,10 +120,11 @@ def _records(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
   def text(name: str, default: str | None = None) -> str:
-    value = record.get(name, default)
-    if value is None:
-      close = prompts.nearest(name, record)
-      raise UserError(f"the row has no field {name!r} ({close})", file, line)
+    value = record.get(name)
+    if value is None and default is not None:  # where a table had no value, some programs write null
+      return default
+    if value is None and name not in record:
+      raise UserError(f"the row has no field {name!r} ({prompts.nearest(name, record)})", file, line)
     if not isinstance(value, str):
       raise UserError(f"the field {name!r} holds a {_kind(value)}, not text: put it in quotes", file, line)
     return value

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fiat_jax import prompts
+from fiat_jax import prompts, signals
 from fiat_jax.data import rows
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
@@ -64,6 +64,7 @@ class Tokenising:
   def wait(self) -> list[pathlib.Path]:
     if self.child:
       _, errors = self.child.communicate()
+      signals.check()  # Ctrl-C ends the child too
       if self.child.returncode == 2:
         raise UserError(errors.strip().splitlines()[-1].removeprefix("error: "))
       if self.child.returncode:
