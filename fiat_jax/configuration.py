@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import glob
 import logging
@@ -72,9 +73,7 @@ def configure(
   _parse([resources.find(file) for file in gin_files], [_binding(text, known) for text in bindings])
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
-  values = {
-    name.lower(): _typed(name, gin.query_parameter(f"{name}/macro.value"), known[name].default) for name in known
-  }
+  values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
   for split in ("train", "validation", "test"):
     values[split] = resources.find(values[split])
   return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
@@ -119,6 +118,14 @@ def _flag_value(name: str, text: str, default: Any) -> Any:
   except ValueError:
     raise UserError(f"--{name.lower()} {text}: give a {kind(default)}") from None
   return text.replace("\\n", "\n") if name in TEMPLATES else text
+
+
+def _value(name: str) -> Any:
+  value = gin.query_parameter(f"{name}/macro.value")
+  try:
+    return copy.deepcopy(value)  # this is how gin follows %OTHER
+  except (TypeError, ValueError, RecursionError):
+    raise UserError(f"the gin setting {name} = {value!r} leads to no value") from None
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

@@ -18,9 +18,7 @@ from fiat_jax.models import registry
 from fiat_jax.models.decoder import Decoder, DecoderConfig
 from fiat_jax.models.lora import LoraConfig, init_adapter
 
-CONFIG = DecoderConfig(
-  vocab_size=97, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn_width=48, max_length=256
-)
+CONFIG = DecoderConfig(vocab_size=97, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn_width=48, max_length=256)
 ALL_LINEAR = r"layers/.*"
 
 

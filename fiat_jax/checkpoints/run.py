@@ -31,7 +31,8 @@ class RunCheckpoints:
     if self._latest.latest_step() == step:
       self._latest.wait_until_finished()
       self._latest.delete(step)
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave({"records": records}))
+    kept = {"records": list(records)}  # a copy: it is written while the caller goes on appending
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave(kept))
     self._latest.save(step, args=items)
 
   def save_best(self, step: int, trained: Any) -> None:

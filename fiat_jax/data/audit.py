@@ -63,7 +63,10 @@ def lengths(tokenizer: Tokenizer, rows: Sequence[Row], instruction: str) -> dict
 
   The prompt is I_τ around x, with the reasoning where the row has one: the longest that any recipe makes of it.
   """
-  forms = [prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=use) for use in (False, True)]
+  forms = {
+    use: prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=use)
+    for use in {bool(row.reasoning) for row in rows}
+  }
   texts = [prompts.fill(forms[bool(row.reasoning)], {"x": row.x, "reasoning": row.reasoning or ""}) for row in rows]
   everywhere = np.arange(len(rows))
   reasoned = np.array([n for n, row in enumerate(rows) if row.reasoning], int)

@@ -16,6 +16,7 @@ Preprocessor = Callable[..., Any]  # tf.data.Dataset → tf.data.Dataset; SeqIO'
 
 def augment(reasoning: Mapping[str, str]) -> Preprocessor:
   """Preprocessor: adds the feature `reasoning`, β's text for the example of that `id`; empty where there is none."""
+  reasoning = {"": "", **reasoning}  # a table must not be empty, and no id is
   table = tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(
       tf.constant(list(reasoning.keys()), tf.string), tf.constant(list(reasoning.values()), tf.string)

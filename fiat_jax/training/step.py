@@ -13,6 +13,7 @@ from flax import linen as nn
 from fiat_jax.data.batches import Batch
 
 Collection = Literal["lora", "params"]
+ARRAYS = tuple(name for name in Batch._fields if name != "microbatches")
 
 
 class TrainState(NamedTuple):
@@ -50,7 +51,7 @@ def summed_gradients(
   """Loss and gradient of the whole batch, both sums over target tokens, and the number of those tokens."""
 
   def add_microbatch(i: jax.Array, total: tuple[jax.Array, Any, jax.Array]):
-    micro = {name: getattr(batch, name)[i] for name in Batch._fields[:6]}
+    micro = {name: jax.lax.dynamic_index_in_dim(getattr(batch, name), i, keepdims=False) for name in ARRAYS}
     rngs = {"dropout": jax.random.fold_in(key, i)}
     loss_of = lambda tree: target_loss(module, {**frozen, collection: tree}, micro, rngs)  # noqa: E731
     loss, gradient = jax.value_and_grad(loss_of)(trained)
@@ -75,7 +76,7 @@ def make_step(
     gradient = jax.tree.map(lambda g: g / tokens, gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trained)
     trained = optax.apply_updates(state.trained, updates)
-    metrics = StepMetrics(loss / tokens, optax.global_norm(gradient), tokens)
+    metrics = StepMetrics(loss / tokens, optax.tree.norm(gradient), tokens)
     return TrainState(trained, optimizer_state, state.step + 1), metrics
 
   return jax.jit(step, donate_argnums=0 if collection == "params" else ())

@@ -30,13 +30,11 @@ def main(configuration: Configuration) -> None:
   settings = configuration.settings
   if not settings.files():
     raise UserError("no rows to look at: give --train FILE, --validation FILE or --test FILE")
-  for use_reasoning in (False, True):
-    prompts.tuned_prompt(settings.instruction, use_instruction=True, use_reasoning=use_reasoning)
   rule = AnswerRule.parse(settings.answer)
   metrics.check(settings.metrics)
   recipes = [configuration.recipe(name) for name in settings.recipes]
   rows = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
-  warnings: list[str] = []
+  warnings = _instruction_warnings(settings.instruction)
   tokenizer = _tokenizer(configuration, warnings)
   for split in rows:
     print(f"{split}: {settings.files()[split]}")
@@ -51,6 +49,15 @@ def main(configuration: Configuration) -> None:
   overlaps = audit.overlaps(rows)
   warnings += [_leak(overlap, settings) for overlap in overlaps]
   print("\n".join(["warnings:", *(f"  - {warning}" for warning in warnings)]) if warnings else "no warnings")
+
+
+def _instruction_warnings(instruction: str) -> list[str]:
+  prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=True)
+  try:
+    prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=False)
+  except UserError as e:
+    return [str(e)]
+  return []
 
 
 def _tokenizer(configuration: Configuration, warnings: list[str]) -> Tokenizer | None:

@@ -83,7 +83,9 @@ def test_the_cached_path_gives_the_training_path_s_logits(tiny_model, prefill: i
   lengths = [prefill + lag, prefill]
   for row, length in enumerate(lengths):
     tokens, positions = np.asarray([rows[row][:length]]), np.arange(length)[None]
-    hidden, filled = hidden_of(module, tiny_model.layers, tokens, positions, np.tril(np.ones((1, length, length), bool)))
+    hidden, filled = hidden_of(
+      module, tiny_model.layers, tokens, positions, np.tril(np.ones((1, length, length), bool))
+    )
     logits = decoder.cached_logits(module, tiny_model.layers, hidden)
     np.testing.assert_allclose(logits[0], wanted[row][:length], atol=1e-4)
     for n, kv in enumerate(filled):

@@ -21,7 +21,7 @@ from fiat_jax.training.step import summed_gradients
 
 EVERYWHERE = LoraConfig(rank=4, alpha=6.0, targets=tiny.ALL_LINEAR)
 IDS = tiny.random_ids(24, 1)
-TOLERANCE = 1e-4  # of a gradient, in units of its largest element and so absolute too; all are below 1
+TOLERANCE = 1e-4  # of a gradient, in units of its largest element, all below 1; measured 2e-5, and 3e-6 of the loss
 
 
 def test_an_untrained_adapter_leaves_every_logit_bit_for_bit(tiny_model):
@@ -183,7 +183,7 @@ def test_loss_and_gradients_of_smollm2_equal_those_of_peft(smollm2, golden: Path
   step = jax.jit(summed_gradients, static_argnums=(0, 1))
   loss, gradient, tokens = step(module, "lora", adapter, {"params": smollm2.params}, batch, jax.random.key(0))
   assert tokens == arrays["target_mask"].sum()
-  np.testing.assert_allclose(loss / tokens, arrays["loss"], atol=TOLERANCE)
+  np.testing.assert_allclose(loss / tokens, arrays["loss"], atol=TOLERANCE, rtol=0)
 
   attention = jax.tree.map(lambda leaf: np.asarray(leaf / tokens), gradient["layers"]["attention"])
   for place, (ours, theirs) in enumerate(_NAMES.items()):

@@ -1,0 +1,140 @@
+"""Packing and order: whole examples, each where it says, and batch i from (seed, i) alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fiat_jax.data.batches import Batch, Batches, Example, Shape, Shard, choose_shape, pack
+
+LENGTHS = st.tuples(st.integers(1, 40), st.integers(1, 12))  # of inputs and targets
+
+
+def examples_of(lengths: list[tuple[int, int]]) -> list[Example]:
+  """Examples in which no two tokens are the same, so that each can be told apart."""
+  examples, token = [], 1
+  for row, (inputs, targets) in enumerate(lengths):
+    ids = np.arange(token, token + inputs + targets, dtype=np.int32)
+    examples.append(Example(ids[:inputs], ids[inputs:], row))
+    token += inputs + targets
+  return examples
+
+
+def write_shard(folder: Path, examples: list[Example]) -> Shard:
+  for name in ("inputs", "targets"):
+    columns = [getattr(example, name) for example in examples]
+    np.save(folder / f"{name}.npy", np.concatenate(columns))
+    np.save(folder / f"{name}_ends.npy", np.cumsum([len(column) for column in columns]))
+  return Shard(folder)
+
+
+def spans(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Tokens and positions of every segment that is not padding."""
+  found = []
+  rows = zip(*(array.reshape(-1, array.shape[-1]) for array in batch[:3]), strict=True)
+  for tokens, positions, segments in rows:
+    for segment in range(1, segments.max() + 1):
+      where = np.flatnonzero(segments == segment)
+      assert (np.diff(where) == 1).all(), "a segment stands in one piece"
+      found.append((tokens[where], positions[where]))
+  return found
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+  rng = np.random.default_rng(0)
+  return write_shard(tmp_path, examples_of([tuple(pair) for pair in rng.integers(1, 30, (23, 2))]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths=st.lists(LENGTHS, min_size=1, max_size=20), rows=st.integers(1, 4), room=st.integers(0, 60))
+def test_every_example_stands_once_and_whole(lengths: list[tuple[int, int]], rows: int, room: int):
+  examples = examples_of(lengths)
+  batch = pack(examples, Shape(rows=rows, length=52 + room, targets=12 + room // 2))
+  packed = spans(batch)
+  whole = sorted(np.concatenate([e.inputs, e.targets]).tolist() for e in examples)
+  assert sorted(tokens.tolist() for tokens, _ in packed) == whole
+  assert all((positions == np.arange(len(tokens))).all() for tokens, positions in packed)
+  padding = batch.segments == 0
+  assert not batch.tokens[padding].any() and not batch.positions[padding].any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths=st.lists(LENGTHS, min_size=1, max_size=20), rows=st.integers(1, 4), room=st.integers(0, 60))
+def test_every_target_is_predicted_once_from_the_position_before_it(
+  lengths: list[tuple[int, int]], rows: int, room: int
+):
+  examples = examples_of(lengths)
+  batch = pack(examples, Shape(rows=rows, length=52 + room, targets=12 + room // 2))
+  wanted = sorted(int(token) for e in examples for token in e.targets)
+  counted = batch.target_weights > 0
+  assert sorted(batch.target_ids[counted].tolist()) == wanted
+  assert batch.target_weights.sum() == len(wanted) and set(np.unique(batch.target_weights)) <= {0.0, 1.0}
+  before = np.take_along_axis(batch.tokens, batch.target_index, axis=-1)[counted]
+  segment = np.take_along_axis(batch.segments, batch.target_index, axis=-1)[counted]
+  after = np.take_along_axis(batch.segments, np.minimum(batch.target_index + 1, batch.tokens.shape[-1] - 1), axis=-1)
+  # Ids rise by one within an example: the token before a target is the target less one.
+  assert (before == batch.target_ids[counted] - 1).all() and (segment == after[counted]).all() and (segment > 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(LENGTHS, min_size=1, max_size=40), rows=st.integers(1, 3))
+def test_microbatches_are_a_power_of_two_of_which_the_first_are_filled(lengths: list[tuple[int, int]], rows: int):
+  shape = Shape(rows=rows, length=52, targets=12)
+  batch = pack(examples_of(lengths), shape)
+  count = len(batch.tokens)
+  assert batch.tokens.shape == (count, rows, 52) and batch.target_ids.shape == (count, rows, 12)
+  assert count & (count - 1) == 0 and count < 2 * batch.microbatches
+  filled = batch.segments.any(axis=(1, 2))
+  assert filled[: batch.microbatches].all() and not filled[batch.microbatches :].any()
+
+
+def test_the_order_within_a_batch_changes_nothing():
+  examples, shape = examples_of([(9, 2), (9, 2), (4, 1), (20, 3)]), Shape(rows=2, length=32, targets=8)
+  for array, other in zip(pack(examples, shape), pack(examples[::-1], shape), strict=True):
+    np.testing.assert_array_equal(array, other)
+
+
+def test_a_shard_gives_what_was_written(shard: Shard):
+  assert len(shard) == 23 and shard[3].row == 3
+  for n in (0, 7, 22):
+    assert len(shard[n].inputs) == shard.lengths("inputs")[n]
+    ids = np.concatenate([shard[n].inputs, shard[n].targets])
+    assert (ids == np.arange(ids[0], ids[0] + shard[n].length)).all()
+  assert shard[1].inputs[0] == shard[0].length + 1
+
+
+@pytest.mark.parametrize("size", [1, 5, 23, 50])
+def test_each_epoch_holds_every_row_once(shard: Shard, size: int):
+  batches = Batches(shard, size=size, seed=3, shape=choose_shape(shard, 256, 4))
+  epochs = [number for i in range(-(-3 * 23 // size)) for number in batches.rows(i)]
+  orders = [epochs[23 * n : 23 * (n + 1)] for n in range(3)]
+  assert all(sorted(order) == list(range(23)) for order in orders)
+  assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_batch_does_not_depend_on_what_was_asked_before(shard: Shard):
+  shape = choose_shape(shard, 256, 4)
+  fresh = lambda seed=0: Batches(shard, size=4, seed=seed, shape=shape)  # noqa: E731
+  in_order = fresh()
+  for i in range(9):
+    before = in_order[i]
+    for array, other in zip(before, fresh()[i], strict=True):
+      np.testing.assert_array_equal(array, other)
+  assert [in_order.rows(i) for i in (8, 2, 5)] == [fresh().rows(i) for i in (8, 2, 5)]
+  assert [fresh(1).rows(i) for i in range(5)] != [fresh().rows(i) for i in range(5)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(LENGTHS, min_size=1, max_size=30), tokens=st.sampled_from([1, 64, 1000]), batch=st.integers(1, 8))
+def test_the_chosen_shape_holds_every_example(
+  tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[int, int]], tokens: int, batch: int
+):
+  shard = write_shard(tmp_path_factory.mktemp("shard"), examples_of(lengths))
+  shape = choose_shape(shard, tokens, batch)
+  assert all(shard[n].length <= shape.length and len(shard[n].targets) <= shape.targets for n in range(len(shard)))
+  assert shape.rows == max(1, tokens // shape.length)

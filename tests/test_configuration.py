@@ -1,0 +1,172 @@
+"""Flags, gin files and bindings: one set of names, later ones win, and every mistake is told with what is near."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fiat_jax import flags
+from fiat_jax.configuration import Configuration, configure
+from fiat_jax.errors import UserError
+from fiat_jax.macros import declared
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+
+ARGUMENT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))  # what a command line can hold
+
+
+def configured(*words: str) -> Configuration:
+  given = flags.parse(list(words))
+  return configure(given.gin_files, given.bindings, given.settings, given.search_paths)
+
+
+@pytest.fixture
+def gin_file(tmp_path: Path):
+  def write(text: str, name: str = "my.gin") -> str:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return str(tmp_path / name)
+
+  return write
+
+
+def test_flags_macros_and_settings_are_the_same_names():
+  fields = [field.name for field in dataclasses.fields(Settings)]
+  assert sorted(fields) == sorted(name.lower() for name in declared())
+  for name in fields:
+    assert flags.parse([f"--{name}", "v"]).settings == {name.upper(): "v"}
+    assert f"--{name} " in flags.help_text("train", "says", "example")
+
+
+def test_every_macro_has_help_and_its_default_is_the_settings_value():
+  values = dataclasses.asdict(configured().settings)
+  for name, macro in declared().items():
+    assert macro.help and values[name.lower()] == macro.default, name
+
+
+def test_values_of_every_kind():
+  s = configured("--batch", "4", "--epochs=3", "--recipes", "fiat, beta", "--seeds=1,2", "--clip", "1e-1").settings
+  assert (s.batch, s.epochs, s.recipes, s.seeds, s.clip) == (4, 3.0, ("fiat", "beta"), (1, 2), 0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=ARGUMENT)
+def test_a_flag_takes_any_text_unquoted(value: str):
+  assert configured(f"--answer={value}").settings.answer == value
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=ARGUMENT)
+def test_a_gin_binding_that_is_no_value_is_a_text(value: str):
+  got = configured(f"--gin.ANSWER=x {value}").settings.answer
+  assert got == f"x {value}"
+
+
+@pytest.mark.parametrize("binding", ["--gin.MODEL=Qwen/Qwen3-0.6B", "--gin.MODEL='Qwen/Qwen3-0.6B'"])
+def test_gin_texts_need_no_quotes(binding: str):
+  assert configured(binding).settings.model == "Qwen/Qwen3-0.6B"
+
+
+def test_backslash_n_is_a_line_end_in_templates_alone():
+  s = configured("--input", r"{a}\n{b}", "--instruction", r"Do.\n\n{x}", "--answer", r"\n(?P<answer>.*)").settings
+  assert (s.input, s.instruction, s.answer) == ("{a}\n{b}", "Do.\n\n{x}", r"\n(?P<answer>.*)")
+
+
+UNKNOWN = {
+  ("--epoch", "2"): r"the flag --epoch is unknown; did you mean epochs\?",
+  ("--gin.EPOCH=2",): r"--gin\.EPOCH: unknown; did you mean EPOCHS\?",
+  ("--gin.zzzzzz=2",): r"--gin\.zzzzzz: unknown; there is ANSWER, BATCH",
+  ("--gin.fiat/Recipe.resoning=True",): "doesn't have a parameter named 'resoning'",
+  ("--gin.Recipes.reasoning=True",): "No configurable matching 'Recipes'",
+  ("--gin.EPOCHS",): "write --gin.NAME=VALUE",
+  ("--steps", "1.5"): "--steps 1.5: give a whole number",
+  ("--learning_rate", "nan"): "--learning_rate nan: give a number",
+  ("--learning_rate", "inf"): "--learning_rate inf: give a number",
+  ("--seeds", "1,a"): "--seeds 1,a: give a list",
+  ("--gin.STEPS=True",): "STEPS = True: give a whole number",
+  ("--gin.STEPS=many",): "STEPS = 'many': give a whole number",
+  ("--gin.RECIPES=fiat",): "RECIPES = 'fiat': give a list",
+  ("--gin.SEEDS=('a',)",): "SEEDS = .*: give a list",
+  ("--source_length", "0"): "--source_length 0: give 1 or more",
+  ("--metrics", ","): "--metrics is empty",
+  ("--train", "--test"): "--train needs a value",
+  ("--train",): "--train needs a value",
+  ("rows.jsonl",): "belongs to no flag",
+}
+
+
+@pytest.mark.parametrize("words", UNKNOWN, ids=" ".join)
+def test_a_mistake_on_the_command_line_is_told(words: tuple[str, ...]):
+  with pytest.raises(UserError, match=UNKNOWN[words]):
+    configured(*words)
+
+
+FILES = {
+  "EPOCH = 2.0": r"the gin setting EPOCH is unknown; did you mean EPOCHS\?",
+  "EPOCHS = (": "EOF in multi-line statement",
+  "EPOCHS = 'a": "my.gin",
+  "import no_such_module": "No module named 'no_such_module'",
+  "include 'absent.gin'": "absent.gin",
+  "fiat/Recipe.adaptr = 'lora'": "adaptr",
+  "fiat/Recipe.adapter = 'Lora'": "the recipe's adapter is 'Lora': give one of lora, full, none",
+  "EPOCHS = %NOTHING": "EPOCHS = %NOTHING leads to no value",
+  "EPOCHS = %EPOCHS": "EPOCHS = %EPOCHS leads to no value",
+  "EPOCHS = @Recipe()": "give a number",
+}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_a_mistake_in_a_gin_file_is_told(text: str, gin_file, caplog: pytest.LogCaptureFixture):
+  with pytest.raises(UserError, match=FILES[text]):
+    configured("--gin_file", gin_file(text))
+  assert not caplog.records  # gin logs a path that it does not find: our line says it
+
+
+def test_a_macro_of_the_users_own_is_no_mistake(gin_file):
+  s = configured("--gin_file", gin_file("RATE = 0.5\nLEARNING_RATE = %RATE\nCLIP = %LEARNING_RATE")).settings
+  assert (s.learning_rate, s.clip) == (0.5, 0.5)
+
+
+def test_later_ones_win_files_then_bindings_then_flags(gin_file):
+  words = ["--gin_file", gin_file("STEPS = 1\nBATCH = 1\nSLOTS = 1\nCLIP = 1", "a.gin")]
+  words += ["--gin_file", gin_file("STEPS = 2\nBATCH = 2\nSLOTS = 2", "b.gin")]
+  s = configured("--steps", "4", "--gin.STEPS=3", "--gin.BATCH=3", *words).settings
+  assert (s.steps, s.batch, s.slots, s.clip) == (4, 3, 2, 1.0)
+
+
+def test_one_command_leaves_nothing_to_the_next():
+  configured("--steps", "4")
+  assert configured().settings.steps == 0
+
+
+def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+  monkeypatch.chdir(tmp_path)
+  s = configured("--gin_file", "gin/tasks/mini_xqa.gin").settings
+  assert all(Path(path).is_file() for path in s.files().values()) and len(s.files()) == 3
+
+
+def test_a_gin_file_is_found_on_the_search_paths(gin_file, tmp_path: Path):
+  gin_file("STEPS = 9")
+  assert configured("--gin_search_paths", f"/nowhere,{tmp_path}", "--gin_file", "my.gin").settings.steps == 9
+
+
+def test_a_recipe_of_the_users_own(gin_file):
+  c = configured("--gin_file", gin_file("mine/Recipe.reasoning = True\nmine/Recipe.title = 'Mine'"))
+  assert c.recipe("mine") == Recipe(reasoning=True, title="Mine")
+  with pytest.raises(UserError, match="did you mean fine_tuning"):
+    c.recipe("finetuning")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(ARGUMENT, min_size=4, max_size=4), rate=st.floats(1e-9, 1e3), seeds=st.tuples(st.integers(0)))
+def test_its_own_text_gives_the_same_configuration_again(gin_file, texts: list[str], rate: float, seeds: tuple):
+  mine = configured("--gin_file", gin_file("mine/Recipe.reasoning = True\nmine/Recipe.title = 'Mine'"))
+  words = [f"--{name}={text}" for name, text in zip(("input", "answer", "train", "labels"), texts, strict=True)]
+  first = configured("--recipes", "fiat,beta", f"--learning_rate={rate!r}", f"--seeds={seeds[0]}", *words)
+  again = configured("--gin_file", gin_file(first.text(), "config.gin"))
+  assert again.settings == first.settings and again.recipes == first.recipes
+  kept = configured("--gin_file", gin_file(mine.replace(recipes=("mine",)).text(), "config.gin"))
+  assert kept.recipe("mine") == mine.recipe("mine")
