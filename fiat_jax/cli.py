@@ -60,8 +60,7 @@ def _run(arguments: list[str]) -> int:
     print(flags.help_text(verb, *VERBS[verb]))
     return 0
   given = flags.parse(rest)
-  if given.quiet:
-    progress.silence()
+  progress.silence(given.quiet)
   from fiat_jax import configuration
 
   signals.listen()

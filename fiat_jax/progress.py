@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 
 LINE_SECONDS = 10.0
+STARTED = time.monotonic()  # of the command: its first module imports this one
 
 _quiet = False
 
 
-def silence() -> None:
+def silence(quiet: bool) -> None:
+  """Whether anything is said from now on."""
   global _quiet
-  _quiet = True
+  _quiet = quiet
 
 
 def say(text: str) -> None:

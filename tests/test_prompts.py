@@ -27,7 +27,7 @@ def test_a_template_is_text_and_fields():
 
 @pytest.mark.parametrize("text", ["{", "a } b", "{}", "{a!r}", "{a:>3}", "{a:{b}}"])
 def test_what_is_no_template_says_that_braces_are_doubled(text: str):
-  with pytest.raises(UserError, match="cannot be read: .*; a brace that is meant as text is doubled"):
+  with pytest.raises(UserError, match=r"cannot be read: .*; a brace that is meant as text is doubled"):
     prompts.parse(text)
 
 
@@ -70,7 +70,7 @@ def test_where_the_reasoning_stands_and_what_leaves_with_it(
 @pytest.mark.parametrize("instructed", [True, False])
 @pytest.mark.parametrize("reasoned", [True, False])
 def test_a_faulty_instruction_is_refused_in_every_form(instructed: bool, reasoned: bool):
-  with pytest.raises(UserError, match="does not hold {x}"):
+  with pytest.raises(UserError, match=r"does not hold \{x\}"):
     tuned("Answer. {{x}}", instructed, reasoned)
   with pytest.raises(UserError, match=r"names \{question\}: unknown"):
     tuned("{x} {question}", instructed, reasoned)
@@ -78,5 +78,5 @@ def test_a_faulty_instruction_is_refused_in_every_form(instructed: bool, reasone
 
 def test_the_input_never_leaves_with_the_reasoning():
   assert tuned("{x} ({reasoning})", True, True) == "X (R)"
-  with pytest.raises(UserError, match="give {reasoning} a line of its own"):
+  with pytest.raises(UserError, match=r"give \{reasoning\} a line of its own"):
     tuned("{x} ({reasoning})", True, False)

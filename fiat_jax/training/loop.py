@@ -15,7 +15,7 @@ from fiat_jax import signals
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.data.batches import Batches
 from fiat_jax.errors import UserError
-from fiat_jax.progress import progress, say
+from fiat_jax.progress import STARTED, progress, say
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import StepMetrics, TrainState
 
@@ -62,7 +62,6 @@ def train(work: Training, state: TrainState, checkpoints: RunCheckpoints, journa
     UserError: a loss that is not finite; the last finite checkpoint stays.
     signals.Stopped: a signal came; everything is saved.
   """
-  started = time.monotonic()
   restored = checkpoints.restore(state)
   if restored:
     state = restored[0]
@@ -74,7 +73,7 @@ def train(work: Training, state: TrainState, checkpoints: RunCheckpoints, journa
       # The first step runs before the first validation: what is wrong with it shows at once.
       ahead = _advance(work, state, step) if step == 0 and work.keeps_state and work.config.steps else None
       if ahead and not restored:
-        say(f"first step after {time.monotonic() - started:.1f} s of training start")
+        say(f"the first step is done, {time.monotonic() - STARTED:.1f} s after the command began")
       try:
         _validate_when_due(work, state, step, checkpoints, journal)
         signals.check()

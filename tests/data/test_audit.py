@@ -159,9 +159,7 @@ def test_an_instruction_that_only_some_recipes_can_use(report, write):
 
 def test_no_split_is_an_error(capsys: pytest.CaptureFixture[str]):
   assert cli.main(["validate"]) == 2
-  assert capsys.readouterr().err == (
-    "error: no rows to look at: give --train FILE, --validation FILE or --test FILE\n"
-  )
+  assert capsys.readouterr().err == ("error: no rows to look at: give --train FILE, --validation FILE or --test FILE\n")
 
 
 def test_neither_jax_nor_tensorflow_is_imported(write):

@@ -23,7 +23,7 @@ def write(folder: Path, *rows: Any, raw: bytes | None = None) -> str:
   return str(path)
 
 
-def read(folder: Path, *rows: Any, raw: bytes | None = None, **layout: Any) -> list[Row]:
+def read(folder: Path, *rows: Any, raw: Any = None, **layout: Any) -> list[Row]:
   return read_rows(write(folder, *rows, raw=raw), Layout(**layout))
 
 

@@ -71,7 +71,8 @@ def test_the_ids_are_those_of_the_filled_template(specs: list[ShardSpec], folder
   for spec, folder in zip(specs, folders, strict=True):
     shard, rows = Shard(folder), rows_of(spec)
     assert len(shard) == len(rows)
-    for example, row in zip(shard, rows, strict=True):
+    for n, row in enumerate(rows):
+      example = shard[n]
       text = prompts.fill(spec.template, {"x": row.x, "reasoning": row.reasoning or ""})
       assert example.inputs.tolist() == tokenizer.encode_prompt(text)
       target = row.targets[0] if row.targets else ""
@@ -86,9 +87,7 @@ def test_recipes_read_different_forms_of_the_same_rows(folders: list[Path]):
     assert both[n].targets.tolist() == instructed[n].targets.tolist() == bare[n].targets.tolist()
 
 
-def test_what_is_there_is_not_made_again(
-  specs: list[ShardSpec], folders: list[Path], monkeypatch: pytest.MonkeyPatch
-):
+def test_what_is_there_is_not_made_again(specs: list[ShardSpec], folders: list[Path], monkeypatch: pytest.MonkeyPatch):
   made: list[Sequence[ShardSpec]] = []
   monkeypatch.setattr(tokenise, "_start", made.append)
   work = Tokenising(specs)

@@ -89,3 +89,26 @@ def test_reported_loss_and_norm_are_means_over_target_tokens(adapted):
   _, metrics = make_step(module, optax.sgd(0.1), "lora", seed=0)(init_state(adapter, optax.sgd(0.1)), frozen, batch)
   assert float(metrics.loss) == pytest.approx(float(loss / tokens), rel=1e-5)
   assert float(metrics.grad_norm) == pytest.approx(float(optax.tree.norm(gradient) / tokens), rel=1e-5)
+
+
+def test_microbatches_beyond_the_last_are_not_computed(adapted):
+  batch = pack(EXAMPLES, Shape(rows=1, length=48, targets=32))
+  assert batch.microbatches < len(batch.tokens)
+  scribbled = [np.array(array) for array in batch[:-1]]
+  for array in scribbled:
+    array[batch.microbatches :] = 1
+  other = type(batch)(*scribbled, microbatches=batch.microbatches)
+  jax.tree.map(np.testing.assert_array_equal, gradients(adapted, batch), gradients(adapted, other))
+
+
+def test_dropout_differs_by_step_and_seed_and_repeats_for_the_same(adapted):
+  _, frozen, adapter = adapted
+  module, batch = Decoder(tiny.CONFIG, LoraConfig(rank=3, dropout=0.5, targets=tiny.ALL_LINEAR)), pack(EXAMPLES, WHOLE)
+  state = init_state(adapter, optax.sgd(0.1))
+  later = state._replace(step=state.step + 1)
+  losses = []
+  for seed in (0, 1):
+    step = make_step(module, optax.sgd(0.1), "lora", seed)
+    losses += [float(step(before, frozen, batch)[1].loss) for before in (state, state, later)]
+  assert losses[0] == losses[1] and losses[3] == losses[4]
+  assert len(set(losses)) == 4
