@@ -56,6 +56,8 @@ class Settings:
     for name in ("steps", "epochs", "validate_every"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if not self.seeds:
+      raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
 

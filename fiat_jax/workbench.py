@@ -49,6 +49,7 @@ class Workbench:
     """
     for recipe in recipes:
       self._require_reasoning(recipe)
+      self._template(recipe)  # refused here, not in the tokenising process
     self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
@@ -91,7 +92,7 @@ class Workbench:
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
     row = self.rows[split][number]
-    text = prompts.fill(self._spec(split, recipe).template, {"x": row.x, "reasoning": row.reasoning or ""})
+    text = prompts.fill(self._template(recipe), {"x": row.x, "reasoning": row.reasoning or ""})
     return self.described.tokenizer.prompt_string(text)
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
@@ -120,6 +121,11 @@ class Workbench:
       tokenizer=str(self.described.path),
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
+    )
+
+  def _template(self, recipe: Recipe) -> prompts.Template:
+    return prompts.tuned_prompt(
+      self.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
     )
 
   def _require_reasoning(self, recipe: Recipe) -> None:

@@ -47,6 +47,7 @@ def smollm2(smollm2_path: Path) -> Model:
 def tiny_model() -> Model:
   """The decoder of `tests/tiny.py`."""
   import tiny
+
   from fiat_jax.models.decoder import Decoder
 
   return _model(Decoder(tiny.CONFIG), tiny.random_params())

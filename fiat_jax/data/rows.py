@@ -130,7 +130,7 @@ def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, 
     return value
 
   targets = record.get(layout.target)
-  if targets is None and not labelled:
+  if targets in (None, "") and not labelled:
     targets = ()
   else:
     targets = tuple(targets) if isinstance(targets, list) else (text(layout.target),)
