@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Times training and decoding on rows of a file, beside another program where PEER names one, in turns, three times.
+# Times training and decoding on rows of a file, beside another program where PEER names one, in turns, TURNS times (3).
 #   PEER="ENV/bin/python peer.py" launch/bench.sh ROWS.jsonl REASONING_COLUMN CHECKPOINT.gguf
 # The peer is called as `$PEER train|generate --model CHECKPOINT --data ROWS --examples N` and prints one JSON line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rows=${1:?the rows, a JSONL file} reasoning=${2:-reasoning} checkpoint=${3:-smollm2_135m_instruct}
 ./launch/setup.sh cpu
-for turn in 1 2 3; do
+for turn in $(seq "${TURNS:-3}"); do
   echo "turn $turn"
   for work in train generate; do
     if [ $work = train ]; then data=(--train "$rows[:128]"); examples=128; else data=(--test "$rows[:64]"); examples=64; fi

@@ -42,6 +42,19 @@ class Shard:
     """Number of ids of every example's `inputs` or `targets` [N]."""
     return np.diff(self._ends[name], prepend=0)
 
+  def shared_prefix(self) -> int:
+    """How many first ids all prompts share: the template's, a multiple of 16, and never the whole of a prompt."""
+    if len(self) < 2:
+      return 0
+    first = self._read("inputs", 0)
+    shared = len(first) - 1
+    for number in range(1, len(self)):
+      ids = self._read("inputs", number)
+      shared = min(shared, len(ids) - 1)
+      differs = np.flatnonzero(ids[:shared] != first[:shared])
+      shared = int(differs[0]) if differs.size else shared
+    return shared // 16 * 16
+
   def _read(self, name: str, index: int) -> np.ndarray:
     start = self._ends[name][index - 1] if index else 0
     return np.asarray(self._ids[name][start : self._ends[name][index]])

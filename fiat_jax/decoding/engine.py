@@ -18,7 +18,7 @@ import numpy as np
 
 from fiat_jax.decoding.sampling import GREEDY, Sampling, SlotSampling, choose
 from fiat_jax.models import decoder
-from fiat_jax.models.attention import KV
+from fiat_jax.models.attention import KV, after
 
 CHUNK = 8  # decode steps between two looks of the host
 
@@ -81,21 +81,27 @@ class Engine:
     self._stop = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
 
   def generate(
-    self, requests: Sequence[Request], on_done: Callable[[int, Completion], None] | None = None
+    self, requests: Sequence[Request], on_done: Callable[[int, Completion], None] | None = None, *, shared: int = 0
   ) -> list[Completion]:
-    """Completions in the order of the requests; `on_done(number, completion)` is called as each one ends."""
+    """Completions in the order of the requests.
+
+    Args:
+      on_done: called with a request's number and completion as it ends.
+      shared: this many first tokens are the same in all requests, and not the whole of any: they are computed once.
+    """
     done = [Completion() for _ in requests]
     if not requests:
       return done
     longest = max(len(r.tokens) + r.max_new_tokens for r in requests)
-    state = _empty_slots(self.model.config, self.slots, bucket(longest))
+    state = _empty_slots(self.model.config, self.slots, -(-longest // 64) * 64)
+    prefix = _shared_prefix(self.model, self.weights, requests[0].tokens[:shared]) if shared else None
     waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
     busy: dict[int, int] = {}
     while waiting or busy:
       for slot in range(self.slots):
         if slot not in busy and waiting:
           busy[slot] = waiting.popleft()
-          state = self._join(state, slot, requests[busy[slot]])
+          state = self._join(state, slot, requests[busy[slot]], prefix)
       any_sampled = any(requests[n].sampling.temperature > 0 for n in busy.values())
       state, tokens, logprobs = _decode(self.model, self.weights, state, self._stop, any_sampled)
       tokens, logprobs, left = jax.device_get((tokens, logprobs, state.left))
@@ -107,14 +113,15 @@ class Engine:
             on_done(number, done[number])
     return done
 
-  def _join(self, state: Slots, slot: int, request: Request) -> Slots:
+  def _join(self, state: Slots, slot: int, request: Request, prefix: list[KV] | None) -> Slots:
     prompt = np.asarray(request.tokens, np.int32)
-    tokens = np.zeros((1, bucket(len(prompt) - 1)), np.int32)
-    tokens[0, : len(prompt) - 1] = prompt[:-1]
+    own = prompt[prefix[0].v.shape[2] if prefix else 0 : -1]
+    tokens = np.zeros((1, bucket(len(own))), np.int32)
+    tokens[0, : len(own)] = own
     s = request.sampling
     sampling = SlotSampling(*map(np.asarray, (np.float32(s.temperature), np.float32(s.top_p), np.int32(s.seed))))
     new = (np.int32(len(prompt) - 1), prompt[-1], np.int32(request.max_new_tokens))
-    return _prefill(self.model, self.weights, state, np.int32(slot), tokens, *new, sampling)
+    return _prefill(self.model, self.weights, state, np.int32(slot), tokens, *new, sampling, prefix)
 
   def _collect(self, completion: Completion, tokens: np.ndarray, logprobs: np.ndarray) -> None:
     taken = tokens >= 0
@@ -138,12 +145,25 @@ def _empty_slots(config: decoder.DecoderConfig, slots: int, length: int) -> Slot
   return Slots(cache, length_, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sampling) -> Slots:
-  """Puts a prompt into a slot: all but its last token into the cache, the last one next to be fed."""
-  positions = jnp.arange(tokens.shape[1])[None]
+def _shared_prefix(model, weights, tokens: Sequence[int]) -> list[KV]:
+  """Keys and values of the tokens that all requests begin with, [1, …] a layer."""
+  return _prefix(model, weights, np.asarray([tokens], np.int32))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefix(model, weights, tokens) -> list[KV]:
   mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
-  _, filled = decoder.cached_hidden(model, weights, tokens, positions, mask)
+  return decoder.cached_hidden(model, weights, tokens, jnp.arange(tokens.shape[1])[None], mask)[1]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _prefill(model, weights, state: Slots, slot, tokens, length, last, left, sampling, prefix) -> Slots:
+  """Puts a prompt into a slot: all but its last token into the cache, the last one next to be fed."""
+  count, before = tokens.shape[1], prefix[0].v.shape[2] if prefix else 0
+  mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
+  positions = before + jnp.arange(count)[None]
+  _, filled = decoder.cached_hidden(model, weights, tokens, positions, mask, prefix=prefix)
+  filled = [after(prefix[n] if prefix else None, kv) for n, kv in enumerate(filled)]
   room = state.cache[0].v.shape[2]
   filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
   put = lambda old, new: jax.lax.dynamic_update_slice(old, new, (slot, 0, 0, 0))  # noqa: E731

@@ -38,7 +38,7 @@ def generate(
 ) -> list[Prediction]:
   """Greedy answers; `shard` holds the rows' prompts in the same order."""
   requests = [Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length) for n in range(len(rows))]
-  completions = engine.generate(requests, lambda number, completion: on_done())
+  completions = engine.generate(requests, lambda number, completion: on_done(), shared=shard.shared_prefix())
   return [_generated(row, tokenizer, completion) for row, completion in zip(rows, completions, strict=True)]
 
 

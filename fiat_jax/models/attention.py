@@ -80,6 +80,13 @@ def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
+def after(prefix: KV | None, new: KV) -> KV:
+  """New keys and values behind those of a prefix."""
+  if prefix is None:
+    return new
+  return KV(jnp.concatenate([prefix.k, new.k], axis=3), jnp.concatenate([prefix.v, new.v], axis=2))
+
+
 def write(cache: KV, new: KV, places: jax.Array) -> KV:
   """`cache` with T new keys and values put at the places [B, T] along S."""
   batch = jnp.arange(places.shape[0])[:, None]

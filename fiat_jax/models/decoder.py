@@ -38,13 +38,16 @@ class DecoderConfig:
 
 
 class Attention(nn.Module):
-  """Causal self-attention; with a cache, over what the cache holds and the new tokens, which it writes there."""
+  """Causal self-attention over the new tokens, and what stands before them in a prefix or in a cache.
+
+  A cache is written to; what is returned for a prefix is the new tokens' part alone.
+  """
 
   config: DecoderConfig
   lora: LoraConfig | None = None
 
   @nn.compact
-  def __call__(self, x, rotary, mask, cache: KV | None = None, write: jax.Array | None = None):
+  def __call__(self, x, rotary, mask, cache=None, write=None, prefix=None):
     c = self.config
 
     def project(name: str, heads: int, axis: str) -> jax.Array:
@@ -57,7 +60,8 @@ class Attention(nn.Module):
     kv = KV(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
     if cache is not None and write is not None:
       kv = attention.write(cache, kv, write)
-    out = attend(q, kv, mask, causal=cache is None)
+    alone = cache is None and prefix is None
+    out = attend(q, attention.after(prefix, kv), mask, causal=alone)
     return layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, name="out")(out), kv
 
 
@@ -69,10 +73,12 @@ class Layer(nn.Module):
   returns_kv: bool = False
 
   @nn.compact
-  def __call__(self, x, rotary, mask, cache: KV | None = None, write: jax.Array | None = None):
+  def __call__(
+    self, x, rotary, mask, cache: KV | None = None, write: jax.Array | None = None, prefix: KV | None = None
+  ):
     c = self.config
     y = layers.RMSNorm(c.norm_epsilon, c.compute_dtype, name="attention_norm")(x)
-    y, kv = Attention(c, self.lora, name="attention")(y, rotary, mask, cache, write)
+    y, kv = Attention(c, self.lora, name="attention")(y, rotary, mask, cache, write, prefix)
     x = x + y
     y = layers.RMSNorm(c.norm_epsilon, c.compute_dtype, name="ffn_norm")(x)
     x = x + layers.GatedFFN(c.ffn_width, c.compute_dtype, self.lora, name="ffn")(y)
@@ -155,6 +161,7 @@ def cached_hidden(
   mask: jax.Array,
   cache: Sequence[KV] | None = None,
   write: jax.Array | None = None,
+  prefix: Sequence[KV] | None = None,
 ) -> tuple[jax.Array, list[KV]]:
   """Hidden states [B, T, D] of new tokens, and every layer's keys and values.
 
@@ -162,9 +169,10 @@ def cached_hidden(
     model: gives configuration and LoRA scale.
     weights: from `unstack`.
     tokens, positions: [B, T].
-    mask: [B, T, S] over the cache, or [B, T, T] without one.
+    mask: [B, T, S] over the cache, [B, T, P + T] over a prefix of P tokens and the new ones, or [B, T, T].
     cache: a `KV` a layer; without it, the new tokens see one another alone and the result is a fresh cache.
     write: [B, T], where in the cache each new token goes.
+    prefix: a `KV` a layer of P tokens that stand before the new ones.
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
@@ -172,7 +180,8 @@ def cached_hidden(
   rotary = layers.rotary_angles(positions, c.head_dim, c.rope_theta)
   filled = []
   for number, layer_weights in enumerate(weights["layers"]):
-    x, kv = layer.apply(layer_weights, x, rotary, mask, cache[number] if cache else None, write)
+    own, before = (cache[number] if cache else None), (prefix[number] if prefix else None)
+    x, kv = layer.apply(layer_weights, x, rotary, mask, own, write, before)
     filled.append(kv)
   norm = layers.RMSNorm(c.norm_epsilon, c.compute_dtype)
   hidden: Any = norm.apply({"params": weights["outer"]["final_norm"]}, x)

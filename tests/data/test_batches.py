@@ -25,6 +25,7 @@ def examples_of(lengths: list[tuple[int, int]]) -> list[Example]:
 
 
 def write_shard(folder: Path, examples: list[Example]) -> Shard:
+  folder.mkdir(exist_ok=True)
   for name in ("inputs", "targets"):
     columns = [getattr(example, name) for example in examples]
     np.save(folder / f"{name}.npy", np.concatenate(columns))
@@ -140,3 +141,13 @@ def test_the_chosen_shape_holds_every_example(
   shape = choose_shape(shard, tokens, batch)
   assert all(shard[n].length <= shape.length and len(shard[n].targets) <= shape.targets for n in range(len(shard)))
   assert shape.rows == max(1, tokens // shape.length)
+
+
+def test_shared_prefix_is_what_all_prompts_begin_with_and_none_is_whole(tmp_path):
+  begin = list(range(40))
+  for name, rest, expected in (("all", [[1], [2, 3], [1, 4]], 32), ("one is whole", [[5], [], [5, 6]], 32)):
+    examples = [Example(np.array(begin + ids, np.int32), np.array([1], np.int32), n) for n, ids in enumerate(rest)]
+    assert write_shard(tmp_path / name, examples).shared_prefix() == expected
+  apart = [Example(np.array(ids, np.int32), np.array([1], np.int32), n) for n, ids in enumerate([begin, begin[::-1]])]
+  assert write_shard(tmp_path / "apart", apart).shared_prefix() == 0
+  assert write_shard(tmp_path / "single", apart[:1]).shared_prefix() == 0

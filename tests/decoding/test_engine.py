@@ -51,6 +51,15 @@ def test_a_request_gets_the_same_tokens_whatever_its_neighbours_order_and_slot(t
   assert [c.tokens for c in completions] == [expected[n] for n in shuffled]
 
 
+@pytest.mark.parametrize("shared", [1, 16, 21])
+def test_a_prefix_that_is_computed_once_changes_no_token(tiny_model, shared):
+  prefix = tiny.random_ids(shared, seed=99)
+  requests = [Request(tokens=prefix + prompt, max_new_tokens=8) for prompt in PROMPTS]
+  alone, together = (engine_of(tiny_model).generate(requests, shared=n) for n in (0, shared))
+  assert [c.tokens for c in together] == [c.tokens for c in alone]
+  np.testing.assert_allclose([c.logprob for c in together], [c.logprob for c in alone], atol=1e-4)
+
+
 def test_a_stop_token_ends_a_completion_and_is_left_out(tiny_model):
   prompt = PROMPTS[3]
   continuation = plain_greedy(tiny_model, prompt, 12)
