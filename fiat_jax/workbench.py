@@ -85,6 +85,13 @@ class Workbench:
     self._tokenising.wait()
     shard = Shard(self._spec(split, recipe).folder)
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
+    longest, room = int(shard.lengths("inputs").max()), self.described.module.config.max_length
+    if longest + self.settings.target_length > room:
+      raise UserError(
+        f"the longest prompt has {longest} tokens; with --target_length {self.settings.target_length} that is more "
+        f"than the {room} that the model has places for: shorten the rows",
+        self.settings.files()[split],
+      )
     if self._labelled:
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard

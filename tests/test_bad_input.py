@@ -91,6 +91,7 @@ FLAGS = {
   ("--dtype", "float16"): "the dtype 'float16'",
   ("--schedule", "linear"): "the schedule 'linear'",
   ("--target_length", "1"): "a target longer than --target_length 1; the longest has 2 tokens",
+  ("--target_length", "2000"): "more than the 1024 that the model has places for",
   ("--source_length", "5"): "a prompt longer than --source_length 5",
   ("--reasoning", "thoughts"): "have no reasoning in the column 'thoughts'",
   ("--labels", "choices"): "no list of texts",

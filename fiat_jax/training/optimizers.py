@@ -30,7 +30,7 @@ class OptimizerConfig:
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-  """Linear warm-up to the peak, then constant, or a cosine to zero at the last step."""
+  """Linear warm-up to the peak, then constant, or a cosine towards zero."""
   warmup = max(1, round(config.warmup * steps))
   if config.schedule == "constant":
     after = optax.constant_schedule(config.learning_rate)

@@ -14,6 +14,10 @@ CASES = {
   "So the answer is No Answer.": "No Answer",
   "So the answer is St. Petersburg.": "St. Petersburg",
   "Answer: গঙ্গা": "গঙ্গা",
+  "So the answer is (d).": "(d)",
+  "The answer is: Paris.": "Paris",
+  "**Answer:** Paris": "Paris",
+  "The answer is **Paris**.": "Paris",
   "I do not know.": None,
   "": None,
 }
