@@ -14,7 +14,7 @@ from fiat_jax.training.step import init_state, make_step, summed_gradients
 
 LORA = LoraConfig(rank=3, targets=tiny.ALL_LINEAR)
 EXAMPLES = tiny.random_examples([(5, 1), (9, 7), (20, 2), (3, 12), (30, 4), (11, 1), (6, 6), (25, 3)])
-WHOLE, QUARTERS = Shape(rows=4, length=40, targets=32), Shape(rows=1, length=40, targets=32)
+WHOLE, QUARTERS = Shape(rows=4, length=64, targets=32), Shape(rows=1, length=64, targets=32)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def assert_same(one, other, tolerance=1e-4):
 
 
 def test_four_microbatches_with_unequal_target_counts_equal_the_whole_batch(adapted):
-  whole, quarters = pack(EXAMPLES, WHOLE), pack(EXAMPLES, QUARTERS)
+  whole, quarters = (pack(EXAMPLES, Shape(rows=rows, length=40, targets=32)) for rows in (4, 1))
   assert (whole.microbatches, quarters.microbatches) == (1, 4)
   counts = quarters.target_weights.sum(axis=(1, 2))[: quarters.microbatches]
   assert len(set(counts.tolist())) > 1
