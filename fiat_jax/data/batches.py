@@ -43,7 +43,7 @@ class Shard:
     return np.diff(self._ends[name], prepend=0)
 
   def shared_prefix(self) -> int:
-    """How many first ids all prompts share: the template's, a multiple of 16, and never the whole of a prompt."""
+    """How many first ids all prompts share, as the template's; never the whole of a prompt."""
     if len(self) < 2:
       return 0
     first = self._read("inputs", 0)
@@ -53,7 +53,7 @@ class Shard:
       shared = min(shared, len(ids) - 1)
       differs = np.flatnonzero(ids[:shared] != first[:shared])
       shared = int(differs[0]) if differs.size else shared
-    return shared // 16 * 16
+    return shared
 
   def _read(self, name: str, index: int) -> np.ndarray:
     start = self._ends[name][index - 1] if index else 0

@@ -81,10 +81,11 @@ def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def after(prefix: KV | None, new: KV) -> KV:
-  """New keys and values behind those of a prefix."""
+  """New keys and values [B, …] behind those of a prefix that they share, [1, …]."""
   if prefix is None:
     return new
-  return KV(jnp.concatenate([prefix.k, new.k], axis=3), jnp.concatenate([prefix.v, new.v], axis=2))
+  k, v = (jnp.broadcast_to(shared, (new.k.shape[0], *shared.shape[1:])) for shared in prefix)
+  return KV(jnp.concatenate([k, new.k], axis=3), jnp.concatenate([v, new.v], axis=2))
 
 
 def write(cache: KV, new: KV, places: jax.Array) -> KV:

@@ -51,6 +51,15 @@ def test_a_request_gets_the_same_tokens_whatever_its_neighbours_order_and_slot(t
   assert [c.tokens for c in completions] == [expected[n] for n in shuffled]
 
 
+@pytest.mark.parametrize("slots", [2, 3, 4, 7])
+def test_prompts_that_are_prefilled_together_get_what_each_gets_alone(tiny_model, slots):
+  requests = [Request(tokens=prompt, max_new_tokens=2 + n) for n, prompt in enumerate(PROMPTS)]
+  together = engine_of(tiny_model, slots=slots).generate(requests)
+  alone = [engine_of(tiny_model, slots=slots).generate([request])[0] for request in requests]
+  assert [c.tokens for c in together] == [c.tokens for c in alone]
+  np.testing.assert_allclose([c.logprob for c in together], [c.logprob for c in alone], atol=1e-5)
+
+
 @pytest.mark.parametrize("shared", [1, 16, 21])
 def test_a_prefix_that_is_computed_once_changes_no_token(tiny_model, shared):
   prefix = tiny.random_ids(shared, seed=99)
@@ -98,4 +107,4 @@ def test_every_request_is_reported_once_and_none_is_nothing(tiny_model):
 
 def test_buckets_hold_what_they_are_asked_for_and_waste_little():
   for length in range(0, 3000):
-    assert length <= bucket(length) <= max(64, length * 1.26)
+    assert length <= bucket(length) <= max(64, length + 31, length * 1.26)
