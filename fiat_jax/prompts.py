@@ -75,13 +75,26 @@ def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool
   if use_reasoning and "reasoning" not in fields(parse(text)):
     text += REASONING_PARAGRAPH
   if not use_reasoning:
-    text = "\n".join(line for line in text.split("\n") if "reasoning" not in fields(parse(line))).rstrip("\n")
+    text = _without_reasoning(text)
     if "x" not in fields(parse(text)):
       raise UserError(
         f"the instruction {instruction!r} holds {{x}} and {{reasoning}} on one line, which is left out where a recipe "
         "has no reasoning: give {reasoning} a line of its own"
       )
   return parse(text, ("x", "reasoning"))
+
+
+def _without_reasoning(text: str) -> str:
+  """Leaves out the line that holds `{reasoning}`, and the blank line after it where one stands before it too."""
+  kept: list[str] = []
+  left_out = False
+  for line in text.split("\n"):
+    if "reasoning" in fields(parse(line)):
+      left_out = True
+    elif line.strip() or not left_out or (kept and kept[-1].strip()):
+      kept.append(line)
+      left_out = False
+  return "\n".join(kept).rstrip("\n")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

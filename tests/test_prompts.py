@@ -53,6 +53,9 @@ FORMS = [
   ("{x}\nHint: {reasoning}\nGo.", "X\nGo.", "X\nHint: R\nGo.", "X\n\nReasoning: R"),
   ("{reasoning}\n{x}", "X", "R\nX", "X\n\nReasoning: R"),
   ("{x}\n\n{reasoning}", "X", "X\n\nR", "X\n\nReasoning: R"),
+  ("{reasoning}\n\n{x}", "X", "R\n\nX", "X\n\nReasoning: R"),
+  ("{x}\n\n{reasoning}\n\nGo.", "X\n\nGo.", "X\n\nR\n\nGo.", "X\n\nReasoning: R"),
+  ("{x}\n{reasoning}\n\nGo.", "X\n\nGo.", "X\nR\n\nGo.", "X\n\nReasoning: R"),
   ("{x} {{reasoning}}", "X {reasoning}", "X {reasoning}\n\nReasoning: R", "X\n\nReasoning: R"),
 ]
 
