@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import splits
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import decoder, pretrained, registry
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.recipe import Recipe
@@ -40,6 +44,24 @@ class Workbench:
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
     self._models: list[Recipe] = []
+
+  def check_splits(self, folder: pathlib.Path) -> bool:
+    """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
+
+    Raises:
+      UserError: it names others.
+    """
+    return bool(found := self._splits()) and splits.check(folder, found)
+
+  def keep_splits(self, folder: pathlib.Path) -> None:
+    """Writes `splits.json` where DATA is split, or checks the one that is there."""
+    if not self.check_splits(folder) and (found := self._splits()):
+      write_whole(folder / "splits.json", json.dumps(found, ensure_ascii=False) + "\n")
+
+  def _splits(self) -> dict[str, Any] | None:
+    files = self.settings.files()
+    whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
+    return splits.record(files, self.rows, digest(whole)) if whole else None
 
   def prepare(self, recipes: Sequence[Recipe]) -> None:
     """Reads the model's description and starts to tokenise the rows in every form that the recipes read.

@@ -23,17 +23,18 @@ from fiat_jax.workbench import Workbench, lora_config
 
 
 def main(configuration: Configuration) -> None:
-  configuration = configuration.replace(train="", **({"validation": ""} if configuration.settings.test else {}))
   settings = configuration.settings
   name = one_recipe(settings)
   recipe = configuration.recipe(name)
   split = next((split for split in ("test", "validation") if split in settings.files()), None)
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
+  configuration = configuration.only(split)
   runtime.start()
   metrics.check(settings.metrics)
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration)
+  bench.check_splits(folder)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
   engine = None if recipe.answer_of_beta else bench.engine(recipe, trained)

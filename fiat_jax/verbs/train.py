@@ -67,10 +67,11 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
   settings = bench.settings
   for split in ("train", "validation"):
     if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give the path of a JSONL file")
+      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   bench.check()
   configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
   claim(folder, configuration.text(), bench.fingerprints())
+  bench.keep_splits(folder)
   done = folder / "results.json"
   if done.exists():
     say(f"{folder} is done")
