@@ -26,6 +26,7 @@ class Settings:
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
   model: str
+  template: str
   dtype: str
   model_dir: str
   recipes: tuple[str, ...]
@@ -48,18 +49,26 @@ class Settings:
   target_length: int
   slots: int
   output: str
+  show: int
 
   def __post_init__(self):
     for name in ("batch", "source_length", "target_length", "slots", "microbatch_tokens"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every"):
+    for name in ("steps", "epochs", "validate_every", "show"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if self.template not in ("chat", "plain"):
+      raise UserError(f"--template {self.template!r}: give chat or plain")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
+
+  @property
+  def plain(self) -> bool:
+    """Whether prompts are plain text, not turns of a chat."""
+    return self.template == "plain"
 
   @property
   def layout(self) -> Layout:

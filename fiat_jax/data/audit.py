@@ -42,11 +42,12 @@ def languages(rows: Sequence[Row]) -> dict[str, int]:
   return dict(collections.Counter(sorted(row.lang for row in rows)).most_common())
 
 
-def labels(rows: Sequence[Row]) -> dict[str, int] | None:
-  """Rows of each first target, the commonest first; None where targets are not few enough to be labels."""
-  counts = collections.Counter(sorted(row.targets[0] for row in rows if row.targets))
-  few = len(counts) <= MOST_LABELS and 5 * len(counts) < len(rows)
-  return dict(counts.most_common()) if few else None
+def labels(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, int]]:
+  """By split, the rows of each first target, the commonest first; empty where targets are too many to be labels."""
+  counts = {split: collections.Counter(sorted(row.targets[0] for row in rows)) for split, rows in splits.items()}
+  distinct, total = len(set().union(*counts.values())), sum(map(len, splits.values()))
+  few = distinct <= MOST_LABELS and 5 * distinct < total
+  return {split: dict(counted.most_common()) for split, counted in counts.items()} if few else {}
 
 
 def reasoning_audit(

@@ -21,6 +21,7 @@ ESTIMATE = THRESHOLD - 0.2
 # In a band a row is compared with so many before it: where thousands are alike, not with all.
 NEIGHBOURS = 8
 _CHUNK = 1 << 16
+_STRIDE = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def shingles(text: str) -> frozenset[str]:
   return frozenset(map(" ".join, zip(*(found[n:] for n in range(SHINGLE)), strict=False)))
 
 
-def near(splits: Mapping[str, Sequence[Row]], on_row: Callable[[], object] = lambda: None) -> list[Near]:
+def near(splits: Mapping[str, Sequence[Row]], on_rows: Callable[[int], object] = lambda count: None) -> list[Near]:
   """For each row, at most one near duplicate a split among the rows before it, the splits in their order.
 
   A pair counts from a Jaccard index of 0.8 over shingles, computed exactly. Rows of one group are no duplicates of
@@ -53,10 +54,10 @@ def near(splits: Mapping[str, Sequence[Row]], on_row: Callable[[], object] = lam
   all alike, each is compared with some. Memory is 256 bytes a row; time grows with the number of rows.
 
   Args:
-    on_row: called after each row is hashed.
+    on_rows: called with the number of rows as they are hashed, some at a time.
   """
   places = [(split, row) for split, rows in splits.items() for row in _distinct(rows)]
-  signatures = _signatures([row for _, row in places], on_row)
+  signatures = _signatures([row for _, row in places], on_rows)
   order = {split: number for number, split in enumerate(splits)}
   numbers = np.array([order[split] for split, _ in places], int)
   shingled = functools.lru_cache(maxsize=1024)(lambda number: shingles(text_of(places[number][1])))
@@ -82,13 +83,14 @@ def _distinct(rows: Sequence[Row]) -> list[Row]:
   return list({(row.x, row.targets): row for row in reversed(rows)}.values())[::-1]
 
 
-def _signatures(rows: Sequence[Row], on_row: Callable[[], object]) -> np.ndarray:
+def _signatures(rows: Sequence[Row], on_rows: Callable[[int], object]) -> np.ndarray:
   """[N, 64] minima of 64 hash functions over each row's shingles; a row without words gets one of its own."""
   from datasketch import MinHash
 
   def hashed() -> Iterator[set[int]]:
     for number, row in enumerate(rows):
-      on_row()
+      if number % _STRIDE == 0:
+        on_rows(min(_STRIDE, len(rows) - number))
       yield {zlib.crc32(shingle.encode()) for shingle in shingles(text_of(row))} or {number}
 
   signatures = np.empty((len(rows), BANDS * BAND), np.uint32)
