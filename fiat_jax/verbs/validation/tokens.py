@@ -51,8 +51,7 @@ def cut(split: str, rows: Sequence[Row], lengths: SplitLengths, settings: Settin
 
 def vocabulary(fertilities: Sequence[Fertility]) -> str:
   """Tokens a word of every language, the worst column of each."""
-  shown = [f"{found.lang} {found.tokens:.1f}{' a character' if found.characters else ''}" for found in fertilities]
-  return f"tokens a word: {', '.join(shown)}" if shown else ""
+  return f"tokens a word: {_listed(fertilities)}" if fertilities else ""
 
 
 def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, findings: Findings) -> None:
@@ -62,14 +61,15 @@ def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, findings: Fi
     if fertility.poor and (fertility.lang not in worst or worst[fertility.lang].tokens < fertility.tokens):
       worst[fertility.lang] = fertility
   if worst:
-    shown = [
-      f"{f.lang} ({f.tokens:.1f} tokens a {'character' if f.characters else 'word'} in {f.column!r})"
-      for _, f in sorted(worst.items())
-    ]
+    shown = _listed([fertility for _, fertility in sorted(worst.items())])
     findings.warn(
-      f"the vocabulary of {model} is poor for {', '.join(shown)}: prompts get long, and the model can hardly know "
-      f"{'this language' if len(worst) == 1 else 'these languages'}: a multilingual one (--model) would serve better"
+      f"the vocabulary of {model} is poor for {many(len(worst), 'language')} (tokens a word: {shown}): prompts get "
+      "long, and the model can hardly read them: a multilingual one (--model) would serve better"
     )
+
+
+def _listed(fertilities: Sequence[Fertility]) -> str:
+  return ", ".join(f"{f.lang} {f.tokens:.1f}{' a character' if f.characters else ''}" for f in fertilities)
 
 
 def _over(flag: str, limit: int, field: Lengths, where: str) -> str:
