@@ -33,6 +33,7 @@ class Settings:
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
   model: str
+  template: str
   dtype: str
   model_dir: str
   recipes: tuple[str, ...]
@@ -56,12 +57,13 @@ class Settings:
   truncate: str
   slots: int
   output: str
+  show: int
 
   def __post_init__(self):
     for name in ("batch", "source_length", "target_length", "slots", "microbatch_tokens"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every"):
+    for name in ("steps", "epochs", "validate_every", "show"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
     if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:
@@ -69,10 +71,17 @@ class Settings:
         f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "
         "something to train on"
       )
+    if self.template not in ("chat", "plain"):
+      raise UserError(f"--template {self.template!r}: give chat or plain")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
+
+  @property
+  def plain(self) -> bool:
+    """Whether prompts are plain text, not turns of a chat."""
+    return self.template == "plain"
 
   @property
   def layout(self) -> Layout:

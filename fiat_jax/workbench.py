@@ -13,7 +13,7 @@ import numpy as np
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
-from fiat_jax.data import splits
+from fiat_jax.data import marks, splits
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
@@ -67,7 +67,8 @@ class Workbench:
     """Reads the model's description and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, or the model is not to be had or broken.
+      UserError: a recipe needs reasoning and a row has none, or the model is not to be had, broken, or has no usable
+        chat format.
     """
     for recipe in recipes:
       self._require_reasoning(recipe)
@@ -75,7 +76,10 @@ class Workbench:
     self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
-      self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
+      self.described = pretrained.describe(
+        path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
+      )
+      marks.check_format(self.described.tokenizer, plain=self.settings.plain)
       self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
 
   def check(self) -> None:
@@ -115,6 +119,7 @@ class Workbench:
         self.settings.files()[split],
       )
     if self._labelled:
+      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.files()[split])
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
@@ -150,6 +155,7 @@ class Workbench:
       tokenizer=str(self.described.path),
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
+      plain=self.settings.plain,
     )
 
   def _template(self, recipe: Recipe) -> prompts.Template:

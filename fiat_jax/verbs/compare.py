@@ -16,7 +16,7 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import claim
-from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
 
@@ -43,6 +43,7 @@ def main(configuration: Configuration) -> None:
     results.append(_run(bench, name, recipe, folder / name))
     _write(folder, results, settings.metrics)
   print(report.table(results, settings.metrics, "test"))
+  say_doubts(results, settings.metrics, "test")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
   print(f"\n{folder}/results.json and report.md hold this table")
   for name in tuned:

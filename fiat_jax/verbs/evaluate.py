@@ -17,7 +17,7 @@ from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_who
 from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.training.journal import best_step
-from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench, lora_config
 
@@ -43,6 +43,7 @@ def main(configuration: Configuration) -> None:
   write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   print(report.table([result], settings.metrics, split))
+  say_doubts([result], settings.metrics, split)
   print(f"\n{folder}/predictions/{split}.jsonl holds the answers")
 
 
