@@ -15,6 +15,9 @@ from fiat_jax import cli
 SENTENCE = "the quick brown fox jumps over the lazy dog and runs far away from every hunter in this green wood"
 
 
+QUICK = ("--model", "none")  # what needs no tokenizer is told without one, in less time
+
+
 @pytest.fixture
 def write(tmp_path: Path):
   def write(name: str, *records: dict[str, Any]) -> str:
@@ -65,7 +68,7 @@ def test_warnings_name_rows_and_say_what_to_do(report, write):
 
 def test_of_many_places_the_first_are_named(report, write):
   train = write("train", *({"id": str(n), "input": str(n)} for n in range(6)), {"id": "x", "reasoning": "So it is t"})
-  warnings = report("--train", train).split("warnings:\n")[1]
+  warnings = report(*QUICK, "--train", train).split("warnings:\n")[1]
   assert f"6 of 7 rows of train ({train}:1, {train}:2, {train}:3 and 3 more) have no reasoning" in warnings
   assert f"1 of 1 (100.0 %) reasonings of train end without a sentence's end ({train}:7)" in warnings
 
@@ -73,7 +76,7 @@ def test_of_many_places_the_first_are_named(report, write):
 def test_near_duplicates_are_leaks_across_splits_and_notes_within_one(report, write):
   train = write("train", {"id": "1", "input": SENTENCE}, {"id": "2", "input": f"{SENTENCE} now"})
   test = write("test", {"id": "3", "input": f"{SENTENCE} then"}, {"id": "4", "input": SENTENCE, "target": "u"})
-  warnings = report("--train", train, "--test", test, "--recipes", "fine_tuning").split("warnings:\n")[1]
+  warnings = report(*QUICK, "--train", train, "--test", test, "--recipes", "fine_tuning").split("warnings:\n")[1]
   assert (
     f"1 row of train is nearly the same as another of another group ({train}:1 and {train}:2 (95 % alike))" in warnings
   )
@@ -89,7 +92,7 @@ def test_near_duplicates_are_leaks_across_splits_and_notes_within_one(report, wr
 def test_labels_are_counted_and_unseen_ones_named(report, write):
   train = write("train", *({"id": str(n), "input": f"i{n}", "target": "yes" if n % 4 else "no"} for n in range(16)))
   test = write("test", {"id": "a", "input": "j", "target": "yes"}, {"id": "b", "input": "k", "target": "maybe"})
-  told = report("--train", train, "--test", test, "--recipes", "fine_tuning")
+  told = report(*QUICK, "--train", train, "--test", test, "--recipes", "fine_tuning")
   assert (
     "  2 labels; always the commonest would be right in 75.0 %\n    yes  12 of 16 (75.0 %)\n    no   4 of 16" in told
   )
@@ -104,8 +107,8 @@ def test_the_longest_field_of_too_long_rows_is_named(report, write):
 
 def test_a_recipe_that_needs_reasoning_is_told_before_it_runs(report, write):
   train = write("train", {"id": "1"})
-  assert "reasoning: no row has one" in report("--train", train, "--recipes", "fine_tuning")
-  told = report("--train", train, "--recipes", "fiat")
+  assert "reasoning: no row has one" in report(*QUICK, "--train", train, "--recipes", "fine_tuning")
+  told = report(*QUICK, "--train", train, "--recipes", "fiat")
   assert "and the recipe 'FIAT' needs it: name its column with --reasoning" in told
 
 
