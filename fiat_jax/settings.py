@@ -31,18 +31,23 @@ class Settings:
   recipes: tuple[str, ...]
   lora_rank: int
   lora_alpha: float
+  lora_scaling: str
   lora_dropout: float
   lora_targets: str
   steps: int
   epochs: float
   batch: int
   microbatch_tokens: int
+  optimizer: str
   learning_rate: float
   schedule: str
   warmup: float
   weight_decay: float
   clip: float
+  neftune: float
+  reasoning_dropout: float
   validate_every: int
+  patience: int
   seeds: tuple[int, ...]
   source_length: int
   target_length: int
@@ -50,12 +55,14 @@ class Settings:
   output: str
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots", "microbatch_tokens"):
+    for name in ("batch", "source_length", "target_length", "slots"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every"):
+    for name in ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if not 0 <= self.reasoning_dropout < 1:
+      raise UserError(f"--reasoning_dropout {self.reasoning_dropout}: give 0 or more and less than 1")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:

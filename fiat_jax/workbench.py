@@ -24,7 +24,13 @@ from fiat_jax.settings import Settings
 
 def lora_config(settings: Settings) -> LoraConfig:
   s = settings
-  return LoraConfig(rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout, targets=s.lora_targets)
+  return LoraConfig(
+    rank=s.lora_rank,
+    alpha=s.lora_alpha,
+    scaling=s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
+    dropout=s.lora_dropout,
+    targets=s.lora_targets,
+  )
 
 
 class Workbench:

@@ -52,7 +52,7 @@ def write_adapter(
     "lora_dropout": config.dropout,
     "target_modules": sorted(modules),
     "bias": "none",
-    "use_rslora": False,
+    "use_rslora": config.scaling == "root_rank",
     "use_dora": False,
     "fan_in_fan_out": False,
     "inference_mode": True,

@@ -137,6 +137,7 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
   return optimizers.OptimizerConfig(
+    optimizer=settings.optimizer,  # pyright: ignore[reportArgumentType]  checked when it is made
     learning_rate=settings.learning_rate,
     schedule=settings.schedule,  # pyright: ignore[reportArgumentType]  checked when it is made
     warmup=settings.warmup,
