@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,11 @@ def lora_config(settings: Settings) -> LoraConfig:
   )
 
 
+def without_reasoning(recipe: Recipe) -> Recipe:
+  """The form in which reasoning dropout gives a row."""
+  return dataclasses.replace(recipe, reasoning=False)
+
+
 class Workbench:
   """Rows are read and checked at once, weights when first needed.
 
@@ -53,14 +59,15 @@ class Workbench:
     Raises:
       UserError: a recipe needs reasoning and a row has none, or the model is not to be had or broken.
     """
-    for recipe in recipes:
+    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
-    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
       self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
-      self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
+      specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
+      self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
 
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
@@ -73,6 +80,8 @@ class Workbench:
     for recipe in self._models:
       for split in self.rows:
         self.shard(split, recipe)
+    for recipe in self._dropped():
+      self.shard("train", recipe)
 
   @functools.cached_property
   def params(self) -> Mapping[str, Any]:
@@ -135,6 +144,12 @@ class Workbench:
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
     )
+
+  def _dropped(self) -> list[Recipe]:
+    """The forms that reasoning dropout needs of the training rows."""
+    if not self.settings.reasoning_dropout or "train" not in self.settings.files():
+      return []
+    return [without_reasoning(recipe) for recipe in self._models if recipe.reasoning and recipe.trains]
 
   def _template(self, recipe: Recipe) -> prompts.Template:
     return prompts.tuned_prompt(

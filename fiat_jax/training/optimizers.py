@@ -65,7 +65,7 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
 def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
   """A rule that acts leaf by leaf, acting layer by layer on the leaves that stack them (all below a key `layers`).
 
-  Without this, Adafactor would take [layers, in, out] for one tensor: what it factors and what it clips would be others.
+  Without this, Adafactor would take [layers, in, out] for one tensor, factor other axes and clip all layers at once.
   """
   stacked = optax.GradientTransformation(jax.vmap(rule.init), jax.vmap(rule.update))
 

@@ -53,14 +53,16 @@ def test_adafactor_on_stacked_layers_is_adafactor_on_each_layer_alone():
   unstacked = unstack(params)
   state, other_state = ours.init(params), theirs.init(unstacked)
   for size in (1.0, 30.0, 0.01, 5.0):
-    gradient = jax.tree.map(lambda leaf: size * normal(leaf.shape), params)
-    gradient["layers"] = jax.tree.map(
-      lambda leaf: leaf * jnp.array([1.0, 100.0, 1e-3]).reshape(3, *[1] * (leaf.ndim - 1)), gradient["layers"]
-    )
+    gradient = jax.tree.map(lambda leaf, size=size: size * normal(leaf.shape), params)
+    gradient["layers"] = jax.tree.map(scale_layers, gradient["layers"])
     updates, state = ours.update(gradient, state, params)
     other_updates, other_state = theirs.update(unstack(gradient), other_state, unstacked)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), unstack(updates), other_updates)
     params, unstacked = optax.apply_updates(params, updates), optax.apply_updates(unstacked, other_updates)
+
+
+def scale_layers(leaf):
+  return leaf * jnp.array([1.0, 100.0, 1e-3]).reshape(3, *[1] * (leaf.ndim - 1))
 
 
 def unstack(tree):
