@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +43,9 @@ def write_adapter(
       tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(a[number].T)
       tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(b[number].T)
   folder.mkdir(parents=True, exist_ok=True)
-  save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+  weights = folder / "adapter_model.safetensors"
+  save_file(tensors, weights.with_suffix(".partial"), metadata={"format": "pt"})
+  os.replace(weights.with_suffix(".partial"), weights)
   description = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",
@@ -52,7 +55,7 @@ def write_adapter(
     "lora_dropout": config.dropout,
     "target_modules": sorted(modules),
     "bias": "none",
-    "use_rslora": False,
+    "use_rslora": config.scaling == "root_rank",
     "use_dora": False,
     "fan_in_fan_out": False,
     "inference_mode": True,

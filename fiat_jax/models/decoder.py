@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fiat_jax.models import attention, layers
+from fiat_jax.models import attention, layers, neftune
 from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.lora import LoraConfig
 
@@ -86,11 +86,12 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-  """The whole model over stacked layers, as training sees it."""
+  """The whole model over stacked layers, as training sees it; `neftune` acts only while a key of that name is given."""
 
   config: DecoderConfig
   lora: LoraConfig | None = None
   remat: bool = False
+  neftune: float = 0.0
 
   def setup(self):
     c = self.config
@@ -112,6 +113,8 @@ class Decoder(nn.Module):
     """Hidden states [B, S, D] after the final norm, for tokens, positions and segments [B, S] (packed or padded)."""
     c = self.config
     x = jnp.take(self.embedding, tokens, axis=0).astype(c.compute_dtype)
+    if self.neftune and self.has_rng("neftune"):
+      x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
     rotary = layers.rotary_angles(positions, c.head_dim, c.rope_theta)
     x, _ = self.layers(x, rotary, segment_mask(segments))
     return self.final_norm(x)

@@ -15,7 +15,7 @@ from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_who
 from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
-from fiat_jax.run_folder import claim
+from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
@@ -35,13 +35,13 @@ def main(configuration: Configuration) -> None:
   bench.prepare(list(recipes.values()))
   bench.check()
   folder = pathlib.Path(settings.model_dir)
-  claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True)
-  bench.keep_splits(folder)
-  _show_example(bench, recipes)
   results: list[dict[str, Any]] = []
-  for name, recipe in recipes.items():
-    results.append(_run(bench, name, recipe, folder / name))
-    _write(folder, results, settings.metrics)
+  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True):
+    bench.keep_splits(folder)
+    _show_example(bench, recipes)
+    for name, recipe in recipes.items():
+      results.append(_run(bench, name, recipe, folder / name))
+      _write(folder, results, settings.metrics)
   print(report.table(results, settings.metrics, "test"))
   say_doubts(results, settings.metrics, "test")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
