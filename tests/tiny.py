@@ -31,7 +31,7 @@ def random_params(config: DecoderConfig = CONFIG, seed: int = 0) -> dict[str, An
     name = path[-1].key
     if name == "scale":
       return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), jnp.float32)
-    deviation = 0.5 if name == "embedding" else leaf.shape[-2] ** -0.5
+    deviation = 0.5 if name in ("embedding", "bias") else leaf.shape[-2] ** -0.5
     return jnp.asarray(generator.normal(0, deviation, leaf.shape), jnp.float32)
 
   return jax.tree_util.tree_map_with_path(fill, registry.parameter_shapes(config))

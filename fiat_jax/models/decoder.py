@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax.models import attention, layers
-from fiat_jax.models.attention import KV, attend, segment_mask, window_mask
-from fiat_jax.models.config import DecoderConfig, LayerKind
+from fiat_jax.models.attention import KV, attend, segment_mask
+from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
-
-
-class View(NamedTuple):
-  """What a layer sees of positions: cosines and sines [B, T, head_dim / 2] (None: it turns nothing), mask [B, T, S].
-
-  Where layers differ, training stacks a member's values on a new first axis, and each layer picks its own.
-  """
-
-  rotary: tuple[jax.Array, jax.Array] | None
-  mask: jax.Array
+from fiat_jax.models.views import View, key_positions, stacked, views
 
 
 def _norm(c: DecoderConfig, name: str | None = None) -> layers.RMSNorm:
@@ -124,7 +115,7 @@ class Decoder(nn.Module):
     """Hidden states [B, S, D] after the final norm, for tokens, positions and segments [B, S] (packed or padded)."""
     c = self.config
     x = embed(c, self.embedding, tokens)
-    x, _ = self.layers(x, *_stacked(c, views(c, positions, segment_mask(segments), positions)))
+    x, _ = self.layers(x, *stacked(c, views(c, positions, segment_mask(segments), positions)))
     return self.final_norm(x)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
@@ -151,34 +142,6 @@ def embed(c: DecoderConfig, embedding: jax.Array, tokens: jax.Array) -> jax.Arra
   """Embeddings [B, T, D] of tokens [B, T]."""
   x = jnp.take(embedding, tokens, axis=0).astype(c.compute_dtype)
   return x * jnp.asarray(c.width**0.5, c.compute_dtype) if c.scaled_embedding else x
-
-
-def views(c: DecoderConfig, positions: jax.Array, mask: jax.Array, keys: jax.Array) -> dict[LayerKind, View]:
-  """What layers of each kind see: `mask` [B, T, S] is without windows; positions [B, T], those of the keys [·, S]."""
-  turns = dict.fromkeys(kind.rotary for kind in c.distinct_kinds)
-  turned = {rotary: layers.rotary_angles(positions, c.head_dim, rotary) if rotary else None for rotary in turns}
-  windows = dict.fromkeys(kind.window for kind in c.distinct_kinds)
-  masks = {window: window_mask(mask, positions, keys, window) for window in windows}
-  return {kind: View(turned[kind.rotary], masks[kind.window]) for kind in c.distinct_kinds}
-
-
-def _stacked(c: DecoderConfig, seen: Mapping[LayerKind, View]) -> tuple[jax.Array | None, View]:
-  """Which view each layer picks [L], and the views in one: a member that all kinds share is not stacked."""
-  rotary, mask = [view.rotary for view in seen.values()], [view.mask for view in seen.values()]
-  some = next((angles for angles in rotary if angles is not None), None)
-  if some is not None:  # a turn by no angle leaves every number as it is
-    still = (jnp.ones_like(some[0]), jnp.zeros_like(some[1]))
-    rotary = [still if angles is None else angles for angles in rotary]
-  view = View(_shared_or_stacked(rotary), _shared_or_stacked(mask))
-  if len(seen) == 1:
-    return None, view
-  return jnp.asarray([c.distinct_kinds.index(kind) for kind in c.layer_kinds]), view
-
-
-def _shared_or_stacked(values: Sequence[Any]) -> Any:
-  if all(value is values[0] for value in values):
-    return values[0]
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
 
 
 def unstack(variables: Mapping[str, Any], count: int) -> dict[str, Any]:
@@ -226,7 +189,7 @@ def cached_hidden(
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
   x = embed(c, weights["outer"]["embedding"], tokens)
-  seen = views(c, positions, mask, _key_positions(positions, mask.shape[-1], cached=bool(cache)))
+  seen = views(c, positions, mask, key_positions(positions, mask.shape[-1], cached=bool(cache)))
   filled = []
   for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):
     own, before = (cache[number] if cache else None), (prefix[number] if prefix else None)
@@ -234,14 +197,6 @@ def cached_hidden(
     filled.append(kv)
   hidden: Any = _norm(c).apply({"params": weights["outer"]["final_norm"]}, x)
   return hidden, filled
-
-
-def _key_positions(positions: jax.Array, count: int, cached: bool) -> jax.Array:
-  """Positions [·, count] of what a mask covers: the cache's places, or a prefix and then the new tokens."""
-  if cached:
-    return jnp.arange(count)[None]
-  before = count - positions.shape[1]
-  return jnp.concatenate([jnp.tile(jnp.arange(before), (positions.shape[0], 1)), positions], axis=1)
 
 
 def cached_logits(model: Decoder, weights: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
