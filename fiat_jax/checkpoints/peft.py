@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def write_adapter(
     base: what PEFT shall load under it.
   """
   tensors: dict[str, np.ndarray] = {}
-  modules: set[str] = set()
+  modules, stems = set[str](), set[str]()
   for leaf in leaves:
     node: Any = adapter
     for part in leaf.path[:-1]:
@@ -37,6 +38,7 @@ def write_adapter(
       continue
     module = leaf.source.removesuffix(".weight")
     modules.add(module.rsplit(".", 1)[-1])
+    stems.add(module.partition("layers.{}")[0])
     a, b = np.asarray(node["a"], np.float32), np.asarray(node["b"], np.float32)
     for number in range(len(a)):
       name = PREFIX + module.format(number)
@@ -53,7 +55,7 @@ def write_adapter(
     "r": config.rank,
     "lora_alpha": config.alpha,
     "lora_dropout": config.dropout,
-    "target_modules": sorted(modules),
+    "target_modules": _targets(modules, stems),
     "bias": "none",
     "use_rslora": config.scaling == "root_rank",
     "use_dora": False,
@@ -61,3 +63,10 @@ def write_adapter(
     "inference_mode": True,
   }
   (folder / "adapter_config.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _targets(modules: set[str], stems: set[str]) -> list[str] | str:
+  """The names that PEFT looks for, or its regular expression where a model has parts that use the same names."""
+  if stems == {"model."}:
+    return sorted(modules)
+  return rf".*({'|'.join(map(re.escape, sorted(stems)))})layers\.\d+\..*\.({'|'.join(sorted(modules))})"
