@@ -21,11 +21,16 @@ WITHIN = 0.2  # correlation of the difference within a group; on the shipped set
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Precision:
-  """The standard error of a difference between two recipes, in points, with the degrees of freedom behind it."""
+  """The standard error of a difference between two recipes, in points, with the degrees of freedom behind it.
+
+  `step` is what one row changes: scores that come in steps tie, ties count against a difference, and that costs about
+  one step (a continuity correction).
+  """
 
   error: float
   freedom: float
   groups: int
+  step: float = 0.0
 
   def power(self, difference: float) -> float:
     """The chance that a true difference is shown (Abramowitz and Stegun, 26.7.10)."""
@@ -34,14 +39,14 @@ class Precision:
     if not self.error:
       return float(difference != 0)
     quantile, spread = self._critical()
-    return NormalDist().cdf((abs(difference) / self.error - quantile) / spread)
+    return NormalDist().cdf(((abs(difference) - self.step) / self.error - quantile) / spread)
 
   def detectable(self, power: float = POWER) -> float:
     """The difference that is shown with this power, in points; infinite with too few groups."""
     if self.groups < FEWEST_GROUPS:
       return math.inf
     quantile, spread = self._critical()
-    return self.error * (quantile + NormalDist().inv_cdf(power) * spread)
+    return self.step + self.error * (quantile + NormalDist().inv_cdf(power) * spread)
 
   def rows_for(self, difference: float, rows: int, power: float = POWER) -> int | None:
     """How many rows, in groups like those of these `rows`, would show a difference with this power; None: unknown."""
@@ -51,8 +56,8 @@ class Precision:
     for _ in range(20):
       groups = max(FEWEST_GROUPS, math.ceil(self.groups * wanted / rows))
       freedom = max(FEWEST_GROUPS - 1.0, (self.freedom + 1) * wanted / rows - 1)
-      more = Precision(error=self.error, freedom=freedom, groups=groups)
-      wanted = rows * (more.detectable(power) / difference) ** 2
+      more = Precision(error=self.error, freedom=freedom, groups=groups, step=self.step * math.sqrt(rows / wanted))
+      wanted = rows * (more.detectable(power) / difference) ** 2  # the error shrinks by the root of the rows
     return math.ceil(max(wanted, rows * FEWEST_GROUPS / self.groups))
 
   def _critical(self) -> tuple[float, float]:
@@ -75,7 +80,8 @@ def planned(
   totals = group_totals(weights, groups)
   squares = (1 - within) * np.square(weights).sum() + within * np.square(totals).sum()
   freedom = max(1.0, 1 / np.square(totals).sum() - 1)  # groups of unequal size count as fewer
-  return Precision(error=100 * math.sqrt(discordance * squares), freedom=freedom, groups=len(totals))
+  error = 100 * math.sqrt(discordance * squares)
+  return Precision(error=error, freedom=freedom, groups=len(totals), step=100 * float(weights.min()))
 
 
 def measured(scored: Scored, first: str, second: str) -> Precision:
@@ -90,7 +96,10 @@ def measured(scored: Scored, first: str, second: str) -> Precision:
   if seeds:
     count = sum(len(scored.scores[name]) - 1 for name in (first, second))
     freedom = (variance + seeds) ** 2 / (variance**2 / freedom + seeds**2 / count)
-  return Precision(error=math.sqrt(variance + seeds), freedom=freedom, groups=len(totals))
+  changes = np.abs(weights * differences)
+  step = float(np.min(changes, where=changes > 1e-9, initial=np.inf))
+  error = math.sqrt(variance + seeds)
+  return Precision(error=error, freedom=freedom, groups=len(totals), step=step if step < math.inf else 0.0)
 
 
 def _student(probability: float, freedom: float) -> float:

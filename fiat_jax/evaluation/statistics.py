@@ -1,11 +1,12 @@
 """What scores on a test set can bear: resampling of groups, intervals, p-values, Holm's correction. numpy alone.
 
 A score is the macro average: the plain mean over languages of the means over a language's rows. What is drawn is a
-random half of the *groups* (each in or out by a coin), and the score of every recipe on it. These subset scores are
-Hartigan's typical values (JASA 64, 1969): where groups are independent and the difference between two recipes is as
-likely to be d as -d on each, the true difference lies between two neighbouring subset scores with equal probability,
-whichever two, for any number of groups; so the interval and the p-value are those of a paired test that swaps the two
-recipes' names group by group. A plain bootstrap of few groups has no such guarantee and calls too much.
+random half of the *groups* (each in or out by a coin), and the score of every recipe on it, a row weighing what it does
+in the macro average of all rows. These subset scores are Hartigan's typical values (JASA 64, 1969): where groups are
+independent and the difference between two recipes is as likely to be d as -d on each, the true difference lies between
+two neighbouring subset scores with equal probability, whichever two, for any number of groups. So the interval and the
+p-value are those of a paired test that swaps the two recipes' names group by group. A plain bootstrap of few groups has
+no such guarantee and calls too much.
 """
 
 from __future__ import annotations
