@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_whole
 
-FREE = ("MODEL_DIR", "OUTPUT", "SLOTS")  # may differ when a run goes on
+FREE = ("MODEL_DIR", "OUTPUT", "SHOW", "SLOTS")  # may differ when a run goes on
 
 
 def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:
