@@ -52,7 +52,8 @@ def near(splits: Mapping[str, Sequence[Row]], on_rows: Callable[[int], object] =
 
   A pair counts from a Jaccard index of 0.8 over shingles, computed exactly. Rows of one group are no duplicates of
   one another, nor are rows of the same input and target (`audit.overlaps` tells those). Of more than 9 rows that are
-  all alike, each is compared with some: of 1,000 twins among 20,000 rows that share 60 of 72 words, 92 % are found. Memory is a few hundred bytes a row; time grows with the number of rows.
+  all alike, each is compared with some: of 1,000 twins among 20,000 rows that share 60 of 72 words, 92 % are found.
+  Memory is a few hundred bytes a row; time grows with the number of rows.
 
   Args:
     on_rows: called with the number of rows as they are hashed, some at a time.
