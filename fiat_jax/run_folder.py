@@ -12,7 +12,7 @@ from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.run_lock import locked
 from fiat_jax.shortage import disk_full
 
-FREE = ("MODEL_DIR", "OUTPUT", "SLOTS")  # may differ when a run goes on
+FREE = ("MODEL_DIR", "OUTPUT", "SHOW", "SLOTS")  # may differ when a run goes on
 
 
 def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:

@@ -95,6 +95,8 @@ FLAGS = {
   ("--source_length", "5"): "a prompt longer than --source_length 5",
   ("--reasoning", "thoughts"): "no row has the column 'thoughts' that --reasoning names",
   ("--labels", "choices"): "no list of texts",
+  ("--template", "alpaca"): "--template 'alpaca': give chat or plain",
+  ("--show", "-1"): "--show -1: give 0 or more",
 }
 
 
@@ -103,6 +105,27 @@ def test_wrong_flag_or_value(words, files, refused, tiny_checkpoint):
   rows = files("train.jsonl", GOOD)
   base = ["--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"]
   assert FLAGS[words] in refused("train", *base, *words)
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "compare"])
+def test_model_without_a_chat_template(verb, files, refused, tiny_checkpoint, tmp_path):
+  base = tmp_path / "base"
+  base.mkdir()
+  for file in tiny_checkpoint.iterdir():
+    if file.name != "chat_template.jinja":
+      (base / file.name).symlink_to(file)
+  rows = files("train.jsonl", GOOD)
+  words = [word for split in ("train", "validation", "test") for word in (f"--{split}", rows)]
+  message = refused(verb, "--model", str(base), *words, *(("--recipes", "untuned") if verb == "evaluate" else ()))
+  assert message.startswith(f"error: {base}: the model has no chat template") and "--template plain" in message
+
+
+def test_target_without_a_token(files, refused, tiny_checkpoint):
+  rows = files("train.jsonl", GOOD, {**GOOD, "id": "b", "target": "\x04"})
+  message = refused(
+    "train", "--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"
+  )
+  assert message.startswith(f"error: {rows}:2: 1 of 2 rows have a target without tokens")
 
 
 def test_unknown_verb_suggests_the_nearest(refused):

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fiat_jax import cli
+from fiat_jax.data import show
+from fiat_jax.verbs.validation import examples
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and runs far away from every hunter in this green wood"
 
@@ -132,6 +134,19 @@ def test_a_row_is_shown_as_the_model_receives_it(report, write):
   )
   assert "<|im_start|>user\nSay.\nWho?<|im_end|>\n<|im_start|>assistant\n⟦me<|im_end|>⟧\n" in told
   assert "Where?" not in told and "\x1b" not in told
+
+
+def test_colour_is_for_terminals_that_show_it(monkeypatch: pytest.MonkeyPatch):
+  monkeypatch.delenv("NO_COLOR", raising=False)
+  monkeypatch.setenv("TERM", "xterm")
+  assert examples.paint() is show.brackets
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+  assert examples.paint() is show.colour
+  monkeypatch.setenv("TERM", "dumb")
+  assert examples.paint() is show.brackets
+  monkeypatch.setenv("TERM", "xterm")
+  monkeypatch.setenv("NO_COLOR", "1")
+  assert examples.paint() is show.brackets
 
 
 def test_a_model_without_a_template_is_refused_unless_prompts_are_plain(

@@ -24,13 +24,17 @@ def shown(
   template = prompts.tuned_prompt(
     configuration.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
   )
-  plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-  paint = show.brackets if plain else show.colour
-  lines = []
+  lines, loss = [], paint()
   for row in rows[: configuration.settings.show]:
     lines += [f"--- {findings.place(split, row)} as {recipe.title} sees it ---"]
-    lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), paint), ""]
+    lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), loss), ""]
   return lines
+
+
+def paint() -> show.Paint:
+  """Colour where standard output shows it and nobody minds (https://no-color.org); brackets elsewhere."""
+  plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+  return show.brackets if plain else show.colour
 
 
 def _recipe(configuration: Configuration, rows: Sequence[Row]) -> Recipe:
