@@ -77,7 +77,12 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
     engine = None if recipe.answer_of_beta else bench.engine(recipe)
     predictions = predict(bench, "test", recipe, engine)
     write_predictions(folder / "predictions" / "test.jsonl", predictions, settings.metrics)
-    return {"recipe": name, "title": recipe.title, "test": summarise(predictions, settings.metrics)}
+    return {
+      "recipe": name,
+      "title": recipe.title,
+      "test": summarise(predictions, settings.metrics),
+      **bench.truncated(recipe),
+    }
   if len(settings.seeds) == 1:
     return train_recipe(bench, name, recipe, folder, settings.seeds[0])
   runs = [train_recipe(bench, name, recipe, folder / f"seed_{seed}", seed) for seed in settings.seeds]
