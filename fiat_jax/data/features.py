@@ -46,23 +46,26 @@ def instruct(template: prompts.Template) -> Preprocessor:
   return fill
 
 
+def together(dataset: Any) -> Any:
+  """Preprocessor: many rows become one example; `augment` and `instruct` do to it what they do to a row."""
+  return dataset.batch(BATCH_ROWS)
+
+
 @seqio.add_kwargs_to_transform
-def tokenize_in_batches(dataset: Any, output_features: Mapping[str, Any]) -> Any:
-  """Preprocessor: what `seqio.preprocessors.tokenize` does, many rows at a time, for vocabularies of a checkpoint."""
+def tokenize_together(dataset: Any, output_features: Mapping[str, Any]) -> Any:
+  """Preprocessor: what SeqIO's `tokenize` and `append_eos` do, after `together`, and the rows apart again."""
 
   def encode(examples):
-    encoded = {}
-    for name, value in examples.items():
-      encoded[name] = value
-      if name in output_features:
-        encoded[f"{name}_pretokenized"] = value
-        encoded[name] = vocabularies.encode_batch_tf(output_features[name].vocabulary, value)
+    encoded = {**examples}
+    for name, feature in output_features.items():
+      encoded[f"{name}_pretokenized"] = examples[name]
+      encoded[name] = vocabularies.encode_batch_tf(feature.vocabulary, examples[name], end=feature.add_eos)
     return encoded
 
   def as_ids(example):
     return {name: tf.io.decode_raw(v, tf.int32) if name in output_features else v for name, v in example.items()}
 
-  return dataset.batch(BATCH_ROWS).map(encode).prefetch(2).unbatch().map(as_ids)
+  return dataset.map(encode).prefetch(2).unbatch().map(as_ids)
 
 
 def rows_task(
@@ -89,6 +92,7 @@ def rows_task(
       counts[split] += 1
       if uses_reasoning and row.reasoning:
         reasoning[row.id] = row.reasoning
+  texts = [augment(reasoning), instruct(template)]
   in_batches = all(isinstance(vocabulary, vocabularies.TextVocabulary) for vocabulary in (inputs, targets))
   return seqio.TaskRegistry.add(
     name,
@@ -97,12 +101,9 @@ def rows_task(
       splits=tuple(files),
       num_input_examples=counts,
     ),
-    preprocessors=[
-      augment(reasoning),
-      instruct(template),
-      tokenize_in_batches if in_batches else seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos,
-    ],
+    preprocessors=[together, *texts, tokenize_together]
+    if in_batches
+    else [*texts, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={
       "inputs": seqio.Feature(inputs, add_eos=False),
       "targets": seqio.Feature(targets, add_eos=True),

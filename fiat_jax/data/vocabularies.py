@@ -95,11 +95,15 @@ class PromptVocabulary(TextVocabulary):
     return self.tokenizer.encode_prompts(texts)
 
 
-def encode_batch_tf(vocabulary: TextVocabulary, texts: tf.Tensor) -> tf.Tensor:
-  """Encodes strings [B] as the bytes of each one's int32 ids [B]: to take ragged rows apart costs more."""
+def encode_batch_tf(vocabulary: TextVocabulary, texts: tf.Tensor, *, end: bool) -> tf.Tensor:
+  """Encodes strings [B] as the bytes of each one's int32 ids [B], with the end mark if wanted.
+
+  Bytes, because to take apart ragged rows costs more than to encode them.
+  """
+  mark = [vocabulary.eos_id] if end else []
 
   def encode(strings: np.ndarray) -> np.ndarray:
-    rows = vocabulary.encode_batch([text.decode() for text in strings])
+    rows = (row + mark for row in vocabulary.encode_batch([text.decode() for text in strings]))
     return np.array([np.array(row, np.int32).tobytes() for row in rows], object)
 
   encoded = tf.numpy_function(encode, [texts], tf.string, stateful=False)
