@@ -1,4 +1,4 @@
-"""Data sets by name: one of TensorFlow Datasets from its folder on the disk, and what is said where one is not to be had."""
+"""Data sets by name: one of TensorFlow Datasets on the disk, and what is said where one is not to be had."""
 
 from __future__ import annotations
 
