@@ -14,15 +14,17 @@ import numpy as np
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
-from fiat_jax.data import marks, splits
+from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
+from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import decoder, pretrained, registry
 from fiat_jax.models.lora import LoraConfig, targeted
+from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 
@@ -56,6 +58,11 @@ class Workbench:
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
     self._models: list[Recipe] = []
+    self._told: set[pathlib.Path] = set()
+    self._truncation = Truncation.parse(self.settings.truncate, self.settings.source_length)
+    if self._truncation:
+      for rows in self.rows.values():
+        self._truncation.check(rows[0].fields)
 
   def check_splits(self, folder: pathlib.Path) -> bool:
     """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
@@ -124,7 +131,11 @@ class Workbench:
       UserError: a prompt or a target is longer than its limit; how many, and the limit that would fit.
     """
     self._tokenising.wait()
-    shard = Shard(self._spec(split, recipe).folder)
+    folder = self._spec(split, recipe).folder
+    shard = Shard(folder)
+    if self._truncation and folder not in self._told and (cut := tokenise.truncated(folder)):
+      self._told.add(folder)
+      say(f"{recipe.title}: the column {self._truncation.column!r} was cut in {cut} of {len(shard)} rows of {split}")
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
     longest, room = int(shard.lengths("inputs").max()), self.described.module.config.max_length
     if longest + self.settings.target_length > room:
@@ -138,11 +149,20 @@ class Workbench:
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
+  def truncated(self, recipe: Recipe) -> dict[str, dict[str, int]]:
+    """What results say of rows of which TRUNCATE cut a column, by split; nothing where it is not set."""
+    if not self._truncation or recipe.answer_of_beta:
+      return {}
+    folders = {split: self._spec(split, recipe).folder for split in self.rows}
+    return {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
+
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
     row = self.rows[split][number]
-    text = prompts.fill(self._template(recipe), {"x": row.x, "reasoning": row.reasoning or ""})
-    return self.described.tokenizer.prompt_string(text)
+    template, tokenizer, x = self._template(recipe), self.described.tokenizer, row.x
+    if self._truncation:
+      (x,) = truncation.cut([row], self.settings.layout, template, tokenizer, self._truncation)
+    return tokenizer.prompt_string(truncation.prompt_text(template, row, x))
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model, or with `trained` in the place that the recipe trains."""
@@ -171,6 +191,7 @@ class Workbench:
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
       plain=self.settings.plain,
+      truncation=self._truncation,
     )
 
   def _dropped(self) -> list[Recipe]:

@@ -142,3 +142,23 @@ def test_bench_prints_a_json_line_a_measurement(fiat, tmp_path):
   lines = [json.loads(line) for line in fiat("bench", tmp_path).splitlines()]
   assert [line["work"] for line in lines] == ["train", "generate"]
   assert lines[0]["examples_per_s"] > 0 and lines[1]["new_tokens_per_s"] > 0
+
+
+def test_one_file_is_split_the_same_for_every_verb_and_cut_where_asked(tmp_path, tiny_checkpoint, capsys):
+  table = tmp_path / "my.csv"
+  lines = [f"What is {n}?,{'so it is ' * (40 if n % 2 else 1)},{n},English\n" for n in range(20)]
+  table.write_text("question,passage,answer,language\n" + "".join(lines))
+  words = ["--data", str(table), "--target", "answer", "--lang", "language", "--model", str(tiny_checkpoint)]
+  words += ["--input", "{passage}\\n\\n{question}", "--source_length", "90", "--truncate", "passage", "--steps", "1"]
+  run = tmp_path / "run"
+  assert cli.main(["compare", *words, "--target_length", "4", "--model_dir", str(run)]) == 0
+  kept = json.loads((run / "fine_tuning" / "splits.json").read_text())["splits"]
+  assert {name: len(ids) for name, ids in kept.items()}.keys() == {"train", "validation", "test"}
+  (result,) = results(run)["recipes"]
+  assert sum(result["truncated"].values()) == 10 and sum(map(len, kept.values())) == 20
+  answered = [json.loads(line) for line in (run / "fine_tuning" / "predictions" / "test.jsonl").open()]
+  assert [record["id"] for record in answered] == kept["test"] and {record["lang"] for record in answered} == {"en"}
+  assert cli.main(["evaluate", "--model_dir", str(run / "fine_tuning")]) == 0
+  table.write_text(table.read_text().replace("it is", "it was"))
+  assert cli.main(["evaluate", "--model_dir", str(run / "fine_tuning")]) == 2
+  assert "the rows of test are not those that" in capsys.readouterr().err

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from fiat_jax import prompts
-from fiat_jax.data.rows import Layout, Row, read_rows
+from fiat_jax.data import vocabularies
+from fiat_jax.data.rows import Layout, Row, iter_rows
 
 Preprocessor = Callable[..., Any]  # tf.data.Dataset → tf.data.Dataset; SeqIO's decorator hides the types
+
+BATCH_ROWS = 512
 
 
 def augment(reasoning: Mapping[str, str]) -> Preprocessor:
@@ -42,6 +46,28 @@ def instruct(template: prompts.Template) -> Preprocessor:
   return fill
 
 
+def together(dataset: Any) -> Any:
+  """Preprocessor: many rows become one example; `augment` and `instruct` do to it what they do to a row."""
+  return dataset.batch(BATCH_ROWS)
+
+
+@seqio.add_kwargs_to_transform
+def tokenize_together(dataset: Any, output_features: Mapping[str, Any]) -> Any:
+  """Preprocessor: what SeqIO's `tokenize` and `append_eos` do, after `together`, and the rows apart again."""
+
+  def encode(examples):
+    encoded = {**examples}
+    for name, feature in output_features.items():
+      encoded[f"{name}_pretokenized"] = examples[name]
+      encoded[name] = vocabularies.encode_batch_tf(feature.vocabulary, examples[name], end=feature.add_eos)
+    return encoded
+
+  def as_ids(example):
+    return {name: tf.io.decode_raw(v, tf.int32) if name in output_features else v for name, v in example.items()}
+
+  return dataset.map(encode).prefetch(2).unbatch().map(as_ids)
+
+
 def rows_task(
   name: str,
   files: Mapping[str, str],
@@ -51,28 +77,33 @@ def rows_task(
   inputs: seqio.Vocabulary,
   targets: seqio.Vocabulary,
   labelled: bool = True,
+  cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
 ) -> seqio.Task:
-  """Registers the SeqIO task `name` over JSONL files, one a split.
+  """Registers the SeqIO task `name` over files of rows, one a split, which are checked at once and read as asked for.
 
   Its examples hold token ids `inputs` (the whole prompt) and `targets` (the first target and the end mark), with the
   texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are
-  not `labelled` may lack a target; theirs is empty.
+  not `labelled` may lack a target; theirs is empty. `cut` makes the x of rows shorter; `truncated` says of which.
   """
-  rows = {split: read_rows(path, layout, labelled=labelled) for split, path in files.items()}
-  reasoning = {row.id: row.reasoning for split in rows.values() for row in split if row.reasoning}
+  uses_reasoning = "reasoning" in prompts.fields(template)
+  counts, reasoning = dict.fromkeys(files, 0), {}
+  for split, path in files.items():
+    for row in iter_rows(path, layout, labelled=labelled):
+      counts[split] += 1
+      if uses_reasoning and row.reasoning:
+        reasoning[row.id] = row.reasoning
+  texts = [augment(reasoning), instruct(template)]
+  in_batches = all(isinstance(vocabulary, vocabularies.TextVocabulary) for vocabulary in (inputs, targets))
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
-      lambda split, shuffle_files=False, seed=None: _dataset(rows[split]),
+      lambda split, shuffle_files=False, seed=None: _dataset(files[split], layout, labelled, cut),
       splits=tuple(files),
-      num_input_examples={split: len(split_rows) for split, split_rows in rows.items()},
+      num_input_examples=counts,
     ),
-    preprocessors=[
-      augment(reasoning),
-      instruct(template),
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos,
-    ],
+    preprocessors=[together, *texts, tokenize_together]
+    if in_batches
+    else [*texts, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={
       "inputs": seqio.Feature(inputs, add_eos=False),
       "targets": seqio.Feature(targets, add_eos=True),
@@ -80,12 +111,28 @@ def rows_task(
   )
 
 
-def _dataset(rows: list[Row]) -> tf.data.Dataset:
-  columns: Any = {
-    "id": [row.id for row in rows],
-    "lang": [row.lang for row in rows],
-    "group": [row.group for row in rows],
-    "x": [row.x for row in rows],
-    "targets": [row.targets[0] if row.targets else "" for row in rows],
-  }
-  return tf.data.Dataset.from_tensor_slices(columns)
+def batches(task: seqio.Task, split: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+  """A task's examples in order, many at a time: tensors [B], or ragged [B, (S)]; far cheaper than one by one."""
+  dataset: Any = task.get_dataset(None, split, shuffle=False, num_epochs=1)
+  yield from dataset.map(lambda example: {name: example[name] for name in names}).ragged_batch(BATCH_ROWS)
+
+
+def _dataset(
+  path: str, layout: Layout, labelled: bool, cut: Callable[[Sequence[Row]], Sequence[str]] | None
+) -> tf.data.Dataset:
+  def batches() -> Iterator[dict[str, Sequence[Any]]]:
+    rows = iter_rows(path, layout, labelled=labelled)
+    while batch := list(itertools.islice(rows, BATCH_ROWS)):
+      xs = cut(batch) if cut else [row.x for row in batch]
+      yield {
+        "id": [row.id for row in batch],
+        "lang": [row.lang for row in batch],
+        "group": [row.group for row in batch],
+        "x": xs,
+        "targets": [row.targets[0] if row.targets else "" for row in batch],
+        "truncated": [x != row.x for x, row in zip(xs, batch, strict=True)],
+      }
+
+  texts = {name: tf.TensorSpec([None], tf.string) for name in ("id", "lang", "group", "x", "targets")}
+  signature = texts | {"truncated": tf.TensorSpec([None], tf.bool)}
+  return tf.data.Dataset.from_generator(batches, output_signature=signature).unbatch()

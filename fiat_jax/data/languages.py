@@ -6,13 +6,12 @@ import functools
 import re
 
 CODE = re.compile(r"[A-Za-z]{1,3}|[A-Za-z]{2,3}[-_].*", re.DOTALL)  # "en", "eng", "pt-BR", "zh_Hans": codes already
-NAME = re.compile(r"[^\W\d_][\w\s()',.’-]*")
 
 
 @functools.lru_cache(maxsize=4096)
 def code(name: str) -> str:
   """The BCP 47 tag of a language's name in any language; a code, and what is no known name, stays as it is."""
-  if CODE.fullmatch(name) or not NAME.fullmatch(name.strip()):
+  if CODE.fullmatch(name) or not (name[:1].isalpha() and name.isprintable()):
     return name
   import langcodes
 

@@ -1,12 +1,15 @@
 """Tokenised rows on disk. SeqIO runs in a child process that writes them; the caller never imports TensorFlow.
 
 A shard is a folder named by everything its content depends on: `inputs.npy` and `targets.npy` hold all ids one row
-after another, `inputs_ends.npy` and `targets_ends.npy` where each row ends.
+after another, `inputs_ends.npy` and `targets_ends.npy` where each row ends, `truncated.npy` the numbers of the rows of
+which `truncation.py` cut a column.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -19,12 +22,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fiat_jax import prompts, shortage, signals
-from fiat_jax.data import rows
+from fiat_jax import children, prompts, shortage, signals
+from fiat_jax.data import rows, truncation
+from fiat_jax.data.truncation import Truncation
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
-FORMAT = 1  # part of every key: raise it when what a shard holds changes
+FORMAT = 2  # part of every key: raise it when what a shard holds changes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class ShardSpec:
   tokenizer_fingerprint: str
   labelled: bool = True
   plain: bool = False
+  truncation: Truncation | None = None
 
   @property
   def template(self) -> prompts.Template:
@@ -78,54 +83,55 @@ class Tokenising:
 
 
 def _start(specs: Sequence[ShardSpec]) -> subprocess.Popen[str]:
-  environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
-  package_root = str(pathlib.Path(__file__).parents[2])
-  environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH", "")]))
-  child = subprocess.Popen(
-    [sys.executable, "-m", "fiat_jax.data.tokenise"],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-    env=environment,
-  )
-  assert child.stdin is not None
-  child.stdin.write(json.dumps([dataclasses.asdict(spec) for spec in specs]))
-  child.stdin.close()
-  child.stdin = None
-  return child
+  return children.start("fiat_jax.data.tokenise", json.dumps([dataclasses.asdict(spec) for spec in specs]))
 
 
 def _spec(record: dict) -> ShardSpec:
   layout = record.pop("layout")
   labels = layout.pop("labels")
   layout = rows.Layout(**layout, labels=labels if isinstance(labels, str) else tuple(labels))
-  return ShardSpec(**record, layout=layout)
+  truncation = record.pop("truncation")
+  return ShardSpec(**record, layout=layout, truncation=Truncation(**truncation) if truncation else None)
+
+
+def truncated(folder: pathlib.Path) -> int:
+  """Of how many rows of a shard a column was cut."""
+  return len(np.load(folder / "truncated.npy"))
 
 
 def write_shard(spec: ShardSpec) -> None:
   """Runs the SeqIO task over the spec's rows and puts the shard in its place, whole or not at all."""
   from fiat_jax.data import features, vocabularies
 
+  inputs = vocabularies.PromptVocabulary(spec.tokenizer, plain=spec.plain)
+  cutting = spec.truncation and functools.partial(
+    truncation.cut, layout=spec.layout, template=spec.template, tokenizer=inputs.tokenizer, truncation=spec.truncation
+  )
   task = features.rows_task(
     f"rows_{spec.folder.name}",
     {"rows": spec.path},
     spec.layout,
     spec.template,
-    inputs=vocabularies.PromptVocabulary(spec.tokenizer, plain=spec.plain),
+    inputs=inputs,
     targets=vocabularies.TextVocabulary(spec.tokenizer, plain=spec.plain),
     labelled=spec.labelled,
+    cut=cutting,
   )
-  ids: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
-  for example in task.get_dataset(None, "rows", shuffle=False, num_epochs=1).as_numpy_iterator():
-    for name, column in ids.items():
-      column.append(np.asarray(example[name], np.int32))
   spec.folder.parent.mkdir(parents=True, exist_ok=True)
   work = pathlib.Path(tempfile.mkdtemp(dir=spec.folder.parent, prefix="partial-"))
   try:
-    for name, column in ids.items():
-      np.save(work / f"{name}.npy", np.concatenate(column), allow_pickle=False)
-      np.save(work / f"{name}_ends.npy", np.cumsum([len(row) for row in column]), allow_pickle=False)
+    with contextlib.ExitStack() as files:
+      columns = {name: files.enter_context(Column(work / f"{name}.npy")) for name in ("inputs", "targets")}
+      lengths: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+      shorter: list[np.ndarray] = []
+      for batch in features.batches(task, "rows", (*columns, "truncated")):
+        for name, column in columns.items():
+          column.append(batch[name].flat_values.numpy())
+          lengths[name].append(batch[name].row_lengths().numpy())
+        shorter.append(batch["truncated"].numpy())
+    for name in columns:
+      np.save(work / f"{name}_ends.npy", np.cumsum(np.concatenate(lengths[name])), allow_pickle=False)
+    np.save(work / "truncated.npy", np.flatnonzero(np.concatenate(shorter)), allow_pickle=False)
     os.rename(work, spec.folder)
   except OSError:
     if not spec.folder.is_dir():  # another process may have put the same shard there first
@@ -134,7 +140,34 @@ def write_shard(spec: ShardSpec) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
+class Column:
+  """An int32 `.npy` file that grows at its end, so that no more than a part of it is ever in memory."""
+
+  def __init__(self, path: pathlib.Path):
+    self.length = 0
+    self._file = open(path, "w+b", buffering=1 << 20)  # noqa: SIM115  closed by __exit__
+    self._write_header()
+
+  def append(self, ids: np.ndarray) -> None:
+    self._file.write(ids.tobytes())
+    self.length += len(ids)
+
+  def _write_header(self) -> None:
+    # NumPy leaves room in a header for the first dimension to grow.
+    header = {"descr": "<i4", "fortran_order": False, "shape": (self.length,)}
+    np.lib.format.write_array_header_1_0(self._file, header)
+
+  def __enter__(self) -> Column:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._file.seek(0)
+    self._write_header()
+    self._file.close()
+
+
 def main() -> int:
+  children.end_with_parent()
   try:
     for record in json.load(sys.stdin):
       write_shard(_spec(record))

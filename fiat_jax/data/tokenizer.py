@@ -124,6 +124,22 @@ class Tokenizer:
     encoding = self._marked.encode(rendered, add_special_tokens=False)
     if len(self._mark_spans(encoding, rendered)) == self._mark_count(system):
       return encoding.ids
+    return self._spelt_out(rendered, system)
+
+  def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+    """Encodes each text as `encode_prompt` does, in parallel."""
+    if not self._chat:
+      return [self._prefix + ids for ids in self.encode_batch(texts)]
+    rendered = [self.prompt_string(text) for text in texts]
+    encodings = self._marked.encode_batch_fast(rendered, add_special_tokens=False)
+    control, count = self._control.keys(), self._mark_count(None)
+    # As many control ids as marks of the template: those are they. An unknown character may have such an id, too.
+    return [
+      encoding.ids if sum(id in control for id in encoding.ids) == count else self.encode_prompt(text)
+      for encoding, text in zip(encodings, texts, strict=True)
+    ]
+
+  def _spelt_out(self, rendered: str, system: str | None) -> list[int]:
     # The content holds what looks like a control token: spell out it and the plain text that runs into it.
     before, content, after = self._chat.around(rendered, system)
     (start, _), (_, end) = self._plain_edges(before), self._plain_edges(after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import seqio
@@ -47,6 +47,10 @@ class TextVocabulary(seqio.Vocabulary):
   def _encode(self, s: str) -> list[int]:
     return self.tokenizer.encode(s)
 
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Encodes each text as `encode` does, many times faster than one by one."""
+    return self.tokenizer.encode_batch(texts)
+
   def _decode(self, ids: Iterable[int]) -> str:
     return self.tokenizer.decode(ids)
 
@@ -87,6 +91,25 @@ class PromptVocabulary(TextVocabulary):
 
   def _encode(self, s: str) -> list[int]:
     return self.tokenizer.encode_prompt(s)
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return self.tokenizer.encode_prompts(texts)
+
+
+def encode_batch_tf(vocabulary: TextVocabulary, texts: tf.Tensor, *, end: bool) -> tf.Tensor:
+  """Encodes strings [B] as the bytes of each one's int32 ids [B], with the end mark if wanted.
+
+  Bytes, because to take apart ragged rows costs more than to encode them.
+  """
+  mark = [vocabulary.eos_id] if end else []
+
+  def encode(strings: np.ndarray) -> np.ndarray:
+    rows = (row + mark for row in vocabulary.encode_batch([text.decode() for text in strings]))
+    return np.array([np.array(row, np.int32).tobytes() for row in rows], object)
+
+  encoded = tf.numpy_function(encode, [texts], tf.string, stateful=False)
+  encoded.set_shape([None])
+  return encoded
 
 
 @functools.lru_cache(maxsize=4)

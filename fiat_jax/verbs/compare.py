@@ -90,7 +90,7 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   settings = bench.settings
   if not recipe.trains:
     engine = None if recipe.answer_of_beta else bench.engine(recipe)
-    result: dict[str, Any] = {"recipe": name, "title": recipe.title}
+    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
     for split in [split for split in SPLITS[1:] if split in bench.rows]:
       predictions = predict(bench, split, recipe, engine)
       write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)

@@ -40,6 +40,7 @@ def main(configuration: Configuration) -> None:
   engine = None if recipe.answer_of_beta else bench.engine(recipe, trained)
   predictions = predict(bench, split, recipe, engine)
   result = {"recipe": name, "title": recipe.title, split: summarise(predictions, settings.metrics)}
+  result |= bench.truncated(recipe)
   write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   print(report.table([result], settings.metrics, split))

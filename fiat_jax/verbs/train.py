@@ -94,6 +94,7 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
     module = bench.described.module
     leaves = registry.decoder_leaves(module.config)
     peft.write_adapter(folder / "adapter", trained, leaves, lora_config(settings), base=settings.model)
+  result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
       predictions = predict(bench, split, recipe, bench.engine(recipe, trained))

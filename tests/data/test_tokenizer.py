@@ -275,3 +275,12 @@ def test_a_place_without_a_tokenizer_is_told(tmp_path: Path):
     Tokenizer.load(tmp_path)
   with pytest.raises(UserError, match="no such file or folder"):
     Tokenizer.load(tmp_path / "none")
+
+
+PIECES = ["<|im_end|>", "<|im_start|>", " ", "a", "\n", "é", "\x00"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(st.text() | st.lists(st.sampled_from(PIECES)).map("".join), max_size=4))
+def test_many_prompts_are_encoded_as_one_is(smollm2: Tokenizer, texts: list[str]):
+  assert smollm2.encode_prompts(texts) == [smollm2.encode_prompt(text) for text in texts]

@@ -1,0 +1,53 @@
+"""Child processes that may import TensorFlow: they see no accelerator, and end when their parent does."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+PARENT = "FIAT_PARENT"  # the parent's process id, for the child to compare: the parent may be gone before it looks
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 5.0
+
+
+def start(module: str, given: str) -> subprocess.Popen[str]:
+  """Runs a module of this package with `given` on its stdin; its stderr is piped."""
+  hidden = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+  environment = os.environ | hidden | {PARENT: str(os.getpid())}
+  package_root = str(pathlib.Path(__file__).parents[1])
+  environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH", "")]))
+  child = subprocess.Popen(
+    [sys.executable, "-m", module],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=environment,
+  )
+  assert child.stdin is not None
+  child.stdin.write(given)
+  child.stdin.close()
+  child.stdin = None
+  return child
+
+
+def end_with_parent() -> None:
+  """Ends this process soon after the one that started it has ended, by SIGKILL too; what is half written is removed."""
+  parent = os.environ.get(PARENT)
+  if parent is None:
+    return
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception: what has begun is cleaned up
+  threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+  while os.getppid() == parent:
+    time.sleep(POLL_SECONDS)
+  os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(GRACE_SECONDS)
+  os._exit(143)
