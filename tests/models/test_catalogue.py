@@ -1,0 +1,36 @@
+"""The models that have a name: a gin file each, the published number of parameters, the README's table."""
+
+from pathlib import Path
+
+import pytest
+
+from fiat_jax.models import catalogue
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = {
+  "smollm2_135m_instruct": 134_515_008,
+  "gemma3_270m_it": 268_098_176,
+  "gemma3_1b_it": 999_885_952,
+  "qwen2_5_0_5b_instruct": 494_032_768,
+  "qwen3_8b": 8_190_735_360,
+  "llama3_2_1b_instruct": 1_235_814_400,
+  "llama3_1_8b_instruct": 8_030_261_248,
+  "llama2_7b_chat": 6_738_415_616,
+  "mistral_7b_instruct": 7_248_023_552,
+}
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED.items())
+def test_a_model_has_as_many_parameters_as_published(name: str, size: int):
+  assert catalogue.parameters(catalogue.shape_of(name)) == size
+
+
+def test_every_gin_file_names_itself_and_a_model_of_the_catalogue():
+  files = {path.stem: path.read_text() for path in (ROOT / "gin" / "models").glob("*.gin")}
+  assert set(files) == set(catalogue.MODELS)
+  for name, text in files.items():
+    assert f"{name}/Checkpoint.sources = (" in text and "'hub:" in text
+
+
+def test_the_table_of_the_readme_is_that_of_the_code():
+  assert catalogue.table() in (ROOT / "README.md").read_text(), "run python -m fiat_jax.models.catalogue"
