@@ -147,18 +147,6 @@ class Tokenizer:
     plain = self._encode_after_mark(run) if start else self.encode(run)
     return _ids(self._marked, before[:start]) + plain + _ids(self._marked, after[end:])
 
-  def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
-    """Encodes each text as `encode_prompt` does, in parallel."""
-    if not self._chat:
-      return [self._prefix + ids for ids in self.encode_batch(texts)]
-    rendered = [self.prompt_string(text) for text in texts]
-    found = [encoding.ids for encoding in self._marked.encode_batch_fast(rendered, add_special_tokens=False)]
-    marks = self._mark_count(None)
-    return [
-      ids if sum(id in self._control for id in ids) == marks else self.encode_prompt(text)
-      for text, ids in zip(texts, found, strict=True)
-    ]
-
   def _encode_after_mark(self, text: str) -> list[int]:
     """Encodes as `encode` does, but for the blank that some tokenizers put before what begins a whole text."""
     return _ids(self._after_mark, _MARK + text)[1:]
