@@ -88,6 +88,8 @@ FLAGS = {
   ("--instruction", "no place"): "does not hold {x}",
   ("--instruction", "{x} {y}"): "names {y}",
   ("--gin_file", "absent.gin"): "absent.gin",
+  ("--lora_scaling", "root"): "the LoRA scaling 'root' is unknown: give one of rank, root_rank",
+  ("--optimizer", "adam"): "the optimizer 'adam' is unknown: give one of adamw, adafactor",
   ("--dtype", "float16"): "the dtype 'float16'",
   ("--schedule", "linear"): "the schedule 'linear'",
   ("--target_length", "1"): "a target longer than --target_length 1; the longest has 2 tokens",

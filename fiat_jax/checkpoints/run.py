@@ -7,6 +7,7 @@ batch i is a pure function of (seed, i).
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import sys
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fiat_jax.errors import UserError
+
+# What goes wrong in its threads is raised to us too and told in one line: its traceback before that says no more.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class RunCheckpoints:

@@ -26,7 +26,7 @@ def run(tmp_path, tiny_model):
   """Runs the loop in a folder with validation scores taken from a list, in order."""
   shard = tiny.write_shard(tmp_path / "shard", tiny.random_examples([(6, 3)] * 12))
 
-  def start(scores, rates=None, folder=tmp_path / "run"):
+  def start(scores, rates=None, folder=tmp_path / "run", patience=0):
     folder.mkdir(exist_ok=True)
     config = optimizers.OptimizerConfig(learning_rate=0.01)
     transform = optimizers.optimizer(config, STEPS)
@@ -38,7 +38,7 @@ def run(tmp_path, tiny_model):
       return {"f1_squad": scores[len(seen) - 1]}
 
     work = loop.Training(
-      config=loop.LoopConfig(steps=STEPS, validate_every=2, metric="f1_squad"),
+      config=loop.LoopConfig(steps=STEPS, validate_every=2, metric="f1_squad", patience=patience),
       advance=rates(step) if rates else step,
       frozen={"params": tiny_model.params},
       batches=Batches(shard, size=4, seed=3, shape=Shape(rows=2, length=32, targets=16)),
@@ -101,3 +101,65 @@ def test_a_finished_run_started_again_does_nothing_more(run, tmp_path):
   (again, same), seen = run([])
   assert (again, seen) == (best, []) and (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
   jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, trained), jax.tree.map(np.asarray, same))
+
+
+@pytest.mark.parametrize(("patience", "last"), [(1, 2), (2, 4), (3, 6), (0, 6)])
+def test_training_stops_after_so_many_validations_without_a_better_one(run, tmp_path, capsys, patience, last):
+  (best, _), _ = run([5.0, 4.0, 5.0, 3.0], patience=patience)
+  assert best == 0 and records(tmp_path / "run")[-1]["step"] == last
+  assert ("training stops here (--patience)" in capsys.readouterr().err) == (last < 6)
+
+
+def test_a_gain_starts_the_patience_anew(run, tmp_path):
+  (best, _), _ = run([5.0, 4.0, 6.0, 3.0], patience=2)
+  assert best == 4 and records(tmp_path / "run")[-1]["step"] == 6
+
+
+def test_a_run_that_was_stopped_stops_early_where_the_other_does(run, tmp_path):
+  def breaks(step):
+    def advance(state, frozen, batch):
+      if int(state.step) == 3:
+        raise KeyboardInterrupt
+      return step(state, frozen, batch)
+
+    return advance
+
+  scores = [5.0, 4.0, 3.0]
+  run(scores, patience=2, folder=tmp_path / "undisturbed")
+  with pytest.raises(KeyboardInterrupt):
+    run(scores, rates=breaks, patience=2)
+  (best, _), _ = run(scores[2:], patience=2)
+  (again, _), seen = run([], patience=2)
+  assert (best, again, seen) == (0, 0, [])
+  for file in ("metrics.jsonl", "loss.svg"):
+    assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
+
+
+def test_a_loss_that_is_not_finite_comes_with_likely_causes(run):
+  def poisoned(step):
+    return lambda state, frozen, batch: step(state, jax.tree.map(lambda leaf: leaf * jnp.nan, frozen), batch)
+
+  with pytest.raises(UserError) as fault:
+    run([1.0], rates=poisoned)
+  assert "likely causes: a learning rate too high (here 0.01), a row" in str(fault.value)
+  assert "the longest is row-" in str(fault.value) and ", 9 tokens)" in str(fault.value)
+
+
+def test_events_hold_what_was_written_and_a_later_attempt_begins_with_a_restart(tmp_path):
+  from tensorboardX.proto.event_pb2 import Event
+
+  for records in ([], [{"step": 1, "loss": 2.0}]):
+    journal = Journal(tmp_path)
+    journal.open(records)
+    journal.write({"step": len(records) + 1, "loss": 3.0, "validation": {"f1": 4.0}})
+    journal.close()
+  events = []
+  for path in sorted((tmp_path / "events").iterdir()):
+    data, at = path.read_bytes(), 0
+    while at < len(data):  # TFRecord: length, its checksum, the message, its checksum
+      size = int.from_bytes(data[at : at + 8], "little")
+      events.append(Event.FromString(data[at + 12 : at + 12 + size]))
+      at += size + 16
+  values = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+  assert values == [(1, "loss", 3.0), (1, "validation/f1", 4.0), (2, "loss", 3.0), (2, "validation/f1", 4.0)]
+  assert [e.step for e in events if e.HasField("session_log")] == [2]

@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.errors import UserError
 from fiat_jax.training.optimizers import OptimizerConfig, learning_rate, optimizer
+from fiat_jax.training.step import init_state
 
 
 def rates(steps=100, **changes):
@@ -76,6 +78,18 @@ def test_adafactor_keeps_rows_and_columns_of_each_layer_alone():
   shapes = {leaf.shape for leaf in jax.tree.leaves(state)}
   assert (3, 200) in shapes and (3, 150) in shapes
   assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 3 * (200 + 150) + 20
+
+
+def test_adafactor_s_state_is_saved_and_read_again(tmp_path):
+  params = {"layers": {"kernel": jnp.ones((3, 200, 150))}, "embedding": jnp.ones((5, 4))}
+  transform = optimizer(OptimizerConfig(optimizer="adafactor"), 4)
+  _, state = transform.update(params, transform.init(params), params)
+  checkpoints = RunCheckpoints(tmp_path)
+  checkpoints.save(1, init_state(params, transform)._replace(optimizer=state), [])
+  restored, _ = checkpoints.restore(init_state(params, transform)) or (None, None)
+  checkpoints.close()
+  assert jax.tree.structure(restored.optimizer) == jax.tree.structure(state)
+  jax.tree.map(np.testing.assert_array_equal, restored.optimizer, state)
 
 
 def test_weight_decay_is_times_the_rate_for_both():
