@@ -34,7 +34,7 @@ one of its own), all recipes on the same ones, a row weighing what it does in th
 Hartigan's typical values, the inversion of a test that swaps two recipes' names group by group. Several seeds add the
 error of their mean; with one, the verdict is about these trained models, not about what another seed would give. The
 p-values of pairs without the pick are corrected by Holm. "Could show" is the true difference that rows like these show
-in {power.POWER:.0%} of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
+in {100 * power.POWER:g} % of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
