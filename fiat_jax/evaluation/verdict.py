@@ -94,7 +94,11 @@ class Verdict:
 
 
 def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
-  """The interval of one recipe's score, within 0 to 100."""
+  """The interval of one recipe's score, within 0 to 100.
+
+  For reading, not for tests: simulated, it holds the true score in 95 % of cases around 60 points, but near an end of
+  the scale, where few groups rarely show what is rare, in 83 % (93 points, 12 groups) or 92 % (160 groups).
+  """
   low, high = _within(statistics.interval(drawn.score(recipe)), 0.0, 100.0)
   if low == high:  # groups that do not differ tell nothing of those that would: the exact binomial bound
     unseen = 100 * (1 - (ERROR / 2) ** (1 / len(set(drawn.scored.groups))))
