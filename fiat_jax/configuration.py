@@ -20,7 +20,7 @@ from fiat_jax.checkpoints.locate import Checkpoint
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import Recipe
-from fiat_jax.settings import Settings
+from fiat_jax.settings import SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION")  # in these flags `\n` is a newline
 
@@ -45,6 +45,11 @@ class Configuration:
     """The same with some settings changed."""
     return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
+  def only(self, *splits: str) -> Configuration:
+    """The same with the rows of these splits alone; a split of DATA stays the rows that it was."""
+    files = self.settings.files()
+    return self.replace(data="", **{split: files.get(split, "") if split in splits else "" for split in SPLITS})
+
   def text(self) -> str:
     """A gin file that gives these settings and their recipes' switches again."""
     fields = dataclasses.fields(Settings)
@@ -63,6 +68,9 @@ def configure(
   Raises:
     UserError: a file that cannot be read, a name that is unknown, a value of the wrong kind.
   """
+  if "EPOCHS" in flags and flags.get("STEPS", "0") != "0":
+    raise UserError(f"--steps {flags['STEPS']} and --epochs {flags['EPOCHS']}: give one of them")
+  flags = {"STEPS": "0", **flags} if "EPOCHS" in flags else flags  # over what a file says
   root = resources.shipped("gin")
   gin.clear_config()
   for path in (str(root.parent), *search_paths):
@@ -74,7 +82,7 @@ def configure(
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
   values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
-  for split in ("train", "validation", "test"):
+  for split in ("data", *SPLITS):
     values[split] = resources.find(values[split])
   return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
 

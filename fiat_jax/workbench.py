@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +14,13 @@ import numpy as np
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import marks, splits
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import decoder, pretrained, registry
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.recipe import Recipe
@@ -24,7 +29,18 @@ from fiat_jax.settings import Settings
 
 def lora_config(settings: Settings) -> LoraConfig:
   s = settings
-  return LoraConfig(rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout, targets=s.lora_targets)
+  return LoraConfig(
+    rank=s.lora_rank,
+    alpha=s.lora_alpha,
+    scaling=s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
+    dropout=s.lora_dropout,
+    targets=s.lora_targets,
+  )
+
+
+def without_reasoning(recipe: Recipe) -> Recipe:
+  """The form in which reasoning dropout gives a row."""
+  return dataclasses.replace(recipe, reasoning=False)
 
 
 class Workbench:
@@ -41,20 +57,43 @@ class Workbench:
     }
     self._models: list[Recipe] = []
 
+  def check_splits(self, folder: pathlib.Path) -> bool:
+    """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
+
+    Raises:
+      UserError: it names others.
+    """
+    return bool(found := self._splits()) and splits.check(folder, found)
+
+  def keep_splits(self, folder: pathlib.Path) -> None:
+    """Writes `splits.json` where DATA is split, or checks the one that is there."""
+    if not self.check_splits(folder) and (found := self._splits()):
+      write_whole(folder / "splits.json", json.dumps(found, ensure_ascii=False) + "\n")
+
+  def _splits(self) -> dict[str, Any] | None:
+    files = self.settings.files()
+    whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
+    return splits.record(files, self.rows, digest(whole)) if whole else None
+
   def prepare(self, recipes: Sequence[Recipe]) -> None:
     """Reads the model's description and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, or the model is not to be had or broken.
+      UserError: a recipe needs reasoning and a row has none, or the model is not to be had, broken, or has no usable
+        chat format.
     """
-    for recipe in recipes:
+    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
-    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
-      self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
-      self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
+      self.described = pretrained.describe(
+        path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
+      )
+      marks.check_format(self.described.tokenizer, plain=self.settings.plain)
+      specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
+      self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
 
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
@@ -67,6 +106,8 @@ class Workbench:
     for recipe in self._models:
       for split in self.rows:
         self.shard(split, recipe)
+    for recipe in self._dropped():
+      self.shard("train", recipe)
 
   @functools.cached_property
   def params(self) -> Mapping[str, Any]:
@@ -93,6 +134,7 @@ class Workbench:
         self.settings.files()[split],
       )
     if self._labelled:
+      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.files()[split])
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
@@ -128,7 +170,14 @@ class Workbench:
       tokenizer=str(self.described.path),
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
+      plain=self.settings.plain,
     )
+
+  def _dropped(self) -> list[Recipe]:
+    """The forms that reasoning dropout needs of the training rows."""
+    if not self.settings.reasoning_dropout or "train" not in self.settings.files():
+      return []
+    return [without_reasoning(recipe) for recipe in self._models if recipe.reasoning and recipe.trains]
 
   def _template(self, recipe: Recipe) -> prompts.Template:
     return prompts.tuned_prompt(

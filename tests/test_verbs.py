@@ -82,7 +82,7 @@ def test_compare_ends_in_a_verdict(fiat, compared):
 def test_a_run_folder_holds_what_the_readme_says(compared):
   run = compared / "fiat"
   assert {path.name for path in run.iterdir()} == {
-    "adapter", "checkpoints", "config.gin", "events", "metrics.jsonl", "predictions", "results.json"
+    "adapter", "checkpoints", "config.gin", "events", "loss.svg", "metrics.jsonl", "predictions", "results.json"
   }  # fmt: skip
   assert {path.name for path in (run / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
   first = json.loads((run / "predictions" / "test.jsonl").read_text().splitlines()[0])
@@ -149,7 +149,7 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   words += ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *words]) == 0
   captured = capsys.readouterr()
-  assert "FIAT and beta are left out" in captured.err and "test: 6 rows in 6 groups can show" in captured.err
+  assert "FIAT and beta alone are left out" in captured.err and "test: 6 rows in 6 groups can show" in captured.err
   assert "No verdict: there is one recipe" in captured.out and results(tmp_path / "run")["verdict"] is None
   assert [result["recipe"] for result in results(tmp_path / "run")["recipes"]] == ["fine_tuning"]
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fiat_jax import prompts, signals
+from fiat_jax import prompts, shortage, signals
 from fiat_jax.data import rows
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
@@ -29,7 +29,10 @@ FORMAT = 1  # part of every key: raise it when what a shard holds changes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSpec:
-  """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path)."""
+  """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path).
+
+  `plain` prompts are not put into the checkpoint's chat format.
+  """
 
   path: str
   layout: rows.Layout
@@ -39,6 +42,7 @@ class ShardSpec:
   tokenizer: str
   tokenizer_fingerprint: str
   labelled: bool = True
+  plain: bool = False
 
   @property
   def template(self) -> prompts.Template:
@@ -108,8 +112,8 @@ def write_shard(spec: ShardSpec) -> None:
     {"rows": spec.path},
     spec.layout,
     spec.template,
-    inputs=vocabularies.PromptVocabulary(spec.tokenizer),
-    targets=vocabularies.TextVocabulary(spec.tokenizer),
+    inputs=vocabularies.PromptVocabulary(spec.tokenizer, plain=spec.plain),
+    targets=vocabularies.TextVocabulary(spec.tokenizer, plain=spec.plain),
     labelled=spec.labelled,
   )
   ids: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
@@ -136,6 +140,12 @@ def main() -> int:
       write_shard(_spec(record))
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
+    return 2
+  except Exception as e:
+    short = shortage.told(e, [cache_folder("rows")])
+    if short is None:
+      raise
+    print(f"error: {short}", file=sys.stderr)
     return 2
   return 0
 

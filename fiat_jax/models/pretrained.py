@@ -12,6 +12,7 @@ from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 from fiat_jax.models import registry
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import LoraConfig
 
 DTYPES = ("float32", "bfloat16")
@@ -27,8 +28,8 @@ class Description:
   fingerprint: str
 
 
-def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig) -> Description:
-  """Reads configuration and vocabulary.
+def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False) -> Description:
+  """Reads configuration and vocabulary; `plain`, without the chat template.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -36,8 +37,8 @@ def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig) -> Description
   if dtype not in DTYPES:
     raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   source = open_checkpoint(path)
-  config = registry.decoder_config(source.config, str(path), dtype)
-  tokenizer = Tokenizer.load(path)
+  config = decoder_config(source.config, str(path), dtype)
+  tokenizer = Tokenizer.load(path, plain=plain)
   if tokenizer.vocab_size > config.vocab_size:
     raise UserError(
       f"its tokenizer has {tokenizer.vocab_size} ids and its embedding {config.vocab_size} rows: they do not belong "
