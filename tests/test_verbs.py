@@ -66,6 +66,19 @@ def test_compare_runs_every_recipe_and_shows_one_table(fiat, compared):
   assert (compared / "report.md").read_text().startswith("| test, 6 rows")
 
 
+def test_compare_ends_in_a_verdict(fiat, compared):
+  printed = fiat("compare", compared, "--recipes", "fine_tuning,fiat,full_fine_tuning,beta,untuned")
+  found, recipes = results(compared)["verdict"], results(compared)["recipes"]
+  assert found["outcome"] in ("clear", "indistinguishable", "too little data") and found["metric"] == "f1_squad"
+  assert found["words"] in printed and found["words"] in (compared / "report.md").read_text()
+  assert found["pick"] == max(recipes, key=lambda result: result["validation"]["overall"]["f1_squad"])["recipe"]
+  assert len(found["pairs"]) == 10 and found["interval"][0] <= found["difference"] <= found["interval"][1]
+  for result in recipes:
+    low, high = result["interval"]
+    assert 0 <= low <= result["test"]["overall"]["f1_squad"] <= high <= 100
+  assert (compared / "beta" / "predictions" / "validation.jsonl").exists()
+
+
 def test_a_run_folder_holds_what_the_readme_says(compared):
   run = compared / "fiat"
   assert {path.name for path in run.iterdir()} == {
@@ -120,6 +133,7 @@ def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path):
   (result,) = results(tmp_path / "run")["recipes"]
   scores = [run["test"]["overall"]["accuracy"] for run in result["seeds"]]
   assert result["test"]["overall"]["accuracy"] == pytest.approx(sum(scores) / 2)
+  assert result["interval"][0] <= result["test"]["overall"]["accuracy"] <= result["interval"][1]
   lines = (tmp_path / "run" / "fiat" / "seed_1" / "predictions" / "test.jsonl").read_text().splitlines()
   for record in map(json.loads, lines):
     assert record["prediction"] == max(record["label_logprobs"], key=record["label_logprobs"].get)
@@ -134,8 +148,15 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   words = [word for split in ("train", "validation", "test") for word in (f"--{split}", str(plain / f"{split}.jsonl"))]
   words += ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *words]) == 0
-  assert "FIAT and beta alone are left out" in capsys.readouterr().err
+  captured = capsys.readouterr()
+  assert "FIAT and beta alone are left out" in captured.err and "test: 6 rows in 6 groups can show" in captured.err
+  assert "No verdict: there is one recipe" in captured.out and results(tmp_path / "run")["verdict"] is None
   assert [result["recipe"] for result in results(tmp_path / "run")["recipes"]] == ["fine_tuning"]
+
+
+def test_without_validation_rows_there_is_no_verdict(fiat, tmp_path):
+  printed = fiat("compare", tmp_path / "run", "--recipes", "beta,untuned", splits=("test",))
+  assert "Give --validation FILE" in printed and results(tmp_path / "run")["verdict"] is None
 
 
 def test_bench_prints_a_json_line_a_measurement(fiat, tmp_path):

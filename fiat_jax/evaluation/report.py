@@ -74,8 +74,8 @@ def power_line(langs: Sequence[str], groups: Sequence[str]) -> str:
     found = f"test: {len(groups):,} rows in {precision.groups:,} groups can show a difference of about "
     found += f"{precision.detectable():.0f} points"
   return (
-    f"{found}; {verdict.SHOWN:g} points would take about {needed:,} rows (in {power.POWER:.0%} of runs, if two recipes "
-    f"disagree on {power.DISCORDANCE:.0%} of the rows, correlated by {power.WITHIN:g} within a group)"
+    f"{found}; {verdict.SHOWN:g} points would take about {needed:,} rows (in {100 * power.POWER:g} % of runs, if two "
+    f"recipes disagree on {100 * power.DISCORDANCE:g} % of the rows, correlated by {power.WITHIN:g} within a group)"
   )
 
 

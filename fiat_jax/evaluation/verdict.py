@@ -34,7 +34,7 @@ one of its own), all recipes on the same ones, a row weighing what it does in th
 Hartigan's typical values, the inversion of a test that swaps two recipes' names group by group. Several seeds add the
 error of their mean; with one, the verdict is about these trained models, not about what another seed would give. The
 p-values of pairs without the pick are corrected by Holm. "Could show" is the true difference that rows like these show
-in {power.POWER:.0%} of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
+in {100 * power.POWER:g} % of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,11 @@ class Verdict:
 
 
 def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
-  """The interval of one recipe's score, within 0 to 100."""
+  """The interval of one recipe's score, within 0 to 100.
+
+  For reading, not for tests: simulated, it holds the true score in 95 % of cases around 60 points, but near an end of
+  the scale, where few groups rarely show what is rare, in 83 % (93 points, 12 groups) or 92 % (160 groups).
+  """
   low, high = _within(statistics.interval(drawn.score(recipe)), 0.0, 100.0)
   if low == high:  # groups that do not differ tell nothing of those that would: the exact binomial bound
     unseen = 100 * (1 - (ERROR / 2) ** (1 / len(set(drawn.scored.groups))))

@@ -1,0 +1,138 @@
+"""The verdict's rule on drawn predictions: what is picked, what is called clear, what is cheapest."""
+
+import numpy as np
+import pytest
+from grouped import draw, layout
+
+from fiat_jax.evaluation import report
+from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.verdict import MARGIN, RULE, Candidate, decide, score_interval
+from fiat_jax.recipe import Recipe
+
+TUNED = Recipe(title="fine-tuning")
+UNTUNED = Recipe(adapter="none", title="untuned")
+FIAT = Recipe(reasoning=True, title="FIAT")
+BETA = Recipe(adapter="none", answer_of_beta=True, title="beta alone")
+ROWS = 400
+
+
+def right(share, start=0.0):
+  """400 rows, this share of them right, in a run that begins at `start`."""
+  scores = np.zeros(ROWS)
+  scores[np.arange(int(start * ROWS), int((start + share) * ROWS)) % ROWS] = 100
+  return scores[None]
+
+
+def judge(scores, rows=ROWS, groups=None, **recipes):
+  """`recipes`: the recipe and its validation score by name; `scores`: on test by name."""
+  candidates = [Candidate(name=name, recipe=recipe, validation=v) for name, (recipe, v) in recipes.items()]
+  groups = groups or [f"row{n}" for n in range(rows)]
+  return decide(candidates, resample(Scored(scores=scores, langs=["en"] * rows, groups=groups)), "exact_match")
+
+
+def test_the_pick_that_beats_all_is_clear():
+  scores = {"fiat": right(0.8), "tuned": right(0.6), "beta": right(0.7)}
+  found = judge(scores, fiat=(FIAT, 81.0), tuned=(TUNED, 60.0), beta=(BETA, 70.0))
+  assert (found.recipe, found.outcome, found.pick, found.against) == ("fiat", "clear", "fiat", "beta")
+  assert found.difference == pytest.approx(10) and 0 < found.interval[0] < 10 < found.interval[1] and found.p <= 0.05
+  assert found.words.startswith("Use FIAT. ") and "beta alone, the closest" in found.words
+  assert [(pair.first, pair.second) for pair in found.pairs] == [("fiat", "tuned"), ("fiat", "beta"), ("tuned", "beta")]
+
+
+def test_of_recipes_that_cannot_be_told_apart_the_cheapest_is_used():
+  scores = {"fiat": right(0.8), "tuned": right(0.8, start=0.01), "beta": right(0.5)}
+  found = judge(scores, fiat=(FIAT, 81.0), tuned=(TUNED, 79.0), beta=(BETA, 50.0))
+  assert (found.recipe, found.outcome, found.pick, found.against) == ("tuned", "indistinguishable", "fiat", "tuned")
+  assert found.words.startswith("Use fine-tuning. FIAT was best on validation") and "cheaper" in found.words
+
+
+@pytest.mark.parametrize(
+  ("cheap", "dear"), [(UNTUNED, TUNED), (TUNED, FIAT), (TUNED, BETA), (UNTUNED, BETA)], ids=lambda recipe: recipe.title
+)
+def test_the_order_of_cost(cheap, dear):
+  same = {"dear": right(0.5), "cheap": right(0.5)}
+  assert judge(same, dear=(dear, 60.0), cheap=(cheap, 50.0)).recipe == "cheap"
+
+
+@pytest.mark.parametrize(("fiat", "beta", "used"), [(60.0, 50.0, "fiat"), (50.0, 60.0, "beta")])
+def test_recipes_that_all_pay_the_big_model_cost_the_same(fiat, beta, used):
+  found = judge({"fiat": right(0.5), "beta": right(0.5)}, fiat=(FIAT, fiat), beta=(BETA, beta))
+  assert (found.recipe, found.outcome) == (used, "indistinguishable")
+
+
+def test_a_wide_interval_is_too_little_data_and_tells_how_much_is_enough():
+  generator = np.random.default_rng(0)
+  scores = {name: generator.integers(0, 2, (1, 40)) * 100.0 for name in ("fiat", "tuned")}
+  found = judge(scores, rows=40, fiat=(FIAT, 60.0), tuned=(TUNED, 50.0))
+  assert (found.recipe, found.outcome) == ("fiat", "too little data")
+  assert max(map(abs, found.interval)) > MARGIN and "To show 5 points takes about" in found.words
+
+
+def test_five_groups_are_too_little_whatever_they_show():
+  groups = [f"g{n % 5}" for n in range(ROWS)]
+  found = judge({"fiat": right(1), "tuned": right(0)}, groups=groups, fiat=(FIAT, 100.0), tuned=(TUNED, 0.0))
+  assert (found.outcome, found.interval, found.pairs[0].could_show) == ("too little data", (-100, 100), None)
+  assert "fewer than 6 groups" in found.words
+
+
+def test_a_pick_that_test_puts_below_another_is_no_confident_verdict():
+  found = judge({"fiat": right(0.5), "tuned": right(0.8)}, fiat=(FIAT, 90.0), tuned=(TUNED, 50.0))
+  assert (found.recipe, found.outcome, found.pick) == ("tuned", "too little data", "fiat")
+
+
+def test_the_order_of_recipes_changes_nothing():
+  given = {"fiat": (FIAT, 70.0), "tuned": (TUNED, 70.0), "beta": (BETA, 60.0)}
+  scores = {"fiat": right(0.7), "tuned": right(0.65), "beta": right(0.6)}
+  found = judge(scores, **given)
+  again = judge(dict(reversed(scores.items())), **dict(reversed(given.items())))
+  for name in ("recipe", "outcome", "pick", "interval", "p", "words"):
+    assert getattr(found, name) == getattr(again, name)
+
+
+def test_a_hundred_pairs_of_equal_recipes_give_at_most_five_confident_verdicts():
+  generator, clear = np.random.default_rng(0), 0
+  for _ in range(100):
+    validation = draw(generator, *layout(8, 8))
+    candidates = [Candidate(name=name, recipe=FIAT, validation=validation.macro(name)) for name in ("a", "b")]
+    clear += decide(candidates, resample(draw(generator, *layout(12, 8))), "accuracy").outcome == "clear"
+  assert clear <= 5
+
+
+def test_twelve_equal_recipes_on_a_hundred_rows_are_hardly_ever_clear():
+  generator, clear = np.random.default_rng(0), 0
+  rows = [f"row{n}" for n in range(100)]
+  for _ in range(50):
+    ability = generator.normal(0, 1, 100)
+    scores = {f"r{n}": 100.0 * (ability + generator.normal(0, 0.7, (1, 100)) > 0) for n in range(12)}
+    candidates = [Candidate(name=name, recipe=FIAT, validation=generator.normal(50, 5)) for name in scores]
+    drawn = resample(Scored(scores=scores, langs=["en"] * 100, groups=rows), 2000)
+    clear += decide(candidates, drawn, "accuracy").outcome == "clear"
+  assert clear <= 1
+
+
+def test_a_score_has_an_interval_within_the_scale_also_where_every_row_is_right():
+  scored = Scored(scores={"a": right(1), "b": right(0.5)}, langs=["en"] * ROWS, groups=[f"r{n}" for n in range(ROWS)])
+  low, high = score_interval(resample(scored), "a")
+  # Clopper and Pearson's bound for 400 of 400
+  assert high == 100 and low == pytest.approx(100 * 0.025 ** (1 / 400))
+  low, high = score_interval(resample(scored), "b")
+  assert (low, high) == (pytest.approx(45.1, abs=0.3), pytest.approx(54.9, abs=0.3))
+
+
+def test_the_page_holds_table_words_pairs_and_rule():
+  scores = {"fiat": right(0.8), "tuned": right(0.6), "beta": right(0.7)}
+  found = judge(scores, fiat=(FIAT, 81.0), tuned=(TUNED, 60.0), beta=(BETA, 70.0))
+  summary = {"rows": ROWS, "languages": {}, "empty": 0, "unfinished": 0, "unparsed": 0}
+  results = [
+    {"recipe": r.name, "title": r.title, "interval": (1.0, 2.0), "test": summary | {"overall": {"m": 50.0}}}
+    for r in (Candidate(name=n, recipe=x, validation=0) for n, x in (("fiat", FIAT), ("tuned", TUNED), ("beta", BETA)))
+  ]
+  page = report.markdown(results, ("m",), found, report.power_line(["en"] * 96, ["g"] * 96))
+  assert "| 95 % interval |" in page and "1.0 to 2.0" in page
+  assert "## Verdict: clear" in page and found.words in page and RULE in page
+  assert "| fiat" not in page and "| FIAT - beta alone" in page and "(Holm)" in page
+
+
+def test_what_can_be_shown_is_told_before():
+  assert "96 rows in 12 groups can show a difference of about" in report.power_line(*layout(12, 8))
+  assert "5 groups of rows can show no difference; 6 are the least" in report.power_line(*layout(5, 8))
