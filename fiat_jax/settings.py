@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fiat_jax.data.rows import Layout
+from fiat_jax.data.rows import Layout, locate
 from fiat_jax.data.splits import Split
 from fiat_jax.errors import UserError
 
@@ -80,6 +80,8 @@ class Settings:
       )
     if self.template not in ("chat", "plain"):
       raise UserError(f"--template {self.template!r}: give chat or plain")
+    if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
+      raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
@@ -101,6 +103,10 @@ class Settings:
       input=self.input,
       labels=self.labels,
     )
+
+  def file(self, split: str) -> str:
+    """The file that a split's rows are read from, as messages name it."""
+    return str(locate(self.files()[split])[0])
 
   def files(self) -> dict[str, str]:
     """The paths of the rows of each split that there is: a file that is given, or a split of `data`.

@@ -136,16 +136,20 @@ class Workbench:
     if self._truncation and folder not in self._told and (cut := tokenise.truncated(folder)):
       self._told.add(folder)
       say(f"{recipe.title}: the column {self._truncation.column!r} was cut in {cut} of {len(shard)} rows of {split}")
+    empty = np.flatnonzero(shard.lengths("inputs") == 0)
+    if empty.size:
+      message = "the prompt has no tokens: fill in the row's input, or put words into --instruction"
+      raise UserError(message, self.settings.file(split), self.rows[split][int(empty[0])].line)
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
     longest, room = int(shard.lengths("inputs").max()), self.described.module.config.max_length
     if longest + self.settings.target_length > room:
       raise UserError(
         f"the longest prompt has {longest} tokens; with --target_length {self.settings.target_length} that is more "
         f"than the {room} that the model has places for: shorten the rows",
-        self.settings.files()[split],
+        self.settings.file(split),
       )
     if self._labelled:
-      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.files()[split])
+      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.file(split))
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
@@ -215,7 +219,7 @@ class Workbench:
           f"{len(missing)} of {len(rows)} rows have no reasoning in the column {self.settings.reasoning!r}, which the "
           f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or "
           "choose --recipes fine_tuning",
-          self.settings.files()[split],
+          self.settings.file(split),
           missing[0].line,
         )
 
@@ -226,6 +230,6 @@ class Workbench:
       raise UserError(
         f"{over.size} of {len(lengths)} rows have a {what} longer than --{limit_name} {limit}; the longest has "
         f"{lengths.max()} tokens: set --{limit_name} {lengths.max()}, or shorten them. Nothing is cut silently",
-        self.settings.files()[split],
+        self.settings.file(split),
         self.rows[split][int(over[0])].line,
       )

@@ -58,7 +58,7 @@ def check_targets(shard: Shard, tokenizer: Tokenizer, rows: Sequence[Row], file:
       f"{masked.size} of {len(shard)} rows have a target without tokens, and nothing could be learned from them: the "
       f"vocabulary leaves out every character of {rows[masked[0]].targets[0]!r}: remove such rows, or take another "
       "model",
-      file.split("[")[0],
+      file,
       rows[masked[0]].line,
     )
   unended = np.flatnonzero(shard.last_ids("targets") != tokenizer.end_id)
@@ -67,6 +67,6 @@ def check_targets(shard: Shard, tokenizer: Tokenizer, rows: Sequence[Row], file:
       f"{unended.size} of {len(shard)} rows have a target without the end mark "
       f"{tokenizer.token(tokenizer.end_id or 0)}, so that answering would never be learned to end: remove the folder "
       "`rows` of the cache (FIAT_CACHE)",
-      file.split("[")[0],
+      file,
       rows[unended[0]].line,
     )

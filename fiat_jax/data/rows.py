@@ -193,8 +193,10 @@ def _labels(
   if not layout.labels:
     return ()
   labels = record.get(layout.labels) if isinstance(layout.labels, str) else layout.labels
-  if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(label, str) for label in labels):
-    raise UserError(f"the labels {layout.labels!r} are no list of texts in this row", file, line)
+  whole = isinstance(labels, (list, tuple)) and all(isinstance(label, str) and label.strip() for label in labels)
+  if not labels or not whole:
+    message = f"the labels {layout.labels!r} are no list of texts in this row: give at least one, and no empty one"
+    raise UserError(message, file, line)
   if targets and not set(targets) & set(labels):
     raise UserError(f"the target {targets[0]!r} is none of the row's labels {list(labels)}", file, line)
   return tuple(dict.fromkeys(labels))

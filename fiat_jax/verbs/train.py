@@ -51,7 +51,8 @@ def main(configuration: Configuration) -> None:
   split = "test" if "test" in result else "validation"
   print(report.table([result], settings.metrics, split))
   say_doubts([result], settings.metrics, split)
-  print(f"\n{settings.model_dir} holds the run; its adapter, in PEFT's format, is in {settings.model_dir}/adapter")
+  adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapter == "lora" else ""
+  print(f"\n{settings.model_dir} holds the run{adapter}")
 
 
 def one_recipe(settings: Settings) -> str:

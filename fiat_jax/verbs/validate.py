@@ -37,7 +37,7 @@ def main(configuration: Configuration) -> None:
   recipes = [configuration.recipe(name) for name in settings.recipes]
   needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning), None)
   splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
-  findings = Findings(settings.files())
+  findings = Findings({split: settings.file(split) for split in splits})
   _check_instruction(settings.instruction, findings)
   tokenizer = _tokenizer(configuration, findings)
   lengths = _lengths(tokenizer, splits, settings.instruction) if tokenizer else {}

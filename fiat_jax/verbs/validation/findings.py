@@ -21,7 +21,7 @@ class Findings:
 
   def place(self, split: str, row: Row) -> str:
     """`FILE:LINE` of a row."""
-    return f"{self._files[split].split('[')[0]}:{row.line}"
+    return f"{self._files[split]}:{row.line}"
 
   def places(self, split: str, rows: Sequence[Row]) -> str:
     """The first rows' places in a sentence: `FILE:LINE, FILE:LINE and 7 more`."""
