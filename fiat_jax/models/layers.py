@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax.models.lora import LoraConfig
+
+ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
 
 
 class Linear(nn.Module):
@@ -37,7 +39,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) · scale, computed in f32."""
+  """x / rms(x) · scale, computed in f32 at the least."""
 
   epsilon: float
   dtype: jnp.dtype
@@ -46,23 +48,25 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
     scale: Any = self.param("scale", init, (x.shape[-1],), jnp.float32)
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
     return (x * scale).astype(self.dtype)
 
 
 class GatedFFN(nn.Module):
-  """down(silu(gate(x)) · up(x))."""
+  """down(activation(gate(x)) · up(x))."""
 
   width: int
   dtype: jnp.dtype
   lora: LoraConfig | None = None
+  activation: Literal["silu", "gelu_tanh"] = "silu"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     gate = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="gate")(x)
     up = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="up")(x)
-    return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, name="down")(nn.silu(gate) * up)
+    hidden = ACTIVATIONS[self.activation](gate) * up
+    return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, name="down")(hidden)
 
 
 def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
