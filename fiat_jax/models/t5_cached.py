@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax.models import attention
 from fiat_jax.models.attention import KV
@@ -17,6 +18,7 @@ from fiat_jax.models.t5 import T5, DecoderLayer, EncoderLayer, position_bias
 
 STACKS = ("encoder", "decoder")
 Weights = Mapping[str, Any]
+Array = jax.Array | np.ndarray
 
 
 def unstack(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def _slices(stacked: Mapping[str, Any]) -> list[Any]:
   return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]
 
 
-def encode(model: T5, weights: Weights, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+def encode(model: T5, weights: Weights, tokens: jax.Array, lengths: Array) -> jax.Array:
   """Encoder states [B, S, D] of tokens [B, S], of which a row's first `lengths` [B] count."""
   c, outer = model.config, weights["outer"]["encoder"]
   places = jnp.arange(tokens.shape[1])[None]
@@ -63,36 +65,37 @@ def cross(model: T5, weights: Weights, encoded: jax.Array) -> list[KV]:
   return [layer.apply(layer_weights, encoded, method="cross") for layer_weights in weights["decoder"]]
 
 
-def step(
+def cached_hidden(
   model: T5,
   weights: Weights,
   tokens: jax.Array,
-  places: jax.Array,
-  cache: Sequence[KV],
+  positions: jax.Array,
+  mask: jax.Array,
   cross: Sequence[KV],
-  lengths: jax.Array,
+  lengths: Array,
+  cache: Sequence[KV] | None = None,
 ) -> tuple[jax.Array, list[KV]]:
-  """Logits [B, V] after one more token of each row, and the caches with it.
+  """Decoder states [B, T, D] of new tokens, and every layer's own keys and values.
 
   Args:
-    tokens, places: [B], the token read and its position, which is also where in the cache it goes.
-    cache, cross: a `KV` a layer: of the decoder's tokens so far, and of the encoder.
+    tokens, positions: [B, T]; with a cache, positions are also where in it the tokens go.
+    mask: [B, T, S] over the cache, or [B, T, T].
+    cross: a `KV` a layer, of the encoder.
     lengths: [B], how many source places of each row count.
+    cache: a `KV` a layer, of the decoder's tokens so far; without it, the new tokens see one another alone.
   """
   c, outer = model.config, weights["outer"]["decoder"]
-  room, sources = cache[0].v.shape[2], cross[0].v.shape[2]
-  keys, at = jnp.arange(room)[None], places[:, None]
-  mask = (keys <= at)[:, None]
-  cross_mask = (jnp.arange(sources)[None] < lengths[:, None])[:, None]
-  bias = position_bias(c, outer["relative_bias"], at, keys, False)
+  keys = jnp.arange(cache[0].v.shape[2])[None] if cache else positions
+  cross_mask = (jnp.arange(cross[0].v.shape[2])[None] < lengths[:, None])[:, None]
+  bias = position_bias(c, outer["relative_bias"], positions, keys, False)
   layer: Any = DecoderLayer(c, model.lora)
-  x = _embed(model, weights, tokens[:, None])
-  written = []
-  for layer_weights, own, source in zip(weights["decoder"], cache, cross, strict=True):
-    kv = attention.write(own, layer.apply(layer_weights, x, method="new"), at)
+  x, filled = _embed(model, weights, tokens), []
+  for number, (layer_weights, source) in enumerate(zip(weights["decoder"], cross, strict=True)):
+    kv = layer.apply(layer_weights, x, method="new")
+    kv = attention.write(cache[number], kv, positions) if cache else kv
     x = layer.apply(layer_weights, x, kv, mask, bias, source, cross_mask, method="finish")
-    written.append(kv)
-  return logits(model, weights, _final_norm(model, outer, x)[:, 0]), written
+    filled.append(kv)
+  return _final_norm(model, outer, x), filled
 
 
 def logits(model: T5, weights: Weights, hidden: jax.Array) -> jax.Array:
