@@ -20,7 +20,7 @@ from fiat_jax.checkpoints.locate import Checkpoint
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import Recipe
-from fiat_jax.settings import Settings
+from fiat_jax.settings import SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION")  # in these flags `\n` is a newline
 
@@ -44,6 +44,11 @@ class Configuration:
   def replace(self, **changes: Any) -> Configuration:
     """The same with some settings changed."""
     return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
+
+  def only(self, *splits: str) -> Configuration:
+    """The same with the rows of these splits alone; a split of DATA stays the rows that it was."""
+    files = self.settings.files()
+    return self.replace(data="", **{split: files.get(split, "") if split in splits else "" for split in SPLITS})
 
   def text(self) -> str:
     """A gin file that gives these settings and their recipes' switches again."""
@@ -74,7 +79,7 @@ def configure(
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
   values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
-  for split in ("train", "validation", "test"):
+  for split in ("data", *SPLITS):
     values[split] = resources.find(values[split])
   return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 LINE_SECONDS = 10.0
+LONG = 10_000  # so many units of quick work take long enough to be watched
 STARTED = time.monotonic()  # of the command: its first module imports this one
 
 _quiet = False
@@ -61,3 +62,13 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
     if done:
       work.advance(done)
     yield work
+
+
+@contextlib.contextmanager
+def watched(label: str, total: int) -> Iterator[Callable[[int], None]]:
+  """Progress of quick work, advanced by the function that it gives: of less than `LONG` units nothing is shown."""
+  if total < LONG:
+    yield lambda count: None
+    return
+  with progress(label, total) as work:
+    yield work.advance

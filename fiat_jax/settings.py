@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 
 from fiat_jax.data.rows import Layout
+from fiat_jax.data.splits import Split
 from fiat_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """One field a macro; what each means stands in `gin/runs/rows.gin`."""
 
+  data: str
+  validation_share: float
+  test_share: float
+  split_seed: int
   train: str
   validation: str
   test: str
@@ -26,6 +33,7 @@ class Settings:
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
   model: str
+  template: str
   dtype: str
   model_dir: str
   recipes: tuple[str, ...]
@@ -46,20 +54,34 @@ class Settings:
   seeds: tuple[int, ...]
   source_length: int
   target_length: int
+  truncate: str
   slots: int
   output: str
+  show: int
 
   def __post_init__(self):
     for name in ("batch", "source_length", "target_length", "slots", "microbatch_tokens"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every"):
+    for name in ("steps", "epochs", "validate_every", "show"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:
+      raise UserError(
+        f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "
+        "something to train on"
+      )
+    if self.template not in ("chat", "plain"):
+      raise UserError(f"--template {self.template!r}: give chat or plain")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
+
+  @property
+  def plain(self) -> bool:
+    """Whether prompts are plain text, not turns of a chat."""
+    return self.template == "plain"
 
   @property
   def layout(self) -> Layout:
@@ -74,5 +96,19 @@ class Settings:
     )
 
   def files(self) -> dict[str, str]:
-    """The split files that are given, by split."""
-    return {split: path for split in ("train", "validation", "test") if (path := getattr(self, split))}
+    """The paths of the rows of each split that there is: a file that is given, or a split of `data`.
+
+    Raises:
+      UserError: `data` is given and every split beside it.
+    """
+    given = {split: path for split in SPLITS if (path := getattr(self, split))}
+    if not self.data:
+      return given
+    of_data = {"validation": self.validation_share, "test": self.test_share}
+    of_data = {"train": 1 - sum(of_data.values())} | of_data
+    shares = tuple((split, share) for split, share in of_data.items() if share and split not in given)
+    if not shares:
+      raise UserError(f"nothing is left of --data to make: leave out one of --{', --'.join(given)}", self.data)
+    dealt = {split: f"{self.data}[{Split(split, shares, self.split_seed)}]" for split, _ in shares}
+    paths = dealt | given
+    return {split: paths[split] for split in SPLITS if split in paths}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import marks, splits
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import decoder, pretrained, registry
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.recipe import Recipe
@@ -41,11 +45,30 @@ class Workbench:
     }
     self._models: list[Recipe] = []
 
+  def check_splits(self, folder: pathlib.Path) -> bool:
+    """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
+
+    Raises:
+      UserError: it names others.
+    """
+    return bool(found := self._splits()) and splits.check(folder, found)
+
+  def keep_splits(self, folder: pathlib.Path) -> None:
+    """Writes `splits.json` where DATA is split, or checks the one that is there."""
+    if not self.check_splits(folder) and (found := self._splits()):
+      write_whole(folder / "splits.json", json.dumps(found, ensure_ascii=False) + "\n")
+
+  def _splits(self) -> dict[str, Any] | None:
+    files = self.settings.files()
+    whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
+    return splits.record(files, self.rows, digest(whole)) if whole else None
+
   def prepare(self, recipes: Sequence[Recipe]) -> None:
     """Reads the model's description and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, or the model is not to be had or broken.
+      UserError: a recipe needs reasoning and a row has none, or the model is not to be had, broken, or has no usable
+        chat format.
     """
     for recipe in recipes:
       self._require_reasoning(recipe)
@@ -53,7 +76,10 @@ class Workbench:
     self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
-      self.described = pretrained.describe(path, dtype=self.settings.dtype, lora=lora_config(self.settings))
+      self.described = pretrained.describe(
+        path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
+      )
+      marks.check_format(self.described.tokenizer, plain=self.settings.plain)
       self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
 
   def check(self) -> None:
@@ -93,6 +119,7 @@ class Workbench:
         self.settings.files()[split],
       )
     if self._labelled:
+      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.files()[split])
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
@@ -128,6 +155,7 @@ class Workbench:
       tokenizer=str(self.described.path),
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
+      plain=self.settings.plain,
     )
 
   def _template(self, recipe: Recipe) -> prompts.Template:

@@ -93,7 +93,7 @@ FLAGS = {
   ("--target_length", "1"): "a target longer than --target_length 1; the longest has 2 tokens",
   ("--target_length", "2000"): "more than the 1024 that the model has places for",
   ("--source_length", "5"): "a prompt longer than --source_length 5",
-  ("--reasoning", "thoughts"): "have no reasoning in the column 'thoughts'",
+  ("--reasoning", "thoughts"): "no row has the column 'thoughts' that --reasoning names",
   ("--labels", "choices"): "no list of texts",
 }
 

@@ -134,7 +134,7 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   words = [word for split in ("train", "validation", "test") for word in (f"--{split}", str(plain / f"{split}.jsonl"))]
   words += ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *words]) == 0
-  assert "FIAT and beta are left out" in capsys.readouterr().err
+  assert "FIAT and beta alone are left out" in capsys.readouterr().err
   assert [result["recipe"] for result in results(tmp_path / "run")["recipes"]] == ["fine_tuning"]
 
 

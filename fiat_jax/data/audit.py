@@ -1,6 +1,6 @@
-"""What is in checked rows: counts, lengths in tokens, what stands twice, what the reasoning holds.
+"""What is in checked rows: languages, labels, what stands twice, what the reasoning holds.
 
-How it is told is in `verbs/validate.py`.
+Lengths are in `lengths.py`, near duplicates in `duplicates.py`; how it is told is in `verbs/validation/`.
 """
 
 from __future__ import annotations
@@ -10,47 +10,31 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from fiat_jax import prompts
 from fiat_jax.data.rows import Row
-from fiat_jax.data.tokenizer import Tokenizer
+
+MOST_LABELS = 20  # with more different targets, or where more than a fifth of the rows differ, they are no labels
+_SENTENCE_ENDS = frozenset(".!?…。！？｡．।॥؟۔։။།።፧፨។៕᙮᠃᠉᱾᱿܀܁܂‼‽⁇⁈⁉")
+_CLOSING = frozenset("\"'*_`)]}»”’」』）】〉》")  # what may follow a sentence's end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lengths:
-  """Tokens of one field over the rows that have it; `rows` are their positions in the split."""
+class ReasoningAudit:
+  """The rows with a reasoning, and which of those hold a target in it, end unfinished, give an answer, a right one."""
 
-  tokens: np.ndarray
-  rows: np.ndarray
-
-  def fits(self, share: float) -> int:
-    """The smallest limit that this share of the rows keeps."""
-    return int(np.quantile(self.tokens, share, method="inverted_cdf"))
-
-  def over(self, limit: int) -> np.ndarray:
-    """The positions of the rows that exceed the limit."""
-    return self.rows[self.tokens > limit]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReasoningCounts:
-  """How many rows have a reasoning, and of those: hold a target in it, give an answer, give a right one."""
-
-  rows: int
-  holds_target: int
-  answered: int
-  right: int
+  reasoned: Sequence[Row]
+  holds_target: Sequence[Row]
+  unfinished: Sequence[Row]
+  answered: Sequence[Row]
+  right: Sequence[Row]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Overlap:
-  """What stands in two splits, or twice in one: how many different ones, and the first two rows."""
+  """What stands in two splits, or twice in one: `pairs` has two rows for each different one."""
 
   what: str
   splits: tuple[str, str]
-  count: int
-  first: tuple[Row, Row]
+  pairs: Sequence[tuple[Row, Row]]
 
 
 def languages(rows: Sequence[Row]) -> dict[str, int]:
@@ -58,30 +42,17 @@ def languages(rows: Sequence[Row]) -> dict[str, int]:
   return dict(collections.Counter(sorted(row.lang for row in rows)).most_common())
 
 
-def lengths(tokenizer: Tokenizer, rows: Sequence[Row], instruction: str) -> dict[str, Lengths]:
-  """Tokens of x, the reasoning, the target with its end mark, and the whole prompt.
-
-  The prompt is I_τ around x, with the reasoning where the row has one: the longest that any recipe makes of it.
-  """
-  forms = {
-    use: prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=use)
-    for use in {bool(row.reasoning) for row in rows}
-  }
-  texts = [prompts.fill(forms[bool(row.reasoning)], {"x": row.x, "reasoning": row.reasoning or ""}) for row in rows]
-  everywhere = np.arange(len(rows))
-  reasoned = np.array([n for n, row in enumerate(rows) if row.reasoning], int)
-  counted = {
-    "x": (_counts(tokenizer, [row.x for row in rows]), everywhere),
-    "reasoning": (_counts(tokenizer, [row.reasoning for row in rows if row.reasoning]), reasoned),
-    "target": (_counts(tokenizer, [row.targets[0] for row in rows]) + 1, everywhere),
-    "prompt": (np.array([len(tokenizer.encode_prompt(text)) for text in texts]), everywhere),
-  }
-  return {name: Lengths(tokens=tokens, rows=where) for name, (tokens, where) in counted.items() if len(where)}
+def labels(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, int]]:
+  """By split, the rows of each first target, the commonest first; empty where targets are too many to be labels."""
+  counts = {split: collections.Counter(sorted(row.targets[0] for row in rows)) for split, rows in splits.items()}
+  distinct, total = len(set().union(*counts.values())), sum(map(len, splits.values()))
+  few = distinct <= MOST_LABELS and 5 * distinct < total
+  return {split: dict(counted.most_common()) for split, counted in counts.items()} if few else {}
 
 
-def reasoning_counts(
+def reasoning_audit(
   rows: Sequence[Row], read: Callable[[str], str | None], same: Callable[[str, str], bool]
-) -> ReasoningCounts:
+) -> ReasoningAudit:
   """What the recorded reasoning gives away.
 
   Args:
@@ -90,12 +61,28 @@ def reasoning_counts(
   """
   reasoned = [(row, row.reasoning) for row in rows if row.reasoning]
   answers = [(row, answer) for row, text in reasoned if (answer := read(text)) is not None]
-  return ReasoningCounts(
-    rows=len(reasoned),
-    holds_target=sum(any(t.strip().casefold() in text.casefold() for t in row.targets) for row, text in reasoned),
-    answered=len(answers),
-    right=sum(any(same(answer, target) for target in row.targets) for row, answer in answers),
+  return ReasoningAudit(
+    reasoned=[row for row, _ in reasoned],
+    holds_target=[row for row, text in reasoned if any(t.strip().casefold() in text.casefold() for t in row.targets)],
+    unfinished=[row for row, text in reasoned if not ends(text)],
+    answered=[row for row, _ in answers],
+    right=[row for row, answer in answers if any(same(answer, target) for target in row.targets)],
   )
+
+
+def ends(text: str) -> bool:
+  """Whether a text ends where a sentence does, in any script; where the script marks no end (Thai), it does."""
+  stripped = text.rstrip()
+  while stripped:
+    last = stripped[-1]
+    if last in _SENTENCE_ENDS:
+      return True
+    if "\u0e00" <= last <= "\u0eff":  # Thai and Lao write no full stop
+      return True
+    if last not in _CLOSING:
+      return False
+    stripped = stripped[:-1].rstrip()
+  return False
 
 
 def overlaps(splits: Mapping[str, Sequence[Row]]) -> list[Overlap]:
@@ -104,19 +91,15 @@ def overlaps(splits: Mapping[str, Sequence[Row]]) -> list[Overlap]:
   for first, second in itertools.combinations(splits, 2):
     for what, key in (("rows", _content), ("ids", _id), ("groups", _group)):
       one, other = _index(splits[first], key), _index(splits[second], key)
-      shared = [value for value in other if value in one]
-      if shared:
-        pair = (one[shared[0]], other[shared[0]])
-        found.append(Overlap(what=what, splits=(first, second), count=len(shared), first=pair))
-  return [overlap for overlap in found if overlap]
+      pairs = [(one[value], row) for value, row in other.items() if value in one]
+      found.append(Overlap(what=what, splits=(first, second), pairs=pairs))
+  return [overlap for overlap in found if overlap.pairs]
 
 
-def _twice(split: str, rows: Sequence[Row]) -> Overlap | None:
+def _twice(split: str, rows: Sequence[Row]) -> Overlap:
   index = _index(rows, _content)
-  again = [row for row in rows if index[_content(row)] is not row]
-  if not again:
-    return None
-  return Overlap(what="rows", splits=(split, split), count=len(again), first=(index[_content(again[0])], again[0]))
+  pairs = [(first, row) for row in rows if (first := index[_content(row)]) is not row]
+  return Overlap(what="rows", splits=(split, split), pairs=pairs)
 
 
 def _index(rows: Sequence[Row], key: Callable[[Row], object]) -> dict[object, Row]:
@@ -138,7 +121,3 @@ def _id(row: Row) -> object:
 
 def _group(row: Row) -> object:
   return row.group if row.group != row.id else None  # a group made from the id says nothing that the id does not
-
-
-def _counts(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-  return np.array([len(ids) for ids in tokenizer.encode_batch(texts)], int)

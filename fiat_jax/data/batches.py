@@ -42,6 +42,10 @@ class Shard:
     """Number of ids of every example's `inputs` or `targets` [N]."""
     return np.diff(self._ends[name], prepend=0)
 
+  def last_ids(self, name: str) -> np.ndarray:
+    """The last id of every example's `inputs` or `targets` [N]; none is empty."""
+    return np.asarray(self._ids[name][self._ends[name] - 1])
+
   def shared_prefix(self) -> int:
     """How many first ids all prompts share, as the template's; never the whole of a prompt."""
     if len(self) < 2:

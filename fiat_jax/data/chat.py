@@ -28,6 +28,16 @@ class ChatTemplate:
   def __bool__(self) -> bool:
     return bool(self._hugging_face.chat_template)
 
+  @property
+  def source(self) -> str:
+    """The place that the template was found in, in words; empty where there is none."""
+    if not self or self._path is None:
+      return "the tokenizer" if self else ""
+    if self._path.is_file():
+      return f"the metadata of {self._path}"
+    files = ("chat_template.jinja", "chat_template.json")  # they come before the configuration's
+    return str(self._path / next((file for file in files if (self._path / file).exists()), "tokenizer_config.json"))
+
   def prompt(self, text: str, system: str | None = None) -> str:
     """Renders one user turn and the generation prompt."""
     return self._render(_user_turn(text, system), add_generation_prompt=True)

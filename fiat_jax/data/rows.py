@@ -1,21 +1,27 @@
-"""A user's labelled rows: reading JSONL and checking it. Every fault names its file and line."""
+"""A user's labelled rows, checked. Every fault names its file and line; formats are read in `tables.py`.
+
+What is read is named by a path, which may end in a slice, `rows.jsonl[:512]`, and in one split of what stands before
+it, `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` (`splits.py`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import json
-import os
+import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fiat_jax import prompts
+from fiat_jax.data import languages, layouts, splits
+from fiat_jax.data.tables import kind, open_file, records
 from fiat_jax.errors import UserError
 
-HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may spell half a character, which no tokenizer takes
-SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$")
+SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$", re.DOTALL)
+OPTIONAL = ("lang", "group", "id", "reasoning")  # columns that rows need not have
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,24 +56,59 @@ class Row:
 
 
 def locate(path: str) -> tuple[pathlib.Path, slice]:
-  """The file that `path` names and the lines wanted of it: `rows.jsonl[:512]` is the first 512 rows."""
-  match = SLICE.match(path)
+  """The file that `path` names and the rows wanted of it: `rows.jsonl[:512]` is the first 512; a split is left out."""
+  match = SLICE.match(splits.parse(path)[0])
   if not match:
-    return pathlib.Path(path), slice(None)
+    return pathlib.Path(splits.parse(path)[0]), slice(None)
   bounds = [int(n) if n else None for n in (match["start"], match["stop"])]
   return pathlib.Path(match["path"]), slice(*bounds)
 
 
 def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> list[Row]:
-  """All rows of a JSONL file, or of a slice of it (`rows.jsonl[:512]`); not `labelled`, they need no target.
+  """All rows that `path` names; not `labelled`, they need no target.
 
   Raises:
     UserError: the file is missing, empty or broken, a field is absent or no text, an id stands twice.
   """
+  return list(iter_rows(path, layout, labelled=labelled))
+
+
+def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[Row]:
+  """As `read_rows`, one row after another; a split's rows alone are not read as they come, but all at once."""
+  whole, split = splits.parse(path)
+  if split is None:
+    yield from _checked_rows(whole, layout, labelled)
+    return
+  yield from _dealt(whole, layout, labelled, split.shares, split.seed, digest(whole))[split.name]
+
+
+def digest(path: str) -> str:
+  """SHA-256 of the file's bytes, of the slice and of the split asked for."""
+  (file, wanted), split = locate(path), splits.parse(path)[1]
+  with open_file(file) as handle:
+    content = hashlib.file_digest(handle, "sha256")
+  content.update(f"[{wanted.start}:{wanted.stop}]{split or ''}".encode())
+  return content.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another
+def _dealt(
+  path: str, layout: Layout, labelled: bool, shares: tuple[tuple[str, float], ...], seed: int, _digest: str
+) -> dict[str, list[Row]]:
+  rows = list(_checked_rows(path, layout, labelled))
+  dealt: dict[str, list[Row]] = {name: [] for name, _ in shares}
+  for row, name in zip(rows, splits.deal(rows, dict(shares), seed, locate(path)[0]), strict=True):
+    dealt[name].append(row)
+  return dealt
+
+
+def _checked_rows(path: str, layout: Layout, labelled: bool) -> Iterator[Row]:
   file, wanted = locate(path)
-  rows: list[Row] = []
   seen: dict[str, int] = {}
-  for line, record in list(_records(file))[wanted]:
+  columns: set[str] = set()
+  found = itertools.islice(records(file), wanted.start, wanted.stop)
+  for line, record in layouts.recognised(found, layout, file, labelled):
+    columns.update(record)
     row = _row(record, layout, file, line, labelled)
     if row.id in seen:
       where = f"stands on line {seen[row.id]} already"
@@ -75,59 +116,33 @@ def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> list[Row]:
         raise UserError(f"the id {row.id!r} {where}: ids must differ", file, line)
       raise UserError(f"the same row {where}: remove one, or tell them apart by a field {layout.id!r}", file, line)
     seen[row.id] = line
-    rows.append(row)
-  if not rows:
-    raise UserError("there are no rows in it: one JSON object a line is expected", path)
-  return rows
+    yield row
+  if not seen:
+    raise UserError("there are no rows in it: an object or a line a row is expected", path)
+  if labelled:
+    _require_columns(layout, columns, file)
 
 
-def digest(path: str) -> str:
-  """SHA-256 of the file's bytes and of the slice asked for."""
-  file, wanted = locate(path)
-  return hashlib.sha256(file.read_bytes() + f"[{wanted.start}:{wanted.stop}]".encode()).hexdigest()
-
-
-def _records(file: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-  try:
-    handle = open(file, "rb")  # noqa: SIM115  closed by the `with` below
-  except OSError as e:
-    raise UserError(f"cannot be read ({os.strerror(e.errno or 0)}): give the path of a JSONL file", file) from None
-  with handle:
-    for number, raw in enumerate(handle, 1):
-      try:
-        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-      except UnicodeDecodeError as e:
-        raise UserError(
-          f"is not UTF-8 text (byte {e.start} of the line): save the file as UTF-8", file, number
-        ) from None
-      if not text.strip():
-        continue
-      try:
-        record = json.loads(text)
-        if HALF_PAIR.search(text):
-          json.dumps(record, ensure_ascii=False).encode()
-      except UnicodeEncodeError:
-        raise UserError(
-          "holds half a surrogate pair (\\ud800 to \\udfff): write whole characters", file, number
-        ) from None
-      except (ValueError, RecursionError) as e:
-        reason = getattr(e, "msg", "a number too long") if isinstance(e, ValueError) else "nested too deeply"
-        raise UserError(f"is no JSON ({reason}): one whole object a line is expected", file, number) from None
-      if not isinstance(record, dict):
-        raise UserError(f"holds a JSON {_kind(record)}, not an object with named fields", file, number)
-      yield number, record
+def _require_columns(layout: Layout, columns: Collection[str], file: pathlib.Path) -> None:
+  """A column that may be absent is there all the same where it was named."""
+  for flag in OPTIONAL:
+    name = getattr(layout, flag)
+    if name != flag and name not in columns:
+      raise UserError(f"no row has the column {name!r} that --{flag} names ({prompts.nearest(name, columns)})", file)
 
 
 def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
   def text(name: str, default: str | None = None) -> str:
     value = record.get(name)
+    if isinstance(value, str):
+      return value
     if value is None and default is not None:  # where a table had no value, some programs write null
       return default
     if value is None and name not in record:
       raise UserError(f"the row has no field {name!r} ({prompts.nearest(name, record)})", file, line)
-    if not isinstance(value, str):
-      raise UserError(f"the field {name!r} holds a {_kind(value)}, not text: put it in quotes", file, line)
-    return value
+    if value is None:
+      raise UserError(f"the field {name!r} holds a null or is an empty cell: fill it, or remove the row", file, line)
+    raise UserError(f"the field {name!r} holds a {kind(value)}, not text: put it in quotes", file, line)
 
   targets = record.get(layout.target)
   if targets in (None, "") and not labelled:
@@ -136,11 +151,12 @@ def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, 
     targets = tuple(targets) if isinstance(targets, list) else (text(layout.target),)
   if (labelled and not targets) or not all(isinstance(t, str) and t.strip() for t in targets):
     raise UserError(f"the target {layout.target!r} is empty or no text: give a text, or a list of texts", file, line)
-  fields, x = _input(record, layout, text)
+  fields = {name: text(name) for name in _input_columns(record, layout)}
+  x = compose(layout, fields)
   identity = text(layout.id, "") or hashlib.sha256(repr((x, targets)).encode()).hexdigest()[:16]
   return Row(
     id=identity,
-    lang=text(layout.lang, "") or "und",
+    lang=languages.code(text(layout.lang, "")) or "und",
     group=text(layout.group, "") or identity,
     x=x,
     targets=targets,
@@ -151,17 +167,24 @@ def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, 
   )
 
 
-def _input(record: dict[str, Any], layout: Layout, text: Any) -> tuple[dict[str, str], str]:
-  reserved = {layout.target, layout.lang, layout.group, layout.id, layout.reasoning, layout.labels}
-  free = [name for name in record if name not in reserved]
+def compose(layout: Layout, fields: Mapping[str, str]) -> str:
+  """x, made of the texts of its columns."""
   if layout.input:
-    template = prompts.parse(layout.input)
-    fields = {name: text(name) for name in prompts.fields(template)}
-    return fields, prompts.fill(template, fields)
-  if "input" in record or not free:
-    return {"input": text("input")}, text("input")
-  fields = {name: text(name) for name in free}
-  return fields, "\n".join(f"{name}: {value}" for name, value in fields.items())
+    return prompts.fill(_template(layout.input), fields)
+  return fields["input"] if "input" in fields else "\n".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def _input_columns(record: Mapping[str, Any], layout: Layout) -> Sequence[str]:
+  """The columns that x is made of; without a template and the column `input`, all that nothing else is made of."""
+  if layout.input:
+    return prompts.fields(_template(layout.input))
+  if "input" in record:
+    return ("input",)
+  reserved = {layout.target, layout.lang, layout.group, layout.id, layout.reasoning, layout.labels}
+  return [name for name in record if name not in reserved and record[name] is not None] or ("input",)
+
+
+_template = functools.lru_cache(maxsize=16)(prompts.parse)
 
 
 def _labels(
@@ -175,8 +198,3 @@ def _labels(
   if targets and not set(targets) & set(labels):
     raise UserError(f"the target {targets[0]!r} is none of the row's labels {list(labels)}", file, line)
   return tuple(dict.fromkeys(labels))
-
-
-def _kind(value: Any) -> str:
-  names = {list: "list", dict: "object", bool: "truth value", int: "number", float: "number", type(None): "null"}
-  return names.get(type(value), type(value).__name__)

@@ -29,7 +29,10 @@ FORMAT = 1  # part of every key: raise it when what a shard holds changes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSpec:
-  """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path)."""
+  """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path).
+
+  `plain` prompts are not put into the checkpoint's chat format.
+  """
 
   path: str
   layout: rows.Layout
@@ -39,6 +42,7 @@ class ShardSpec:
   tokenizer: str
   tokenizer_fingerprint: str
   labelled: bool = True
+  plain: bool = False
 
   @property
   def template(self) -> prompts.Template:
@@ -108,8 +112,8 @@ def write_shard(spec: ShardSpec) -> None:
     {"rows": spec.path},
     spec.layout,
     spec.template,
-    inputs=vocabularies.PromptVocabulary(spec.tokenizer),
-    targets=vocabularies.TextVocabulary(spec.tokenizer),
+    inputs=vocabularies.PromptVocabulary(spec.tokenizer, plain=spec.plain),
+    targets=vocabularies.TextVocabulary(spec.tokenizer, plain=spec.plain),
     labelled=spec.labelled,
   )
   ids: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}

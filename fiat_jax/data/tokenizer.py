@@ -35,6 +35,9 @@ class Tokenizer:
     end_id: the mark that ends an assistant's turn: the chat template's, else `eos_id`.
     stop_ids: all ids at which an assistant's turn ends, sorted.
     vocab_size: the number of ids; a model's table may be longer.
+    ends_turns: whether `end_id` is what the chat template writes after an assistant's turn.
+    template_source: where the chat template comes from; empty where there is none.
+    path: the file or folder it was loaded from, if any.
     fingerprint: 64 hexadecimal digits that change when any id or the chat format does.
   """
 
@@ -45,7 +48,8 @@ class Tokenizer:
     self.eos_id: int | None = hugging_face.eos_token_id
     self.pad_id: int = next((id for id in (hugging_face.pad_token_id, self.eos_id) if id is not None), 0)
     self.vocab_size = len(hugging_face)
-    self._chat = ChatTemplate(hugging_face, path)
+    self._chat, self.path = ChatTemplate(hugging_face, path), path
+    self.template_source = self._chat.source
     self._prefix = _prefix(hugging_face)
     description = json.loads(hugging_face.backend_tokenizer.to_str())
     marks, end = _turn_marks(_backend(description), self._chat)
@@ -54,23 +58,32 @@ class Tokenizer:
     self._control = {token["id"]: token["content"] for token in description["added_tokens"] if token["special"]}
     self._marked, self._plain = _backend(description), _plain_backend(description, self._control)
     self._mark_count = functools.lru_cache(maxsize=16)(self._count_marks)
-    self.end_id = self.eos_id if end is None else end
+    self.end_id, self.ends_turns = self.eos_id if end is None else end, end is not None
     self.stop_ids = tuple(sorted({id for id in (*end_ids, self.end_id, self.eos_id) if id is not None}))
     parts = [description, hugging_face.chat_template, self.chat_parts(), self._prefix, self.stop_ids, self.pad_id]
     self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
   @classmethod
-  def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-    """Loads the tokenizer of a GGUF file or a Hugging Face folder. Raises UserError where there is none."""
+  def load(cls, path: str | os.PathLike[str], *, plain: bool = False) -> Tokenizer:
+    """Loads the tokenizer of a GGUF file or a Hugging Face folder; `plain`, without its chat template.
+
+    Raises UserError where there is none.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
     place = Path(path).expanduser()
     if place.is_dir():
-      return cls(*_load_folder(place), path=place)
+      return cls._made(*_load_folder(place), place, plain)
     if not place.exists():
       raise UserError("no such file or folder: give a .gguf file or a Hugging Face folder", path=place)
     from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
 
-    return cls(*load_gguf_tokenizer(place), path=place)
+    return cls._made(*load_gguf_tokenizer(place), place, plain)
+
+  @classmethod
+  def _made(cls, hugging_face: Any, end_ids: list[int], path: Path, plain: bool) -> Tokenizer:
+    if plain:
+      hugging_face.chat_template = None
+    return cls(hugging_face, end_ids, path)
 
   def encode(self, text: str) -> list[int]:
     """Encodes a row's text: no BOS, no EOS, and what looks like a control token becomes ordinary pieces."""
@@ -79,6 +92,10 @@ class Tokenizer:
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Encodes each text as `encode` does, in parallel."""
     return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+  def token(self, id: int) -> str:
+    """How a control token is written."""
+    return self._control.get(id) or str(self.hugging_face.convert_ids_to_tokens(id))
 
   def decode(self, ids: Iterable[int]) -> str:
     """Decodes ids, leaving out control tokens."""
@@ -113,6 +130,18 @@ class Tokenizer:
     run = before[start:] + content + after[:end]
     plain = self._encode_after_mark(run) if start else self.encode(run)
     return _ids(self._marked, before[:start]) + plain + _ids(self._marked, after[end:])
+
+  def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+    """Encodes each text as `encode_prompt` does, in parallel."""
+    if not self._chat:
+      return [self._prefix + ids for ids in self.encode_batch(texts)]
+    rendered = [self.prompt_string(text) for text in texts]
+    found = [encoding.ids for encoding in self._marked.encode_batch_fast(rendered, add_special_tokens=False)]
+    marks = self._mark_count(None)
+    return [
+      ids if sum(id in self._control for id in ids) == marks else self.encode_prompt(text)
+      for text, ids in zip(texts, found, strict=True)
+    ]
 
   def _encode_after_mark(self, text: str) -> list[int]:
     """Encodes as `encode` does, but for the blank that some tokenizers put before what begins a whole text."""

@@ -16,12 +16,13 @@ from fiat_jax.data.tokenizer import Tokenizer
 class TextVocabulary(seqio.Vocabulary):
   """A row's text: no BOS, and what looks like a control token becomes ordinary pieces.
 
-  SeqIO's EOS is the mark that ends an assistant's turn. `tokenizer` is one, or a checkpoint's path.
+  SeqIO's EOS is the mark that ends an assistant's turn. `tokenizer` is one, or a checkpoint's path; of a path, `plain`
+  leaves the chat template out.
   """
 
-  def __init__(self, tokenizer: Tokenizer | str | os.PathLike[str]):
+  def __init__(self, tokenizer: Tokenizer | str | os.PathLike[str], *, plain: bool = False):
     super().__init__(extra_ids=0)
-    self.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else _load(os.fspath(tokenizer))
+    self.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else _load(os.fspath(tokenizer), plain)
 
   @property
   def bos_id(self) -> int | None:
@@ -89,5 +90,5 @@ class PromptVocabulary(TextVocabulary):
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: str) -> Tokenizer:
-  return Tokenizer.load(path)
+def _load(path: str, plain: bool) -> Tokenizer:
+  return Tokenizer.load(path, plain=plain)

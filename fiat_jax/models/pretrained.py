@@ -27,8 +27,8 @@ class Description:
   fingerprint: str
 
 
-def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig) -> Description:
-  """Reads configuration and vocabulary.
+def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False) -> Description:
+  """Reads configuration and vocabulary; `plain`, without the chat template.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -37,7 +37,7 @@ def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig) -> Description
     raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   source = open_checkpoint(path)
   config = registry.decoder_config(source.config, str(path), dtype)
-  tokenizer = Tokenizer.load(path)
+  tokenizer = Tokenizer.load(path, plain=plain)
   if tokenizer.vocab_size > config.vocab_size:
     raise UserError(
       f"its tokenizer has {tokenizer.vocab_size} ids and its embedding {config.vocab_size} rows: they do not belong "

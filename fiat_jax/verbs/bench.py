@@ -27,17 +27,17 @@ from fiat_jax.workbench import Workbench, lora_config
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   recipe = configuration.recipe(one_recipe(settings))
-  if not (settings.train or settings.test):
+  if not {"train", "test"} & set(settings.files()):
     raise UserError("nothing to measure: give --train FILE to time training, --test FILE to time decoding")
   if recipe.adapter != "lora":
     raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
   started = time.perf_counter()
   runtime.start()
-  bench = Workbench(configuration.replace(validation=""))
+  bench = Workbench(configuration.only("train", "test"))
   bench.prepare([recipe])
-  if settings.train:
+  if "train" in bench.rows:
     _print("train", bench, _train(bench, recipe, started))
-  if settings.test:
+  if "test" in bench.rows:
     _print("generate", bench, _generate(bench, recipe))
 
 

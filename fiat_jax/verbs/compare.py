@@ -16,12 +16,11 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import claim
-from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
 
-WITH_REASONING = ("fine_tuning", "fiat", "beta")
-WITHOUT_REASONING = ("fine_tuning",)
+DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta")
 SPLITS = ("train", "validation", "test")
 
 
@@ -37,31 +36,38 @@ def main(configuration: Configuration) -> None:
   bench.check()
   folder = pathlib.Path(settings.model_dir)
   claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True)
+  bench.keep_splits(folder)
   _show_example(bench, recipes)
   results: list[dict[str, Any]] = []
   for name, recipe in recipes.items():
     results.append(_run(bench, name, recipe, folder / name))
     _write(folder, results, settings.metrics)
   print(report.table(results, settings.metrics, "test"))
+  say_doubts(results, settings.metrics, "test")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
   print(f"\n{folder}/results.json and report.md hold this table")
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
-    print(f"\nNext: fiat predict --model_dir {folder}/{tuned[-1]} --test {settings.test} --output answers.jsonl")
+    asked = settings.test or "new_rows.csv"
+    print(f"\nNext: fiat predict --model_dir {folder}/{tuned[-1]} --test {asked} --output answers.jsonl")
 
 
 def _recipes(bench: Workbench) -> dict[str, Recipe]:
   """The recipes asked for, or those that the rows allow."""
-  reasoned = all(row.reasoning for rows in bench.rows.values() for row in rows)
-  names = bench.settings.recipes or (WITH_REASONING if reasoned else WITHOUT_REASONING)
-  if not bench.settings.recipes and not reasoned:
-    say(f"not every row has reasoning in the column {bench.settings.reasoning!r}: FIAT and beta are left out")
-  recipes = {name: bench.configuration.recipe(name) for name in names}
+  recipes = {name: bench.configuration.recipe(name) for name in bench.settings.recipes or DEFAULT_RECIPES}
+  bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
+  if bare and not bench.settings.recipes:
+    left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)
+    say(
+      f"{bare} of {sum(map(len, bench.rows.values()))} rows have no reasoning in the column "
+      f"{bench.settings.reasoning!r}: {left_out} are left out, which read it"
+    )
+    recipes = {name: recipe for name, recipe in recipes.items() if not recipe.needs_reasoning}
   needed = SPLITS if any(recipe.trains for recipe in recipes.values()) else SPLITS[-1:]
   for split in needed:
     if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give the path of a JSONL file")
+      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   return recipes
 
 
@@ -102,6 +108,7 @@ def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
   prediction = predict(bench, split, recipe, bench.engine(recipe), limit=1)[0]
   prompt = bench.prompt(split, recipe, 0)
   say(f"\n--- one row of {split}, {row.id} ({row.lang}), as {recipe.title} sees it ---\n{row.x}\n")
-  say(f"reasoning of the big model: {row.reasoning}\n")
+  if row.reasoning:
+    say(f"reasoning of the big model: {row.reasoning}\n")
   say(f"the exact prompt ({len(shard[0].inputs)} tokens):\n{prompt}")
   say(f"\nuntuned, the model answers: {prediction.text!r}\nthe right answer: {' | '.join(row.targets)}\n---\n")

@@ -17,23 +17,24 @@ from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_who
 from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.training.journal import best_step
-from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench, lora_config
 
 
 def main(configuration: Configuration) -> None:
-  configuration = configuration.replace(train="", **({"validation": ""} if configuration.settings.test else {}))
   settings = configuration.settings
   name = one_recipe(settings)
   recipe = configuration.recipe(name)
   split = next((split for split in ("test", "validation") if split in settings.files()), None)
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
+  configuration = configuration.only(split)
   runtime.start()
   metrics.check(settings.metrics)
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration)
+  bench.check_splits(folder)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
   engine = None if recipe.answer_of_beta else bench.engine(recipe, trained)
@@ -42,6 +43,7 @@ def main(configuration: Configuration) -> None:
   write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   print(report.table([result], settings.metrics, split))
+  say_doubts([result], settings.metrics, split)
   print(f"\n{folder}/predictions/{split}.jsonl holds the answers")
 
 

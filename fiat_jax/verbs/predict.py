@@ -15,12 +15,12 @@ from fiat_jax.workbench import Workbench
 
 
 def main(configuration: Configuration) -> None:
-  configuration = configuration.replace(train="", validation="")
   settings = configuration.settings
-  if not settings.test:
+  if "test" not in settings.files():
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
     raise UserError("no place for the answers: give --output FILE")
+  configuration = configuration.only("test")
   recipe = configuration.recipe(one_recipe(settings))
   runtime.start()
   bench = Workbench(configuration, labelled=False)

@@ -1,12 +1,15 @@
-"""What every verb that predicts does: a recipe's answers to a split, with progress."""
+"""What every verb that predicts does: a recipe's answers to a split, with progress, and doubts about the scores."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from fiat_jax import signals
 from fiat_jax.decoding.engine import Engine
-from fiat_jax.evaluation import evaluate
+from fiat_jax.evaluation import diagnosis, evaluate
 from fiat_jax.evaluation.evaluate import Prediction
-from fiat_jax.progress import progress
+from fiat_jax.progress import progress, say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.workbench import Workbench
@@ -29,3 +32,9 @@ def predict(
     if settings.labels:
       return evaluate.choose_label(engine, tokenizer, rows, shard, on_done=on_done)
     return evaluate.generate(engine, tokenizer, rows, shard, target_length=settings.target_length, on_done=on_done)
+
+
+def say_doubts(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> None:
+  """Beside a table: results that look as if something other than the model were wrong."""
+  for doubt in diagnosis.doubts(results, names, split):
+    say(f"warning: {doubt}")

@@ -27,7 +27,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.training import loop, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
-from fiat_jax.verbs.predictions import predict
+from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.workbench import Workbench, lora_config
 
 DEFAULT_RECIPE = "fiat"
@@ -47,7 +47,9 @@ def main(configuration: Configuration) -> None:
   bench = Workbench(configuration)
   bench.prepare([recipe])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
-  print(report.table([result], settings.metrics, "test" if "test" in result else "validation"))
+  split = "test" if "test" in result else "validation"
+  print(report.table([result], settings.metrics, split))
+  say_doubts([result], settings.metrics, split)
   print(f"\n{settings.model_dir} holds the run; its adapter, in PEFT's format, is in {settings.model_dir}/adapter")
 
 
@@ -67,10 +69,11 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
   settings = bench.settings
   for split in ("train", "validation"):
     if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give the path of a JSONL file")
+      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   bench.check()
   configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
   claim(folder, configuration.text(), bench.fingerprints())
+  bench.keep_splits(folder)
   done = folder / "results.json"
   if done.exists():
     say(f"{folder} is done")

@@ -1,4 +1,7 @@
-"""`fiat validate`: what is in the rows, and what would go wrong with them. Neither JAX nor TensorFlow."""
+"""`fiat validate`: what is in the rows, and what would go wrong with them. Neither JAX nor TensorFlow.
+
+The parts of the report are in `verbs/validation/`, the counting in `data/`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,24 @@ from collections.abc import Mapping, Sequence
 from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
-from fiat_jax.data import audit
-from fiat_jax.data.audit import Lengths, Overlap
+from fiat_jax.data import audit, marks
+from fiat_jax.data.lengths import SplitLengths, split_lengths
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
+from fiat_jax.progress import watched
 from fiat_jax.reasoning.answers import AnswerRule
-from fiat_jax.settings import Settings
-
-FIELDS = {"x": "x", "reasoning": "reasoning", "target": "target, end mark included", "prompt": "whole prompt"}
-LIMITS = {"prompt": "source_length", "target": "target_length"}
-LANGUAGES_SHOWN = 24
+from fiat_jax.verbs.validation import contents, examples, repeats, tokens
+from fiat_jax.verbs.validation.findings import Findings
 
 
 def main(configuration: Configuration) -> None:
-  """Prints the report. What would stop a run, and leaks, are warnings: they do not change the exit code.
+  """Prints the report. Rows that would stop a run, and leaks, are warnings: they do not change the exit code.
 
   Raises:
-    UserError: no split is given, a row cannot be read, the instruction or the answer rule is faulty.
+    UserError: no split is given, a row cannot be read, the instruction or the answer rule is faulty, the model's chat
+      format has no template, two begin marks or no end mark.
   """
   settings = configuration.settings
   if not settings.files():
@@ -33,115 +35,57 @@ def main(configuration: Configuration) -> None:
   rule = AnswerRule.parse(settings.answer)
   metrics.check(settings.metrics)
   recipes = [configuration.recipe(name) for name in settings.recipes]
-  rows = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
-  warnings = _instruction_warnings(settings.instruction)
-  tokenizer = _tokenizer(configuration, warnings)
-  for split in rows:
-    print(f"{split}: {settings.files()[split]}")
-    print("\n".join(f"  {line}" for line in _counts(rows[split])))
-    if tokenizer:
-      _print_lengths(
-        split, rows[split], audit.lengths(tokenizer, rows[split], settings.instruction), settings, warnings
-      )
-    needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning), None)
-    _print_reasoning(split, rows[split], rule, settings, needed, warnings)
-    print()
-  overlaps = audit.overlaps(rows)
-  warnings += [_leak(overlap, settings) for overlap in overlaps]
-  print("\n".join(["warnings:", *(f"  - {warning}" for warning in warnings)]) if warnings else "no warnings")
+  needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning), None)
+  splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
+  findings = Findings(settings.files())
+  _check_instruction(settings.instruction, findings)
+  tokenizer = _tokenizer(configuration, findings)
+  lengths = _lengths(tokenizer, splits, settings.instruction) if tokenizer else {}
+  labels = audit.labels(splits)
+  for split, rows in splits.items():
+    lines = contents.counts(rows) + (contents.labels(labels[split]) if labels else [])
+    if split in lengths:
+      lines += [*tokens.table(lengths[split]), *tokens.cut(split, rows, lengths[split], settings, findings)]
+      lines += filter(None, [tokens.vocabulary(lengths[split].fertilities)])
+    lines += contents.reasoning(split, rows, rule, settings, needed, findings)
+    print("\n".join([f"{split}: {settings.files()[split]}", *(f"  {line}" for line in lines), ""]))
+  found = [fertility for split in lengths.values() for fertility in split.fertilities]
+  tokens.warn_of_poor_vocabulary(found, settings.model, findings)
+  if labels:
+    contents.warn_of_unseen_labels(splits, findings)
+  repeats.warn_of_repeats(splits, findings)
+  if settings.show and tokenizer:
+    print("\n".join(examples.shown(configuration, splits, tokenizer, findings)))
+  print(findings.report())
 
 
-def _instruction_warnings(instruction: str) -> list[str]:
+def _check_instruction(instruction: str, findings: Findings) -> None:
   prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=True)
   try:
     prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=False)
   except UserError as e:
-    return [str(e)]
-  return []
+    findings.warn(str(e))
 
 
-def _tokenizer(configuration: Configuration, warnings: list[str]) -> Tokenizer | None:
-  name = configuration.settings.model
+def _tokenizer(configuration: Configuration, findings: Findings) -> Tokenizer | None:
+  """The model's, its marks checked; None, with a warning, where the model is not to be had."""
+  settings = configuration.settings
   try:
-    return Tokenizer.load(locate(name, configuration.models.get(name)))
+    tokenizer = Tokenizer.load(locate(settings.model, configuration.models.get(settings.model)), plain=settings.plain)
   except UserError as e:
-    warnings.append(f"lengths are not known: {e}")
+    if settings.show:
+      raise
+    findings.warn(f"lengths are not known: {e}")
     return None
-
-
-def _counts(rows: Sequence[Row]) -> list[str]:
-  langs, groups = audit.languages(rows), {row.group for row in rows}
-  shown = [f"{lang} {count}" for lang, count in list(langs.items())[:LANGUAGES_SHOWN]]
-  more = [f"{len(langs) - LANGUAGES_SHOWN} more"] if len(langs) > LANGUAGES_SHOWN else []
-  own = ", each row its own" if all(row.group == row.id for row in rows) else ""
-  return [
-    f"{_many(len(rows), 'row')} in {_many(len(groups), 'group')}{own}",
-    f"{_many(len(langs), 'language')}: {', '.join(shown + more)}",
-  ]
-
-
-def _print_lengths(
-  split: str, rows: Sequence[Row], lengths: Mapping[str, Lengths], settings: Settings, warnings: list[str]
-) -> None:
-  print(f"  {'tokens':<26}{'min':>7}{'median':>8}{'99 %':>7}{'max':>7}")
-  for name, field in lengths.items():
-    numbers = [field.fits(share) for share in (0, 0.5, 0.99, 1)]
-    print(f"    {FIELDS[name]:<24}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, (7, 8, 7, 7), strict=True)))
-  for name, flag in LIMITS.items():
-    field, limit = lengths[name], getattr(settings, flag)
-    over, (most, all_) = field.over(limit), (field.fits(share) for share in (0.99, 1))
-    print(f"  longer than --{flag} {limit}: {_many(len(over), 'row')}; {most} holds 99 %, {all_} holds all")
-    if len(over):
-      place = f"{settings.files()[split].split('[')[0]}:{rows[over[0]].line}"
-      warnings.append(
-        f"{_many(len(over), 'row')} of {split} would be refused, {name} longer than --{flag} {limit} (the first: "
-        f"{place}): set --{flag} {all_}, or shorten them"
-      )
-
-
-def _print_reasoning(
-  split: str, rows: Sequence[Row], rule: AnswerRule, settings: Settings, needed: str | None, warnings: list[str]
-) -> None:
-  counts = audit.reasoning_counts(rows, rule.read, lambda answer, target: metrics.exact_match(answer, target) > 0)
-  missing = len(rows) - counts.rows
-  if counts.rows:
-    print(f"  reasoning: {_share(counts.rows, len(rows))} rows have one; of these")
-    print(f"    hold a target in it          {_share(counts.holds_target, counts.rows)}")
-    print(f"    give an answer (--answer)    {_share(counts.answered, counts.rows)}")
-    print(f"    give a right answer          {_share(counts.right, counts.rows)}")
-  else:
-    print(f"  reasoning: no row has one in the column {settings.reasoning!r}")
-  if missing and (counts.rows or needed):
-    what = f"the recipe {needed!r} needs it" if needed else "recipes that read it will refuse them"
-    warnings.append(
-      f"{missing} of {_many(len(rows), 'row')} of {split} have no reasoning in the column {settings.reasoning!r}, and "
-      f"{what}: name its column with --reasoning, or choose --recipes fine_tuning"
+  marks.check_format(tokenizer, plain=settings.plain)
+  if tokenizer.template_source and not tokenizer.ends_turns:
+    findings.warn(
+      f"the chat template ({tokenizer.template_source}) writes no end mark after the assistant's turn: "
+      f"{tokenizer.token(tokenizer.end_id or 0)} is trained and stopped at instead; other programs may not do so"
     )
-  if counts.rows and not counts.answered:
-    warnings.append(f"no answer could be read out of the reasoning of {split}: give its pattern with --answer")
+  return tokenizer
 
 
-def _leak(overlap: Overlap, settings: Settings) -> str:
-  one, other = overlap.splits
-  places = [
-    f"{settings.files()[split].split('[')[0]}:{row.line}"
-    for split, row in zip(overlap.splits, overlap.first, strict=True)
-  ]
-  first = f"the first: {' and '.join(places)}"
-  if one == other:
-    return f"{_many(overlap.count, 'row')} of {one} repeat the input and target of another ({first}): remove them"
-  names = {
-    "rows": "the same input and target",
-    "ids": f"the same id, as {overlap.first[1].id!r}",
-    "groups": f"the same group, as {overlap.first[1].group!r}",
-  }
-  noun = _many(overlap.count, overlap.what.removesuffix("s"))
-  return f"leak: {noun} in both {one} and {other}: {names[overlap.what]} ({first}): remove them from {one}"
-
-
-def _many(count: int, noun: str) -> str:
-  return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _share(count: int, total: int) -> str:
-  return f"{count:,} of {total:,} ({100 * count / total:.1f} %)"
+def _lengths(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Row]], instruction: str) -> dict[str, SplitLengths]:
+  with watched("tokenising", sum(map(len, splits.values()))) as advance:
+    return {split: split_lengths(tokenizer, rows, instruction, advance) for split, rows in splits.items()}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fiat_jax.data import languages
 from fiat_jax.data.rows import Layout, Row, digest, read_rows
 from fiat_jax.errors import UserError
 
@@ -40,7 +41,7 @@ FAULTY_ROWS = {
   "numbers as targets": ({"input": "q", "target": ["a", 1]}, "the target 'target' is empty or no text"),
   "number as target": ({"input": "q", "target": 1}, "'target' holds a number, not text"),
   "list as input": ({"input": ["q"], "target": "t"}, "'input' holds a list, not text"),
-  "null input": ({"input": None, "target": "t"}, "'input' holds a null, not text"),
+  "null input": ({"input": None, "target": "t"}, "'input' holds a null or is an empty cell"),
   "truth value as id": ({"id": True, "input": "q", "target": "t"}, "'id' holds a truth value"),
 }
 
@@ -179,7 +180,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, records: list[dict]
   raw = "\n".join(json.dumps(record, ensure_ascii=ascii_only) for record in numbered).encode()
   for number, (row, record) in enumerate(zip(read(tmp_path, raw=raw), numbered, strict=True), 1):
     assert (row.id, row.x, list(row.targets), row.line) == (record["id"], record["input"], record["target"], number)
-    assert row.lang == (record.get("lang") or "und") and row.group == (record.get("group") or row.id)
+    assert row.lang == languages.code(record.get("lang") or "und") and row.group == (record.get("group") or row.id)
     assert row.reasoning == (record.get("reasoning", "").strip() or None)
 
 

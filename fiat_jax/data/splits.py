@@ -1,0 +1,163 @@
+"""One file of rows dealt into training, validation and test rows.
+
+A split is a path like any other: `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` names the test rows of the
+file, after a slice if there is one. `Settings.files()` writes such paths for DATA, so that whatever reads rows (the
+tokenising process, digests, predictions) needs to know nothing of splits, and errors name the file's own lines.
+
+Which rows those are is a pure function of the file, the columns and the path: nothing has to be kept for a run to go
+on with the rows it began with. The run folder's `splits.json` says which they are all the same, for people and other
+programs, with the SHA-256 of the data; a run that finds another split there, because the data changed, is refused.
+
+Rows of one group, and rows of the same input, are dealt as one. What is dealt goes, large groups first and in a seeded
+order among equals, to the split that has the smallest part of its share of the row's languages, then of all rows.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fiat_jax.errors import UserError
+
+SUFFIX = re.compile(
+  r"^(?P<path>.*)\[(?P<name>\w+) of (?P<shares>\w+=[\d.]+(?:,\w+=[\d.]+)*) seed (?P<seed>-?\d+)\]$", re.S
+)
+
+
+class Member(Protocol):
+  """What dealing needs to know of a row."""
+
+  @property
+  def id(self) -> str: ...
+  @property
+  def lang(self) -> str: ...
+  @property
+  def group(self) -> str: ...
+  @property
+  def x(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One of the splits that the shares make; they need not sum to 1."""
+
+  name: str
+  shares: tuple[tuple[str, float], ...]
+  seed: int
+
+  def __str__(self) -> str:
+    return f"{self.name} of {','.join(f'{name}={share:g}' for name, share in self.shares)} seed {self.seed}"
+
+
+def parse(path: str) -> tuple[str, Split | None]:
+  """The path without its split, and the split.
+
+  Raises:
+    UserError: the split is none of those that are dealt, or a share is no positive number.
+  """
+  match = SUFFIX.match(path)
+  if not match:
+    return path, None
+  if SUFFIX.match(match["path"]):
+    raise UserError("is a split of a split: name one split of the whole file", match["path"])
+  shares = dict(pair.split("=") for pair in match["shares"].split(","))
+  try:
+    split = Split(match["name"], tuple((name, float(share)) for name, share in shares.items()), int(match["seed"]))
+  except ValueError:
+    raise UserError(f"the shares {match['shares']} are no numbers", match["path"]) from None
+  if split.name not in shares or min(share for _, share in split.shares) <= 0:
+    raise UserError(f"no split {split.name!r} with a share above 0 is dealt: {match['shares']}", match["path"])
+  return match["path"], split
+
+
+def deal(rows: Sequence[Member], shares: Mapping[str, float], seed: int, path: str | pathlib.Path) -> list[str]:
+  """The name of the split of every row.
+
+  Raises:
+    UserError: there are fewer groups than splits.
+  """
+  groups = sorted(
+    _groups(rows), key=lambda group: (-len(group), hashlib.sha256(f"{seed} {rows[group[0]].id}".encode()).digest())
+  )
+  if len(groups) < len(shares):
+    raise UserError(
+      f"{len(rows)} rows in {len(groups)} group{'' if len(groups) == 1 else 's'} cannot be dealt into "
+      f"{', '.join(shares)}: at least {len(shares)} groups are needed (rows of one --group, or of the same input, "
+      "stay together)",
+      path,
+    )
+  everywhere = collections.Counter(row.lang for row in rows)
+  held = {name: collections.Counter[str]() for name in shares}
+  dealt = [""] * len(rows)
+  for group in groups:
+    langs = collections.Counter(rows[n].lang for n in group)
+
+    def lacks(name: str, langs: Mapping[str, int] = langs) -> tuple[float, float, float]:
+      share = shares[name] / sum(shares.values())
+      of_langs = sum(n * (1 - held[name][lang] / (share * everywhere[lang])) for lang, n in langs.items())
+      return of_langs, -held[name].total() / share, share
+
+    chosen = max(shares, key=lacks)
+    held[chosen] += langs
+    for n in group:
+      dealt[n] = chosen
+  return dealt
+
+
+def _groups(rows: Sequence[Member]) -> list[list[int]]:
+  """Positions of the rows that must stay together: those that share a group or an input, directly or through others."""
+  parent = list(range(len(rows)))
+
+  def root(n: int) -> int:
+    while parent[n] != n:
+      parent[n] = n = parent[parent[n]]
+    return n
+
+  first: dict[tuple[str, str], int] = {}
+  for n, row in enumerate(rows):
+    for key in (("group", row.group), ("x", row.x)):
+      one, other = sorted((root(first.setdefault(key, n)), root(n)))
+      parent[other] = one
+  together: dict[int, list[int]] = {}
+  for n in range(len(rows)):
+    together.setdefault(root(n), []).append(n)
+  return list(together.values())
+
+
+def record(files: Mapping[str, str], rows: Mapping[str, Sequence[Member]], digest: str) -> dict[str, Any]:
+  """What `splits.json` holds: of the files that are splits of one, the ids of their rows; `digest` is that file's."""
+  dealt = {name: split for name, path in files.items() if (split := parse(path)[1])}
+  first = next(iter(dealt))
+  return {
+    "data": parse(files[first])[0],
+    "sha256": digest,
+    "seed": dealt[first].seed,
+    "shares": dict(dealt[first].shares),
+    "splits": {name: [row.id for row in rows[name]] for name in dealt},
+  }
+
+
+def check(folder: pathlib.Path, found: Mapping[str, Any]) -> bool:
+  """Whether the folder holds a `splits.json`; the splits that were found must be as they are there.
+
+  Raises:
+    UserError: they are others.
+  """
+  file = folder / "splits.json"
+  if not file.exists():
+    return False
+  kept = json.loads(file.read_text(encoding="utf-8"))["splits"]
+  for name, ids in found["splits"].items():
+    if kept.get(name) != ids:
+      raise UserError(
+        f"the rows of {name} are not those that {file} names: the data or its columns changed since the run began, and "
+        "rows to be tested on may have been trained on. Give the data as it was, or a new --model_dir",
+        found["data"],
+      )
+  return True

@@ -1,0 +1,40 @@
+"""The part of the report that shows rows exactly as the model receives them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from fiat_jax import prompts
+from fiat_jax.configuration import Configuration
+from fiat_jax.data import show
+from fiat_jax.data.rows import Row
+from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs.validation.findings import Findings
+
+
+def shown(
+  configuration: Configuration, splits: Mapping[str, Sequence[Row]], tokenizer: Tokenizer, findings: Findings
+) -> list[str]:
+  """The first rows of the first split in the form of the first recipe; loss in colour on a terminal, else ⟦…⟧."""
+  split, rows = next(iter(splits.items()))
+  recipe = _recipe(configuration, rows)
+  template = prompts.tuned_prompt(
+    configuration.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
+  )
+  plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+  paint = show.brackets if plain else show.colour
+  lines = []
+  for row in rows[: configuration.settings.show]:
+    lines += [f"--- {findings.place(split, row)} as {recipe.title} sees it ---"]
+    lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), paint), ""]
+  return lines
+
+
+def _recipe(configuration: Configuration, rows: Sequence[Row]) -> Recipe:
+  """The first one asked for in which a model reads anything; else what `fiat compare` would run."""
+  default = "fiat" if all(row.reasoning for row in rows) else "fine_tuning"
+  asked = [configuration.recipe(name) for name in configuration.settings.recipes]
+  return next((recipe for recipe in asked if not recipe.answer_of_beta), configuration.recipe(default))

@@ -1,0 +1,58 @@
+"""Warnings of what stands twice: rows, ids and groups, and rows that are nearly the same."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+
+from fiat_jax.data import audit, duplicates
+from fiat_jax.data.audit import Overlap
+from fiat_jax.data.duplicates import Near
+from fiat_jax.data.rows import Row
+from fiat_jax.progress import watched
+from fiat_jax.verbs.validation.findings import Findings, many
+
+
+def warn_of_repeats(splits: Mapping[str, Sequence[Row]], findings: Findings) -> None:
+  """Exact ones first. Across splits they are leaks: a score would be too good."""
+  for overlap in audit.overlaps(splits):
+    findings.warn(_exact(overlap, findings))
+  with watched("looking for near duplicates", sum(map(len, splits.values()))) as advance:
+    found = duplicates.near(splits, advance)
+  by_splits: dict[tuple[str, str], list[Near]] = collections.defaultdict(list)
+  for near in found:
+    by_splits[near.splits].append(near)
+  for (one, other), pairs in by_splits.items():
+    findings.warn(_near(one, other, pairs, findings))
+
+
+def _exact(overlap: Overlap, findings: Findings) -> str:
+  (one, other), first = overlap.splits, overlap.pairs[0][1]
+  places = findings.pairs(overlap.splits, overlap.pairs)
+  if one == other:
+    return f"{many(len(overlap.pairs), 'row')} of {one} repeat the input and target of another ({places}): remove them"
+  names = {
+    "rows": "the same input and target",
+    "ids": f"the same id, as {first.id!r}",
+    "groups": f"the same group, as {first.group!r}",
+  }
+  noun = many(len(overlap.pairs), overlap.what.removesuffix("s"))
+  return f"leak: {noun} in both {one} and {other}: {names[overlap.what]} ({places}): remove them from {one}"
+
+
+def _near(one: str, other: str, found: Sequence[Near], findings: Findings) -> str:
+  closest = sorted(found, key=lambda near: -near.similarity)
+  notes = [f"{100 * near.similarity:.0f} % alike" for near in closest]
+  places = findings.pairs((one, other), [near.rows for near in closest], notes)
+  conflicts = sum(near.rows[0].x == near.rows[1].x for near in found)
+  same = f", {conflicts:,} of them the same input with another target" if conflicts else ""
+  verb = "is" if len(found) == 1 else "are"
+  if one == other:
+    return (
+      f"{many(len(found), 'row')} of {one} {verb} nearly the same as another of another group{same} ({places}): remove "
+      "them, or name the column that holds them together with --group"
+    )
+  return (
+    f"leak: {many(len(found), 'row')} of {other} {verb} nearly the same as a row of {one} of another group{same} "
+    f"({places}): remove them from {one}, or name the column that holds them together with --group and split anew"
+  )
