@@ -61,13 +61,21 @@ def _run(arguments: list[str]) -> int:
     return 0
   given = flags.parse(rest)
   progress.silence(given.quiet)
-  from fiat_jax import configuration
+  from fiat_jax import configuration, resources, shortage
 
   signals.listen()
   if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
     given.gin_files[:0] = _run_configuration(given.settings["MODEL_DIR"])
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
-  importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
+  try:
+    importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
+  except (UserError, signals.Stopped, BrokenPipeError):
+    raise
+  except Exception as e:
+    short = shortage.told(e, [configured.settings.model_dir, resources.cache_folder("")])
+    if short is None:
+      raise
+    raise short from None
   return 0
 
 

@@ -68,6 +68,9 @@ def configure(
   Raises:
     UserError: a file that cannot be read, a name that is unknown, a value of the wrong kind.
   """
+  if "EPOCHS" in flags and flags.get("STEPS", "0") != "0":
+    raise UserError(f"--steps {flags['STEPS']} and --epochs {flags['EPOCHS']}: give one of them")
+  flags = {"STEPS": "0", **flags} if "EPOCHS" in flags else flags  # over what a file says
   root = resources.shipped("gin")
   gin.clear_config()
   for path in (str(root.parent), *search_paths):

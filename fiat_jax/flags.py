@@ -40,7 +40,7 @@ def parse(words: list[str]) -> Flags:
     if name not in known:
       raise UserError(f"the flag --{name} is {prompts.nearest(name, known)}")
     if name == "quiet":
-      flags.quiet = True
+      flags.quiet = _truth(name, value) if equals else True
       continue
     if not equals:
       if not rest or rest[0].startswith("--"):  # a text that begins so is given as --name=--text
@@ -53,6 +53,12 @@ def parse(words: list[str]) -> Flags:
     else:
       flags.settings[name.upper()] = value
   return flags
+
+
+def _truth(name: str, text: str) -> bool:
+  if text.lower() not in ("true", "false", "1", "0"):
+    raise UserError(f"--{name}={text}: give --{name}, or --{name}=false")
+  return text.lower() in ("true", "1")
 
 
 def help_text(verb: str, says: str, example: str) -> str:

@@ -29,6 +29,9 @@ class Recipe:
   title: str = ""
 
   def __post_init__(self):
+    for switch in ("instruction", "reasoning", "answer_of_beta"):
+      if not isinstance(getattr(self, switch), bool):
+        raise UserError(f"the recipe's {switch} is {getattr(self, switch)!r}: give True or False")
     if self.adapter not in get_args(Trained):
       raise UserError(f"the recipe's adapter is {self.adapter!r}: give one of {', '.join(get_args(Trained))}")
 

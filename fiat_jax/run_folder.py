@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_whole
+from fiat_jax.run_lock import locked
+from fiat_jax.shortage import disk_full
 
 FREE = ("MODEL_DIR", "OUTPUT", "SLOTS")  # may differ when a run goes on
 
@@ -31,6 +34,8 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
     try:
       write_whole(file, wanted)
     except OSError as e:
+      if disk_full(e):
+        raise
       raise UserError(f"cannot be made ({e.strerror}): give another --model_dir", folder) from None
     return
   old, new = _values(file.read_text(encoding="utf-8")), _values(wanted)
@@ -41,6 +46,21 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+@contextlib.contextmanager
+def occupied(
+  folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False
+) -> Iterator[None]:
+  """Claims the folder and holds it for this process alone.
+
+  Raises:
+    UserError: as `claim`, or another process works in it.
+  """
+  claim(folder, text, fingerprints, widens=widens)
+  with locked(folder):
+    claim(folder, text, fingerprints, widens=widens)  # another process may have claimed it in between
+    yield
 
 
 def _names_recipes(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:

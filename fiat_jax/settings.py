@@ -39,18 +39,23 @@ class Settings:
   recipes: tuple[str, ...]
   lora_rank: int
   lora_alpha: float
+  lora_scaling: str
   lora_dropout: float
   lora_targets: str
   steps: int
   epochs: float
   batch: int
   microbatch_tokens: int
+  optimizer: str
   learning_rate: float
   schedule: str
   warmup: float
   weight_decay: float
   clip: float
+  neftune: float
+  reasoning_dropout: float
   validate_every: int
+  patience: int
   seeds: tuple[int, ...]
   source_length: int
   target_length: int
@@ -60,12 +65,14 @@ class Settings:
   show: int
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots", "microbatch_tokens"):
+    for name in ("batch", "source_length", "target_length", "slots"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every", "show"):
+    for name in ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show"):
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if not 0 <= self.reasoning_dropout < 1:
+      raise UserError(f"--reasoning_dropout {self.reasoning_dropout}: give 0 or more and less than 1")
     if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:
       raise UserError(
         f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -28,7 +29,18 @@ from fiat_jax.settings import Settings
 
 def lora_config(settings: Settings) -> LoraConfig:
   s = settings
-  return LoraConfig(rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout, targets=s.lora_targets)
+  return LoraConfig(
+    rank=s.lora_rank,
+    alpha=s.lora_alpha,
+    scaling=s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
+    dropout=s.lora_dropout,
+    targets=s.lora_targets,
+  )
+
+
+def without_reasoning(recipe: Recipe) -> Recipe:
+  """The form in which reasoning dropout gives a row."""
+  return dataclasses.replace(recipe, reasoning=False)
 
 
 class Workbench:
@@ -70,17 +82,18 @@ class Workbench:
       UserError: a recipe needs reasoning and a row has none, or the model is not to be had, broken, or has no usable
         chat format.
     """
-    for recipe in recipes:
+    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
-    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
     if self._models:
       path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
       self.described = pretrained.describe(
         path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
       )
       marks.check_format(self.described.tokenizer, plain=self.settings.plain)
-      self._tokenising = Tokenising([self._spec(s, r) for r in self._models for s in self.settings.files()])
+      specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
+      self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
 
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
@@ -93,6 +106,8 @@ class Workbench:
     for recipe in self._models:
       for split in self.rows:
         self.shard(split, recipe)
+    for recipe in self._dropped():
+      self.shard("train", recipe)
 
   @functools.cached_property
   def params(self) -> Mapping[str, Any]:
@@ -157,6 +172,12 @@ class Workbench:
       labelled=self._labelled,
       plain=self.settings.plain,
     )
+
+  def _dropped(self) -> list[Recipe]:
+    """The forms that reasoning dropout needs of the training rows."""
+    if not self.settings.reasoning_dropout or "train" not in self.settings.files():
+      return []
+    return [without_reasoning(recipe) for recipe in self._models if recipe.reasoning and recipe.trains]
 
   def _template(self, recipe: Recipe) -> prompts.Template:
     return prompts.tuned_prompt(

@@ -36,9 +36,10 @@ def smollm2(smollm2_path: Path) -> Model:
   from fiat_jax.checkpoints.source import open_checkpoint
   from fiat_jax.models import registry
   from fiat_jax.models.decoder import Decoder
+  from fiat_jax.models.families import decoder_config
 
   source = open_checkpoint(smollm2_path)
-  config = registry.decoder_config(source.config, str(smollm2_path), "float32")
+  config = decoder_config(source.config, str(smollm2_path), "float32")
   params = load_params(source, registry.decoder_leaves(config), registry.parameter_shapes(config), config.dtype)
   return _model(Decoder(config), params)
 

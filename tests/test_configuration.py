@@ -92,6 +92,10 @@ UNKNOWN = {
   ("--gin.SEEDS=('a',)",): "SEEDS = .*: give a list",
   ("--source_length", "0"): "--source_length 0: give 1 or more",
   ("--metrics", ","): "--metrics is empty",
+  ("--steps", "4", "--epochs", "2"): "--steps 4 and --epochs 2: give one of them",
+  ("--quiet=no",): "--quiet=no: give --quiet, or --quiet=false",
+  ("--reasoning_dropout", "1"): "--reasoning_dropout 1.0: give 0 or more and less than 1",
+  ("--patience", "-1"): "--patience -1: give 0 or more",
   ("--train", "--test"): "--train needs a value",
   ("--train",): "--train needs a value",
   ("rows.jsonl",): "belongs to no flag",
@@ -112,6 +116,8 @@ FILES = {
   "include 'absent.gin'": "absent.gin",
   "fiat/Recipe.adaptr = 'lora'": "adaptr",
   "fiat/Recipe.adapter = 'Lora'": "the recipe's adapter is 'Lora': give one of lora, full, none",
+  "fiat/Recipe.reasoning = 'no'": "the recipe's reasoning is 'no': give True or False",
+  "fiat/Recipe.instruction = 0": "the recipe's instruction is 0: give True or False",
   "EPOCHS = %NOTHING": "EPOCHS = %NOTHING leads to no value",
   "EPOCHS = %EPOCHS": "EPOCHS = %EPOCHS leads to no value",
   "EPOCHS = @Recipe()": "give a number",
@@ -135,6 +141,18 @@ def test_later_ones_win_files_then_bindings_then_flags(gin_file):
   words += ["--gin_file", gin_file("STEPS = 2\nBATCH = 2\nSLOTS = 2", "b.gin")]
   s = configured("--steps", "4", "--gin.STEPS=3", "--gin.BATCH=3", *words).settings
   assert (s.steps, s.batch, s.slots, s.clip) == (4, 3, 2, 1.0)
+
+
+def test_the_flag_epochs_overrules_steps_that_stand_in_a_file(gin_file):
+  file = gin_file("STEPS = 7\nEPOCHS = 1.0")
+  assert configured("--gin_file", file, "--epochs", "3").settings.steps == 0
+  s = configured("--gin_file", file, "--steps", "5").settings
+  assert (s.steps, s.epochs) == (5, 1.0)
+
+
+@pytest.mark.parametrize(("word", "quiet"), [("--quiet", True), ("--quiet=true", True), ("--quiet=false", False)])
+def test_quiet_may_be_said_to_be_false(word: str, quiet: bool):
+  assert flags.parse([word]).quiet is quiet
 
 
 def test_one_command_leaves_nothing_to_the_next():

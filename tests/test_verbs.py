@@ -69,7 +69,7 @@ def test_compare_runs_every_recipe_and_shows_one_table(fiat, compared):
 def test_a_run_folder_holds_what_the_readme_says(compared):
   run = compared / "fiat"
   assert {path.name for path in run.iterdir()} == {
-    "adapter", "checkpoints", "config.gin", "events", "metrics.jsonl", "predictions", "results.json"
+    "adapter", "checkpoints", "config.gin", "events", "loss.svg", "metrics.jsonl", "predictions", "results.json"
   }  # fmt: skip
   assert {path.name for path in (run / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
   first = json.loads((run / "predictions" / "test.jsonl").read_text().splitlines()[0])

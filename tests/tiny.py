@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from fiat_jax.data.batches import Example, Shard
 from fiat_jax.models import registry
-from fiat_jax.models.decoder import Decoder, DecoderConfig
+from fiat_jax.models.config import DecoderConfig
+from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig, init_adapter
 
 CONFIG = DecoderConfig(vocab_size=97, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn_width=48, max_length=256)
@@ -30,7 +31,7 @@ def random_params(config: DecoderConfig = CONFIG, seed: int = 0) -> dict[str, An
     name = path[-1].key
     if name == "scale":
       return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), jnp.float32)
-    deviation = 0.5 if name == "embedding" else leaf.shape[-2] ** -0.5
+    deviation = 0.5 if name in ("embedding", "bias") else leaf.shape[-2] ** -0.5
     return jnp.asarray(generator.normal(0, deviation, leaf.shape), jnp.float32)
 
   return jax.tree_util.tree_map_with_path(fill, registry.parameter_shapes(config))
@@ -116,7 +117,7 @@ def write_checkpoint(folder: Path, config: DecoderConfig, tensors: Mapping[str, 
     "head_dim": config.head_dim,
     "intermediate_size": config.ffn_width,
     "max_position_embeddings": config.max_length,
-    "rope_theta": config.rope_theta,
+    "rope_theta": 10_000.0,
     "rms_norm_eps": config.norm_epsilon,
     "tie_word_embeddings": config.tied_head,
   }

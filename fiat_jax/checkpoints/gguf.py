@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,6 @@ from gguf.quants import dequantize
 from fiat_jax.checkpoints.gguf_header import Header, StoredTensor, read_header
 from fiat_jax.checkpoints.source import fingerprint, no_such_tensor
 from fiat_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Architecture:
-  """How one GGUF `general.architecture` maps to Hugging Face.
-
-  Attributes:
-    model_type: `model_type` of the Hugging Face configuration.
-    model_class: its `architectures` entry.
-    permuted: whether query and key rows are stored for interleaved rotary pairs.
-  """
-
-  model_type: str
-  model_class: str
-  permuted: bool
-
-
-ARCHITECTURES = {
-  "llama": Architecture(model_type="llama", model_class="LlamaForCausalLM", permuted=True),
-  "qwen2": Architecture(model_type="qwen2", model_class="Qwen2ForCausalLM", permuted=False),
-  "qwen3": Architecture(model_type="qwen3", model_class="Qwen3ForCausalLM", permuted=False),
-}
 
 _TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER_NAMES = {
@@ -54,6 +33,48 @@ _LAYER_NAMES = {
   "ffn_up": "mlp.up_proj",
   "ffn_down": "mlp.down_proj",
 }
+_GEMMA_NAMES = _LAYER_NAMES | {
+  "post_attention_norm": "post_attention_layernorm",
+  "ffn_norm": "pre_feedforward_layernorm",
+  "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+  """How one GGUF `general.architecture` maps to Hugging Face.
+
+  Attributes:
+    model_type: `model_type` of the Hugging Face configuration.
+    model_class: its `architectures` entry.
+    permuted: whether query and key rows are stored for interleaved rotary pairs.
+    norm_offset: what norm scales are stored with on top.
+    layer_names: of a layer's tensors.
+    activation: the FFN's.
+  """
+
+  model_type: str
+  model_class: str
+  permuted: bool = False
+  norm_offset: float = 0.0
+  layer_names: Mapping[str, str] = dataclasses.field(default_factory=lambda: _LAYER_NAMES)
+  activation: str = "silu"
+
+
+ARCHITECTURES = {
+  "llama": Architecture(model_type="llama", model_class="LlamaForCausalLM", permuted=True),  # and Mistral
+  "qwen2": Architecture(model_type="qwen2", model_class="Qwen2ForCausalLM"),
+  "qwen3": Architecture(model_type="qwen3", model_class="Qwen3ForCausalLM"),
+  "smollm3": Architecture(model_type="smollm3", model_class="SmolLM3ForCausalLM", permuted=True),
+  "gemma3": Architecture(
+    model_type="gemma3_text",
+    model_class="Gemma3ForCausalLM",
+    norm_offset=1.0,
+    layer_names=_GEMMA_NAMES,
+    activation="gelu_pytorch_tanh",
+  ),
+}
+_ROTARY_DIVISORS = "rope_freqs.weight"  # Llama 3.1's scaling: what each frequency is divided by
 
 
 class GGUFCheckpoint:
@@ -67,9 +88,17 @@ class GGUFCheckpoint:
       known = ", ".join(ARCHITECTURES)
       raise UserError(f"GGUF architecture {name!r} is not supported: use one of {known}", path=path)
     self._architecture = ARCHITECTURES[name]
-    self._tensors = {_hugging_face_name(stored, path): tensor for stored, tensor in header.tensors.items()}
-    self.config = _config(header, name, path)
+    names = self._architecture.layer_names
+    self._tensors = {
+      _hugging_face_name(stored, names, path): tensor
+      for stored, tensor in header.tensors.items()
+      if stored != _ROTARY_DIVISORS
+    }
     self._bytes = np.memmap(path, np.uint8, mode="r")
+    self.config = _config(header, name, path)
+    if _ROTARY_DIVISORS in header.tensors:
+      divisors = self._values(header.tensors[_ROTARY_DIVISORS], _ROTARY_DIVISORS).tolist()
+      self.config["rope_scaling"] = {"rope_type": "divisors", "divisors": divisors}
 
   def names(self) -> list[str]:
     return sorted(self._tensors)
@@ -78,15 +107,9 @@ class GGUFCheckpoint:
     return self._tensor(name).shape
 
   def read(self, name: str) -> np.ndarray:
-    tensor = self._tensor(name)
-    raw = self._bytes[tensor.offset : tensor.offset + math.prod(tensor.stored_shape)].reshape(tensor.stored_shape)
-    try:
-      values = dequantize(raw, tensor.kind)
-    except NotImplementedError as error:
-      raise UserError(
-        f"{name} is stored as {tensor.kind.name}: use a file quantized as Q8_0", path=self.path
-      ) from error
-    values = np.array(values, np.float32)
+    values = self._values(self._tensor(name), name)
+    if self._architecture.norm_offset and name.endswith("norm.weight"):
+      values -= self._architecture.norm_offset
     heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(name.split(".")[-2])
     if heads is None or not self._architecture.permuted:
       return values
@@ -95,6 +118,15 @@ class GGUFCheckpoint:
         f"{name} has {values.shape[0]} rows, and the metadata ask for {rows}: is it damaged?", path=self.path
       )
     return _rotary_halves(values, self.config[heads])
+
+  def _values(self, tensor: StoredTensor, name: str) -> np.ndarray:
+    raw = self._bytes[tensor.offset : tensor.offset + math.prod(tensor.stored_shape)].reshape(tensor.stored_shape)
+    try:
+      return np.array(dequantize(raw, tensor.kind), np.float32)
+    except NotImplementedError as error:
+      raise UserError(
+        f"{name} is stored as {tensor.kind.name}: use a file quantized as Q8_0", path=self.path
+      ) from error
 
   @property
   def fingerprint(self) -> str:
@@ -112,14 +144,14 @@ def _rotary_halves(rows: np.ndarray, heads: int) -> np.ndarray:
   return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def _hugging_face_name(name: str, path: Path) -> str:
+def _hugging_face_name(name: str, layer_names: Mapping[str, str], path: Path) -> str:
   stem, _, kind = name.rpartition(".")
   layer = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
-  if layer and layer[2] in _LAYER_NAMES:
-    return f"model.layers.{layer[1]}.{_LAYER_NAMES[layer[2]]}.{kind}"
+  if layer and layer[2] in layer_names:
+    return f"model.layers.{layer[1]}.{layer_names[layer[2]]}.{kind}"
   if stem in _TOP_NAMES:
     return f"{_TOP_NAMES[stem]}.{kind}"
-  # Leaving out a tensor that matters (experts, rotary factors) would give a model that is wrong and half plausible.
+  # Leaving out a tensor that matters (experts, say) would give a model that is wrong and half plausible.
   raise UserError(f"tensor {name!r} is of a kind that is not supported: use a plain dense model", path=path)
 
 
@@ -146,17 +178,30 @@ def _config(header: Header, name: str, path: Path) -> dict[str, Any]:
     "num_key_value_heads": number("attention.head_count_kv", heads),
     "head_dim": head_dim,
     "intermediate_size": number("feed_forward_length"),
-    "hidden_act": "silu",
+    "hidden_act": ARCHITECTURES[name].activation,
     "vocab_size": embedding.shape[0],
     "max_position_embeddings": number("context_length"),
-    "rope_theta": number("rope.freq_base", 10000.0, kind=(int, float)),
+    "rope_theta": number("rope.freq_base", 1e6 if name == "gemma3" else 10000.0, kind=(int, float)),
     "rms_norm_eps": number("attention.layer_norm_rms_epsilon", kind=float),
     "attention_bias": "blk.0.attn_q.bias" in header.tensors,
     "tie_word_embeddings": "output.weight" not in header.tensors,
   }
+  if name == "gemma3":
+    config |= _gemma3(number, head_dim)
   if (scaling := header.metadata.get(f"{name}.rope.scaling.type", "none")) != "none":
     config["rope_scaling"] = {"rope_type": scaling, "factor": number("rope.scaling.factor", 1.0, kind=(int, float))}
   for key, stored in {"bos": "bos", "eos": "eos", "pad": "padding"}.items():
     if (token := header.metadata.get(f"tokenizer.ggml.{stored}_token_id")) is not None:
       config[f"{key}_token_id"] = token
   return config
+
+
+def _gemma3(number: Callable[..., Any], head_dim: int) -> dict[str, Any]:
+  """What Gemma 3's metadata say, and what llama.cpp takes for granted: five local layers to a global one."""
+  count, width, heads = number("block_count"), number("embedding_length"), number("attention.head_count")
+  return {
+    "sliding_window": number("attention.sliding_window"),
+    "sliding_window_pattern": number("attention.sliding_window_pattern", 6),
+    "rope_local_base_freq": number("rope.freq_base_swa", 10000.0, kind=(int, float)),
+    "query_pre_attn_scalar": width // heads if count == 62 else head_dim,  # 62 layers: the 27B model alone
+  }

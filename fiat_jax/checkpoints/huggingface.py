@@ -1,11 +1,13 @@
 """Hugging Face checkpoint folders: `config.json` and safetensors, whole or in shards. Never a pickle.
 
-Models are not known here: a tensor is read under the name that it was saved with.
+Models are not known here: a tensor is read under the name that it was saved with, but for models of text and pictures
+that transformers 4 saved: transformers 5 has the text's part elsewhere.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +28,23 @@ class HuggingFaceCheckpoint:
     self.path = path
     config = read_json(path / "config.json")
     self._shards = {file: _open(file) for file in _weight_files(path)}
-    self._files = {name: file for file, shard in self._shards.items() for name in shard.keys()}  # noqa: SIM118
-    self._check_index()
+    stored = {name: file for file, shard in self._shards.items() for name in shard.keys()}  # noqa: SIM118
+    self._check_index(stored)
+    self._stored = {_today(name): name for name in stored}
+    self._files = {_today(name): file for name, file in stored.items()}
     self.config = _complete(config, tied="lm_head.weight" not in self._files, path=path)
 
   def names(self) -> list[str]:
     return sorted(self._files)
 
   def shape(self, name: str) -> tuple[int, ...]:
-    return tuple(self._shard(name).get_slice(name).get_shape())
+    return tuple(self._shard(name).get_slice(self._stored[name]).get_shape())
 
   def read(self, name: str) -> np.ndarray:
     shard = self._shard(name)
-    if (kind := shard.get_slice(name).get_dtype()) not in _FLOATS:
+    if (kind := shard.get_slice(self._stored[name]).get_dtype()) not in _FLOATS:
       raise UserError(f"{name} is stored as {kind}: save the model unquantized", path=self._files[name])
-    return shard.get_tensor(name).astype(np.float32)
+    return shard.get_tensor(self._stored[name]).astype(np.float32)
 
   @property
   def fingerprint(self) -> str:
@@ -52,11 +56,11 @@ class HuggingFaceCheckpoint:
       raise no_such_tensor(self.path, name)
     return self._shards[self._files[name]]
 
-  def _check_index(self) -> None:
+  def _check_index(self, stored: Mapping[str, Path]) -> None:
     index = self.path / "model.safetensors.index.json"
     if len(self._shards) == 1 and not index.exists():
       return
-    if missing := sorted(set(_weight_map(index)) - set(self._files)):
+    if missing := sorted(set(_weight_map(index)) - set(stored)):
       raise UserError(f"no shard holds {missing[0]!r}, which the index lists: fetch the folder again", path=index)
 
 
@@ -73,6 +77,13 @@ def read_json(path: Path) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise UserError("not a JSON object: fetch the file again", path=path)
   return value
+
+
+def _today(name: str) -> str:
+  """A tensor's name in transformers 5."""
+  if name.startswith("language_model.model."):
+    return "model.language_model." + name.removeprefix("language_model.model.")
+  return name.removeprefix("language_model.") if name == "language_model.lm_head.weight" else name
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -108,7 +119,7 @@ def _open(file: Path) -> Any:
 
 
 def _complete(config: dict[str, Any], tied: bool, path: Path) -> dict[str, Any]:
-  """Fills in what `config.json` may leave to defaults, under the names of transformers 4."""
+  """Says whether the head is tied where `config.json` does not, and names rotary settings as transformers 4 does."""
   if "model_type" not in config:
     raise UserError("config.json lacks model_type: is this a transformers checkpoint?", path=path / "config.json")
   config = {"tie_word_embeddings": tied, **config}
@@ -117,9 +128,4 @@ def _complete(config: dict[str, Any], tied: bool, path: Path) -> dict[str, Any]:
     config["rope_theta"] = rope["rope_theta"]
   if rope.get("rope_type", "default") != "default":
     config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
-  if "num_attention_heads" in config and "hidden_size" in config:
-    config.setdefault("num_key_value_heads", config["num_attention_heads"])
-    if config.get("head_dim") is None:
-      config["head_dim"] = config["hidden_size"] // config["num_attention_heads"]
-    config.setdefault("rope_theta", 10000.0)
   return config

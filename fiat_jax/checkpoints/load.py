@@ -41,17 +41,22 @@ def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: s
 
 
 def _check(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any) -> None:
-  known, faults = set(source.names()), []
+  known, faults, used = set(source.names()), [], set[str]()
   for leaf in leaves:
     shape = _lookup(shapes, leaf.path).shape
     wanted = shape[1:] if leaf.stacked else shape
     wanted = wanted[::-1] if leaf.transposed else wanted
     for number in range(shape[0]) if leaf.stacked else (None,):
       name = leaf.source.format(number)
+      used.add(name)
       if name not in known:
         faults.append(f"{name} is missing")
       elif tuple(source.shape(name)) != tuple(wanted):
         faults.append(f"{name} is {list(source.shape(name))}, not {list(wanted)}")
+  layers = next((leaf.source.partition("{}")[0] for leaf in leaves if leaf.stacked), None)
+  if layers:  # a tensor that is left out would give a model that is wrong and half plausible
+    left = sorted(name for name in known - used if name.startswith(layers) and not name.endswith(".inv_freq"))
+    faults += [f"{name} has no place in it" for name in left]
   if faults:
     more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
     raise UserError(f"does not hold what its configuration says: {'; '.join(faults[:3])}{more}", source.path)

@@ -25,7 +25,7 @@ class CheckpointSource(Protocol):
   Attributes:
     path: the file or folder it is read from.
     config: Hugging Face `config.json` keys (`model_type`, `hidden_size`, `num_hidden_layers`, `rope_theta`, …), with
-      `rope_theta`, `head_dim`, `num_key_value_heads` and `tie_word_embeddings` filled in for decoder-only models.
+      `tie_word_embeddings` filled in. What else it leaves out is its family's default (`fiat_jax.models.families`).
     fingerprint: 64 hexadecimal digits that change when the checkpoint does; cheap, so it keys caches.
   """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import grain
 import numpy as np
 
 ATTENTION_EQUALS_REST = 4096  # tokens a row at which attention costs as much as all else
+DROPOUT_STREAM = 0x5EA5  # sets these draws apart from others with the same seed
 
 
 class Example(NamedTuple):
@@ -89,13 +91,16 @@ class Batch(NamedTuple):
   microbatches: int
 
 
-def choose_shape(shard: Shard, microbatch_tokens: int, batch: int) -> Shape:
+def choose_shape(shard: Shard, microbatch_tokens: int, batch: int, short: Shard | None = None) -> Shape:
   """The row length that wastes least when batches of this size are packed, and as many rows as fit the budget.
 
   Lengths from the longest example's up to four times that are tried on the first rows; long rows cost more attention.
+
+  Args:
+    short: the same examples in the form that reasoning dropout gives them; they fit in as well.
   """
   lengths = shard.lengths("inputs") + shard.lengths("targets")
-  longest = int(lengths.max())
+  longest = longest_example(shard, short)
   share = float((shard.lengths("targets") / lengths).max())
   sample = [shard[n] for n in range(min(len(shard), 16 * batch))]
   chunks = [sample[n : n + batch] for n in range(0, len(sample), batch)]
@@ -104,28 +109,78 @@ def choose_shape(shard: Shard, microbatch_tokens: int, batch: int) -> Shape:
     targets = min(length, -(-int(share * length + 1) // 8) * 8)
     return Shape(rows=max(1, microbatch_tokens // length), length=length, targets=targets)
 
-  def cost(length: int) -> float:
-    rows = sum(len(fill_rows(chunk, shape(length))) for chunk in chunks)
-    return rows * length * (1 + length / ATTENTION_EQUALS_REST)
+  def needed(length: int) -> list[int]:
+    return [len(fill_rows(chunk, shape(length))) for chunk in chunks]
 
-  first = -(-longest // 64) * 64
-  return shape(min(range(first, max(4 * first, 256) + 1, 64), key=cost))
+  def cost(length: int) -> float:
+    return sum(needed(length)) * length * (1 + length / ATTENTION_EQUALS_REST)
+
+  first = _round_up(longest)
+  best = min(range(first, max(4 * first, 256) + 1, 64), key=cost)
+  return dataclasses.replace(shape(best), rows=min(shape(best).rows, max(needed(best))))
+
+
+def halved(shape: Shape, longest: int) -> Shape | None:
+  """Half the rows a microbatch; of a single row, half the length, as long as the longest example fits; else None."""
+  if shape.rows > 1:
+    return dataclasses.replace(shape, rows=shape.rows // 2)
+  length = max(_round_up(shape.length // 2), _round_up(longest))
+  if length >= shape.length:
+    return None
+  return Shape(rows=1, length=length, targets=min(shape.targets, length))
+
+
+def longest_example(shard: Shard, short: Shard | None = None) -> int:
+  """Tokens of the longest example, in whichever form."""
+  return max(int((s.lengths("inputs") + s.lengths("targets")).max()) for s in (shard, short) if s)
+
+
+def _round_up(tokens: int) -> int:
+  return -(-tokens // 64) * 64
 
 
 class Batches:
-  """`batches[i]`, for any i ≥ 0: examples in an order that is shuffled anew each epoch, packed."""
+  """`batches[i]`, for any i ≥ 0: examples in an order that is shuffled anew each epoch, packed.
 
-  def __init__(self, shard: Shard, *, size: int, seed: int, shape: Shape):
+  Args:
+    short: the same examples without their reasoning.
+    dropout: the share of examples that are taken from there, drawn anew each epoch from (seed, epoch).
+  """
+
+  def __init__(
+    self, shard: Shard, *, size: int, seed: int, shape: Shape, short: Shard | None = None, dropout: float = 0.0
+  ):
     self.shape = shape
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
     self._order, self._shard, self._size = order, shard, size
+    self._short, self._dropout, self._seed = short, dropout, seed
 
   def __getitem__(self, i: int) -> Batch:
-    return pack([self._shard[n] for n in self.rows(i)], self.shape)
+    places = range(i * self._size, (i + 1) * self._size)
+    return pack([self._example(*pair) for pair in zip(places, self.rows(i), strict=True)], self.shape)
+
+  def longest(self) -> int:
+    return longest_example(self._shard, self._short)
+
+  def lengths(self) -> np.ndarray:
+    """Tokens of every example [N]."""
+    return self._shard.lengths("inputs") + self._shard.lengths("targets")
+
+  def _example(self, place: int, number: int) -> Example:
+    if self._short and number in _dropped(self._seed, place // len(self._shard), len(self._shard), self._dropout):
+      return self._short[number]
+    return self._shard[number]
 
   def rows(self, i: int) -> list[int]:
     """The numbers of the rows in batch i."""
     return [int(self._order[j]) for j in range(i * self._size, (i + 1) * self._size)]  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache(maxsize=4)
+def _dropped(seed: int, epoch: int, count: int, share: float) -> frozenset[int]:
+  """The numbers of the examples whose reasoning is left out in an epoch."""
+  draws = np.random.default_rng((DROPOUT_STREAM, seed, epoch)).random(count)
+  return frozenset(np.flatnonzero(draws < share).tolist())
 
 
 def pack(examples: Sequence[Example], shape: Shape) -> Batch:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fiat_jax import prompts, signals
+from fiat_jax import prompts, shortage, signals
 from fiat_jax.data import rows
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
@@ -140,6 +140,12 @@ def main() -> int:
       write_shard(_spec(record))
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
+    return 2
+  except Exception as e:
+    short = shortage.told(e, [cache_folder("rows")])
+    if short is None:
+      raise
+    print(f"error: {short}", file=sys.stderr)
     return 2
   return 0
 

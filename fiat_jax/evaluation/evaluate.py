@@ -109,9 +109,18 @@ def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], nam
   write_whole(path, "".join(lines))
 
 
+def read_scores(path: pathlib.Path, metric: str) -> list[float]:
+  """One metric of every row, in the rows' order, from what `write_predictions` wrote."""
+  return [json.loads(line)[metric] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def write_whole(path: pathlib.Path, text: str) -> None:
   """Writes a file beside its place and moves it there, so that no half of one is ever seen."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(path.name + ".partial")
-  partial.write_text(text, encoding="utf-8")
-  os.replace(partial, path)
+  try:
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise

@@ -5,30 +5,87 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fiat_jax.evaluation import power, verdict
+from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
+from fiat_jax.evaluation.verdict import Verdict
+
+SURE = f"{100 * (1 - ERROR):g} % interval"
+
 
 def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> str:
   """A row a recipe: every metric overall (macro average over languages), the first metric by language, faulty answers.
 
   Args:
-    results: each holds `title` and, under the split's name, what `evaluate.summarise` gives.
+    results: each holds `title` and, under the split's name, what `evaluate.summarise` gives; where all hold
+      `interval`, that of the first metric, it is shown.
   """
   scored = [(result, result[split]) for result in results if split in result]
   langs = list(scored[0][1]["languages"]) if scored else []
   langs = langs if len(langs) > 1 else []
-  header = [f"{split}, {scored[0][1]['rows']} rows" if scored else split, *names]
-  header += [f"{lang}" for lang in langs] + ["no whole answer"]
+  header = [f"{split}, {scored[0][1]['rows']} rows" if scored else split, names[0]]
+  sure = bool(scored) and all("interval" in result for result, _ in scored)
+  header += [SURE] * sure + [*names[1:], *langs, "no whole answer"]
   rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
   for result, summary in scored:
     cells = [result["title"], *(f"{summary['overall'][name]:.1f}" for name in names)]
+    cells[2:2] = ["{:.1f} to {:.1f}".format(*result["interval"])] if sure else []
     cells += [f"{summary['languages'].get(lang, {}).get(names[0], float('nan')):.1f}" for lang in langs]
     rows.append([*cells, str(summary["empty"] + summary["unfinished"] + summary["unparsed"])])
-  widths = [max(len(row[n]) for row in rows) for n in range(len(header))]
+  note = f"\nBy language: {names[0]}. Overall: the plain mean over languages." if langs else ""
+  return _lay_out(rows) + note
+
+
+def markdown(
+  results: Sequence[Mapping[str, Any]], names: Sequence[str], found: Verdict | None, could_show: str = ""
+) -> str:
+  """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
+
+  Args:
+    found: None while the comparison goes on, or where it has no verdict.
+    could_show: what was said of the test rows' power before the work.
+  """
+  parts = [table(results, names, "test")]
+  if found:
+    titles = {result["recipe"]: result["title"] for result in results}
+    parts += [f"## Verdict: {found.outcome}", found.words, pairs_table(found, titles)]
+    parts += ["## How this was found", verdict.RULE]
+    parts += [f"Before the run: {could_show}."] if could_show else []
+  return "\n\n".join(parts) + "\n"
+
+
+def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:
+  """A row a pair of recipes, those with the pick first."""
+  rows = [[f"{found.metric} on test", "difference", SURE, "p", "could show"], ["---"] + ["---:"] * 4]
+  for pair in found.pairs:
+    p = f"{pair.p:.2g}" + ("" if found.pick in (pair.first, pair.second) else " (Holm)")
+    could_show = "-" if pair.could_show is None else f"{pair.could_show:.1f}"
+    ends = "{:.1f} to {:.1f}".format(*pair.interval)
+    rows.append([f"{titles[pair.first]} - {titles[pair.second]}", f"{pair.difference:+.1f}", ends, p, could_show])
+  return _lay_out(rows)
+
+
+def power_line(langs: Sequence[str], groups: Sequence[str]) -> str:
+  """What test rows with these languages and groups can show, told before any work."""
+  precision = power.planned(langs, groups)
+  needed = verdict.round_up(precision.rows_for(verdict.SHOWN, len(groups)) or 0)
+  if precision.groups < FEWEST_GROUPS:
+    found = f"test: {precision.groups} groups of rows can show no difference; {FEWEST_GROUPS} are the least"
+  else:
+    found = f"test: {len(groups):,} rows in {precision.groups:,} groups can show a difference of about "
+    found += f"{precision.detectable():.0f} points"
+  return (
+    f"{found}; {verdict.SHOWN:g} points would take about {needed:,} rows (in {power.POWER:.0%} of runs, if two recipes "
+    f"disagree on {power.DISCORDANCE:.0%} of the rows, correlated by {power.WITHIN:g} within a group)"
+  )
+
+
+def _lay_out(rows: Sequence[Sequence[str]]) -> str:
+  widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
   lines = [
     "| " + " | ".join(_cell(cell, width, n) for n, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
     for row in rows
   ]
-  note = f"\nBy language: {names[0]}. Overall: the plain mean over languages." if langs else ""
-  return "\n".join(lines) + note
+  return "\n".join(lines)
 
 
 def _cell(cell: str, width: int, column: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 MASKED = -1e9  # added to f32 scores; finite, so that a query that sees nothing stays free of NaN
 BLOCK = 128  # queries at a time where attention is causal: later keys are not computed, scores stay in the cache
@@ -18,7 +20,15 @@ class KV(NamedTuple):
   v: jax.Array
 
 
-def attend(q: jax.Array, kv: KV, mask: jax.Array, *, causal: bool = False) -> jax.Array:
+def attend(
+  q: jax.Array,
+  kv: KV,
+  mask: jax.Array,
+  *,
+  causal: bool = False,
+  scale: float | None = None,
+  softcap: float | None = None,
+) -> jax.Array:
   """softmax(q · k / √head_dim) · v.
 
   Args:
@@ -26,49 +36,62 @@ def attend(q: jax.Array, kv: KV, mask: jax.Array, *, causal: bool = False) -> ja
     kv: keys and values; H is a multiple of K.
     mask: [B, T, S], true where a query may look.
     causal: promises that the mask lets no query see a later key (T = S): then the rest is not computed.
+    scale: of the scores, in place of 1 / √head_dim.
+    softcap: c, where scores s become c · tanh(s / c).
 
   Returns:
     [B, T, H · head_dim].
   """
   batch, length, heads, width = q.shape
   groups = heads // kv.k.shape[1]
-  q = (q * width**-0.5).reshape(batch, length, heads // groups, groups, width).transpose(0, 2, 3, 1, 4)
+  q = (
+    (q * (width**-0.5 if scale is None else scale))
+    .reshape(batch, length, heads // groups, groups, width)
+    .transpose(0, 2, 3, 1, 4)
+  )
   bias = jnp.where(mask, 0.0, MASKED)[:, None, None]
   if not causal:
-    out = _attend(q, kv.k, kv.v, bias)
+    out: Any = _attend(q, kv.k, kv.v, bias, softcap)
   else:
     blocks = [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
-    parts = [_attend(q[:, :, :, a:b], kv.k[..., :b], kv.v[:, :, :b], bias[:, :, :, a:b, :b]) for a, b in blocks]
+    parts: list[Any] = [
+      _attend(q[:, :, :, a:b], kv.k[..., :b], kv.v[:, :, :b], bias[:, :, :, a:b, :b], softcap) for a, b in blocks
+    ]
     out = jnp.concatenate(parts, axis=3) if len(parts) > 1 else parts[0]
   return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads * width)
 
 
-@jax.custom_vjp
-def _attend(q: jax.Array, keys: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q: jax.Array, keys: jax.Array, v: jax.Array, bias: jax.Array, softcap: float | None) -> jax.Array:
   """Scaled q [B, K, G, T, D], keys [B, K, D, S], v [B, K, S, D], bias [B, 1, 1, T, S] → [B, K, G, T, D]."""
-  return _forward(q, keys, v, bias)[0]
+  return _forward(q, keys, v, bias, softcap)[0]
 
 
-def _forward(q, keys, v, bias):
+def _forward(q, keys, v, bias, softcap):
   batch, heads, groups, length, width = q.shape
   scores = _matmul(q.reshape(batch, heads, groups * length, width), keys)
+  if softcap is not None:
+    scores = softcap * jnp.tanh(scores / softcap)
   weights = jax.nn.softmax(scores.reshape(batch, heads, groups, length, -1) + bias, axis=-1)
   weights = weights.reshape(batch, heads, groups * length, -1)
   return _matmul(weights.astype(v.dtype), v).astype(q.dtype).reshape(q.shape), (q, keys, v, weights)
 
 
-def _backward(saved, d_out):
+def _backward(softcap, saved, d_out):
   # Written out because the derived rule of softmax keeps and passes over several [T, S] arrays more: on a CPU it takes
   # twice the time. d_scores = weights · (d_weights − Σ d_weights · weights).
   q, keys, v, weights = saved
   batch, heads, groups, length, width = q.shape
-  d_out = d_out.reshape(batch, heads, groups * length, width)
+  rows = q.reshape(batch, heads, groups * length, width)
+  d_out = d_out.reshape(rows.shape)
   d_v = _matmul(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
   d_weights = _matmul(d_out, v.mT)
   d_scores = weights * (d_weights - jnp.sum(d_weights * weights, axis=-1, keepdims=True))
+  if softcap is not None:  # tanh' = 1 − tanh²; the scores are computed again rather than kept
+    d_scores = d_scores * (1.0 - jnp.square(jnp.tanh(_matmul(rows, keys) / softcap)))
   d_scores = d_scores.astype(q.dtype)
   d_q = _matmul(d_scores, keys.mT).astype(q.dtype).reshape(q.shape)
-  d_keys = _matmul(q.reshape(batch, heads, groups * length, width).mT, d_scores).astype(keys.dtype)
+  d_keys = _matmul(rows.mT, d_scores).astype(keys.dtype)
   return d_q, d_keys, d_v, None
 
 
@@ -103,3 +126,15 @@ def segment_mask(segments: jax.Array) -> jax.Array:
   length = segments.shape[1]
   same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
   return same & jnp.tril(jnp.ones((length, length), bool))
+
+
+def window_mask(mask: jax.Array, queries: jax.Array, keys: jax.Array | np.ndarray, window: int | None) -> jax.Array:
+  """`mask` [B, T, S] without what lies `window` positions or more before the query.
+
+  Args:
+    queries, keys: positions [B, T] and [B or 1, S], each below S, within the query's own segment.
+    window: None for no limit.
+  """
+  if window is None or mask.shape[-1] <= window:
+    return mask
+  return mask & (queries[:, :, None] - keys[:, None, :] < window)

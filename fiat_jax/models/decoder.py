@@ -1,8 +1,7 @@
-"""The decoder-only family (Llama and kin). Training scans stacked layers; decoding walks the same layers one by one."""
+"""Decoder-only models (Llama and kin). Training scans stacked layers; decoding walks the same layers one by one."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,31 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fiat_jax.models import attention, layers
+from fiat_jax.models import attention, layers, neftune
 from fiat_jax.models.attention import KV, attend, segment_mask
+from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models.views import View, key_positions, stacked, views
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-  """A decoder-only model's shape; widths in units, `max_length` in tokens."""
-
-  vocab_size: int
-  width: int
-  layers: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  ffn_width: int
-  max_length: int
-  rope_theta: float = 10_000.0
-  norm_epsilon: float = 1e-5
-  tied_head: bool = False
-  dtype: str = "float32"
-
-  @property
-  def compute_dtype(self) -> jnp.dtype:
-    return jnp.dtype(self.dtype)
+def _norm(c: DecoderConfig, name: str | None = None) -> layers.RMSNorm:
+  return layers.RMSNorm(c.norm_epsilon, c.compute_dtype, c.unit_offset, name=name)
 
 
 class Attention(nn.Module):
@@ -47,26 +30,37 @@ class Attention(nn.Module):
   lora: LoraConfig | None = None
 
   @nn.compact
-  def __call__(self, x, rotary, mask, cache=None, write=None, prefix=None):
+  def __call__(self, x, view: View, cache=None, write=None, prefix=None):
     c = self.config
 
     def project(name: str, heads: int, axis: str) -> jax.Array:
-      y = layers.Linear(heads * c.head_dim, ("embed", axis), c.compute_dtype, self.lora, name=name)(x)
+      features = heads * c.head_dim
+      y = layers.Linear(features, ("embed", axis), c.compute_dtype, self.lora, c.qkv_bias, name=name)(x)
       return y.reshape(*y.shape[:2], heads, c.head_dim)
 
-    q = layers.rotate(project("query", c.heads, "heads"), rotary)
-    k = layers.rotate(project("key", c.kv_heads, "kv"), rotary)
+    def placed(y: jax.Array, norm: str) -> jax.Array:
+      if c.qk_norms:
+        y = _norm(c, norm)(y)
+      return y if view.rotary is None else layers.rotate(y, view.rotary)
+
+    q = placed(project("query", c.heads, "heads"), "query_norm")
+    k = placed(project("key", c.kv_heads, "kv"), "key_norm")
     v = project("value", c.kv_heads, "kv")
     kv = KV(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
     if cache is not None and write is not None:
       kv = attention.write(cache, kv, write)
     alone = cache is None and prefix is None
-    out = attend(q, attention.after(prefix, kv), mask, causal=alone)
-    return layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, name="out")(out), kv
+    seen = attention.after(prefix, kv)
+    out = attend(q, seen, view.mask, causal=alone, scale=c.query_scale, softcap=c.attention_softcap)
+    out = layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, c.out_bias, name="out")(out)
+    return out, kv
 
 
 class Layer(nn.Module):
-  """One transformer layer; returns the new hidden states and, where asked to, this layer's keys and values."""
+  """One transformer layer; returns the new hidden states and, where asked to, this layer's keys and values.
+
+  `pick` is this layer's number among the stacked members of `view`; None where nothing is stacked.
+  """
 
   config: DecoderConfig
   lora: LoraConfig | None = None
@@ -74,23 +68,33 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, rotary, mask, cache: KV | None = None, write: jax.Array | None = None, prefix: KV | None = None
+    self,
+    x: jax.Array,
+    pick: jax.Array | None,
+    view: View,
+    cache: KV | None = None,
+    write: jax.Array | None = None,
+    prefix: KV | None = None,
   ):
     c = self.config
-    y = layers.RMSNorm(c.norm_epsilon, c.compute_dtype, name="attention_norm")(x)
-    y, kv = Attention(c, self.lora, name="attention")(y, rotary, mask, cache, write, prefix)
-    x = x + y
-    y = layers.RMSNorm(c.norm_epsilon, c.compute_dtype, name="ffn_norm")(x)
-    x = x + layers.GatedFFN(c.ffn_width, c.compute_dtype, self.lora, name="ffn")(y)
+    if pick is not None:
+      view = jax.tree.map(lambda leaf: leaf[pick] if leaf.ndim == 4 else leaf, view)
+    y = _norm(c, "attention_norm")(x)
+    y, kv = Attention(c, self.lora, name="attention")(y, view, cache, write, prefix)
+    x = x + (_norm(c, "attention_post_norm")(y) if c.post_norms else y)
+    y = _norm(c, "ffn_norm")(x)
+    y = layers.GatedFFN(c.ffn_width, c.compute_dtype, self.lora, c.ffn_bias, c.activation, name="ffn")(y)
+    x = x + (_norm(c, "ffn_post_norm")(y) if c.post_norms else y)
     return x, (kv if self.returns_kv else None)
 
 
 class Decoder(nn.Module):
-  """The whole model over stacked layers, as training sees it."""
+  """The whole model over stacked layers, as training sees it; `neftune` acts only while a key of that name is given."""
 
   config: DecoderConfig
   lora: LoraConfig | None = None
   remat: bool = False
+  neftune: float = 0.0
 
   def setup(self):
     c = self.config
@@ -101,26 +105,29 @@ class Decoder(nn.Module):
       layer,
       variable_axes={"params": 0, "lora": 0},
       split_rngs={"params": True, "dropout": True},
-      in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]  flax takes it for every argument at once
+      in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]  flax takes more than integers
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, self.lora, name="layers")
-    self.final_norm = layers.RMSNorm(c.norm_epsilon, c.compute_dtype)
+    self.final_norm = _norm(c)
     self.head = None if c.tied_head else layers.Linear(c.vocab_size, ("embed", "vocab"), c.compute_dtype)
 
   def __call__(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
     """Hidden states [B, S, D] after the final norm, for tokens, positions and segments [B, S] (packed or padded)."""
     c = self.config
-    x = jnp.take(self.embedding, tokens, axis=0).astype(c.compute_dtype)
-    rotary = layers.rotary_angles(positions, c.head_dim, c.rope_theta)
-    x, _ = self.layers(x, rotary, segment_mask(segments))
+    x = embed(c, self.embedding, tokens)
+    if self.neftune and self.has_rng("neftune"):
+      x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
+    x, _ = self.layers(x, *stacked(c, views(c, positions, segment_mask(segments), positions)))
     return self.final_norm(x)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """f32 logits [..., V] of hidden states [..., D]."""
     if self.head is None:
-      return jnp.matmul(hidden, self.embedding.T.astype(hidden.dtype), preferred_element_type=jnp.float32)
-    return self.head(hidden).astype(jnp.float32)
+      logits = jnp.matmul(hidden, self.embedding.T.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    else:
+      logits = self.head(hidden).astype(jnp.float32)
+    return layers.softcap(logits, self.config.logit_softcap)
 
   def target_logits(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Logits [B, T, V] at the positions that predict a target token, and at no others.
@@ -132,6 +139,12 @@ class Decoder(nn.Module):
 
   def init_all(self, tokens, positions, segments):
     return self.logits(self(tokens, positions, segments))
+
+
+def embed(c: DecoderConfig, embedding: jax.Array, tokens: jax.Array) -> jax.Array:
+  """Embeddings [B, T, D] of tokens [B, T]."""
+  x = jnp.take(embedding, tokens, axis=0).astype(c.compute_dtype)
+  return x * jnp.asarray(c.width**0.5, c.compute_dtype) if c.scaled_embedding else x
 
 
 def unstack(variables: Mapping[str, Any], count: int) -> dict[str, Any]:
@@ -169,22 +182,23 @@ def cached_hidden(
     model: gives configuration and LoRA scale.
     weights: from `unstack`.
     tokens, positions: [B, T].
-    mask: [B, T, S] over the cache, [B, T, P + T] over a prefix of P tokens and the new ones, or [B, T, T].
-    cache: a `KV` a layer; without it, the new tokens see one another alone and the result is a fresh cache.
+    mask: [B, T, S] over the cache, [B, T, P + T] over a prefix of P tokens and the new ones, or [B, T, T]. Windows are
+      taken out of it here.
+    cache: a `KV` a layer, position p in place p; without it, the new tokens see one another alone and the result is a
+      fresh cache.
     write: [B, T], where in the cache each new token goes.
-    prefix: a `KV` a layer of P tokens that stand before the new ones.
+    prefix: a `KV` a layer of the P tokens at positions 0 … P - 1.
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
-  x = jnp.take(weights["outer"]["embedding"], tokens, axis=0).astype(c.compute_dtype)
-  rotary = layers.rotary_angles(positions, c.head_dim, c.rope_theta)
+  x = embed(c, weights["outer"]["embedding"], tokens)
+  seen = views(c, positions, mask, key_positions(positions, mask.shape[-1], cached=bool(cache)))
   filled = []
-  for number, layer_weights in enumerate(weights["layers"]):
+  for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):
     own, before = (cache[number] if cache else None), (prefix[number] if prefix else None)
-    x, kv = layer.apply(layer_weights, x, rotary, mask, own, write, before)
+    x, kv = layer.apply(layer_weights, x, None, seen[kind], own, write, before)
     filled.append(kv)
-  norm = layers.RMSNorm(c.norm_epsilon, c.compute_dtype)
-  hidden: Any = norm.apply({"params": weights["outer"]["final_norm"]}, x)
+  hidden: Any = _norm(c).apply({"params": weights["outer"]["final_norm"]}, x)
   return hidden, filled
 
 

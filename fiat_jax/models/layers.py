@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fiat_jax.models.config import Rotary
 from fiat_jax.models.lora import LoraConfig
 
 ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
 
 
 class Linear(nn.Module):
-  """x · W, and x · A · B on top where the collection `lora` holds `a` and `b` for this layer.
+  """x · W, plus a bias if asked for, and x · A · B on top where the collection `lora` holds `a` and `b` for this layer.
 
   Dropout acts on the adapter's input alone, and only while a `dropout` random key is given.
   """
@@ -23,12 +24,17 @@ class Linear(nn.Module):
   axes: tuple[str, str]
   dtype: jnp.dtype
   lora: LoraConfig | None = None
+  bias: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), self.axes)
     kernel: Any = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
     y = x @ kernel.astype(self.dtype)
+    if self.bias:
+      zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
+      bias: Any = self.param("bias", zeros, (self.features,), jnp.float32)
+      y = y + bias.astype(self.dtype)
     if self.lora is None or not self.has_variable("lora", "a"):
       return y
     a = self.get_variable("lora", "a").astype(self.dtype)
@@ -39,17 +45,21 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) · scale, computed in f32 at the least."""
+  """x / rms(x) · scale, or · (1 + scale) with `unit_offset`, over the last axis, in f32 at the least."""
 
   epsilon: float
   dtype: jnp.dtype
+  unit_offset: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
+    one = nn.initializers.zeros_init() if self.unit_offset else nn.initializers.ones_init()
+    init = nn.with_logical_partitioning(one, ("norm",))
     scale: Any = self.param("scale", init, (x.shape[-1],), jnp.float32)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
+    if self.unit_offset:
+      scale = 1.0 + scale.astype(jnp.float32)
     return (x * scale).astype(self.dtype)
 
 
@@ -59,19 +69,22 @@ class GatedFFN(nn.Module):
   width: int
   dtype: jnp.dtype
   lora: LoraConfig | None = None
+  bias: bool = False
   activation: Literal["silu", "gelu_tanh"] = "silu"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    gate = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="gate")(x)
-    up = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, name="up")(x)
+    gate = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, self.bias, name="gate")(x)
+    up = Linear(self.width, ("embed", "mlp"), self.dtype, self.lora, self.bias, name="up")(x)
     hidden = ACTIVATIONS[self.activation](gate) * up
-    return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, name="down")(hidden)
+    return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, self.bias, name="down")(hidden)
 
 
-def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+def rotary_angles(positions: jax.Array, head_dim: int, rotary: Rotary) -> tuple[jax.Array, jax.Array]:
   """Cosines and sines [B, S, head_dim / 2] for rotary embedding (Su et al., 2021) of integer positions [B, S]."""
-  frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+  frequencies = rotary.theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+  if rotary.divisors:
+    frequencies = frequencies / jnp.asarray(rotary.divisors, jnp.float32)
   angles = positions[..., None].astype(jnp.float32) * frequencies
   return jnp.cos(angles), jnp.sin(angles)
 
@@ -81,3 +94,8 @@ def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
   cos, sin = (part[:, :, None, :] for part in rotary)
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def softcap(x: jax.Array, cap: float | None) -> jax.Array:
+  """cap · tanh(x / cap), or x where there is no cap."""
+  return x if cap is None else cap * jnp.tanh(x / cap)

@@ -7,9 +7,10 @@ An adapter is a collection of its own, `lora`, whose tree mirrors that of `param
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +21,27 @@ from fiat_jax.errors import UserError
 ATTENTION_QUERY_VALUE = r".*attention/(query|value)"
 
 Tree = Mapping[str, Any]
+Scaling = Literal["rank", "root_rank"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-  """ΔW = (alpha / rank) · A · B on every projection whose path matches `targets` (a full match)."""
+  """ΔW = scale · A · B on every projection whose path matches `targets` (a full match).
+
+  The scale is alpha / rank, or alpha / √rank (rsLoRA; Kalajdzievski, 2023).
+  """
 
   rank: int = 8
   alpha: float = 16.0
+  scaling: Scaling = "rank"
   dropout: float = 0.0
   targets: str = ATTENTION_QUERY_VALUE
 
   def __post_init__(self):
     if self.rank < 1:
       raise UserError(f"a LoRA rank of {self.rank}: give 1 or more")
+    if self.scaling not in get_args(Scaling):
+      raise UserError(f"the LoRA scaling {self.scaling!r} is unknown: give one of {', '.join(get_args(Scaling))}")
     if not 0.0 <= self.dropout < 1.0:
       raise UserError(f"a LoRA dropout of {self.dropout}: give 0 or more and less than 1")
     try:
@@ -43,7 +51,7 @@ class LoraConfig:
 
   @property
   def scale(self) -> float:
-    return self.alpha / self.rank
+    return self.alpha / (self.rank if self.scaling == "rank" else math.sqrt(self.rank))
 
 
 def init_adapter(key: jax.Array, params: Tree, config: LoraConfig) -> dict[str, Any]:

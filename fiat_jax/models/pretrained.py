@@ -12,6 +12,7 @@ from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 from fiat_jax.models import registry
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import LoraConfig
 
 DTYPES = ("float32", "bfloat16")
@@ -36,7 +37,7 @@ def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = 
   if dtype not in DTYPES:
     raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   source = open_checkpoint(path)
-  config = registry.decoder_config(source.config, str(path), dtype)
+  config = decoder_config(source.config, str(path), dtype)
   tokenizer = Tokenizer.load(path, plain=plain)
   if tokenizer.vocab_size > config.vocab_size:
     raise UserError(

@@ -1,49 +1,58 @@
-"""What a run wrote down: `metrics.jsonl` and TensorBoard events. Wall-clock times are in the events alone.
+"""What a run wrote down: `metrics.jsonl`, TensorBoard events, the loss picture. Times are in the events alone.
 
-`metrics.jsonl` is the same, byte for byte, for a run that was stopped and went on.
+`metrics.jsonl` and the picture are the same, byte for byte, for a run that was stopped and went on.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import write_whole
+from fiat_jax.training.picture import loss_picture
+
+FLUSH_SECONDS = 10.0  # flushing events waits for the disk
+
+Record = dict[str, Any]
 
 
 class Journal:
   """The records of one run, in order."""
 
   def __init__(self, folder: pathlib.Path):
-    self._path = folder / "metrics.jsonl"
-    self._events_folder = folder / "events"
-    self.records: list[dict[str, Any]] = []
+    self._folder = folder
+    self.records: list[Record] = []
+    self._file = self._events = None
 
-  def open(self, records: list[dict[str, Any]]) -> None:
+  def open(self, records: list[Record]) -> None:
     """Starts from what a checkpoint holds; lines of `metrics.jsonl` beyond it belong to steps that are done again."""
-    from tensorboardX import SummaryWriter
-
+    self.close()
     self.records = list(records)
-    partial = self._path.with_suffix(".partial")
-    partial.write_text("".join(_line(record) for record in self.records))
-    os.replace(partial, self._path)
-    self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  closed by `close`
-    last = self.records[-1]["step"] if self.records else 0
-    self._events = SummaryWriter(str(self._events_folder), purge_step=last + 1 if last else None, write_to_disk=True)
+    path = self._folder / "metrics.jsonl"
+    write_whole(path, "".join(_line(record) for record in self.records))
+    self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by `close`
+    self._events = _Events(self._folder / "events", self.records[-1]["step"] if self.records else -1)
 
-  def write(self, record: dict[str, Any]) -> None:
+  def write(self, record: Record) -> None:
+    assert self._file and self._events, "open comes first"
     self.records.append(record)
     self._file.write(_line(record))
     self._file.flush()
     for name, value in record.items():
-      if isinstance(value, dict):
-        for metric, score in value.items():
-          self._events.add_scalar(f"{name}/{metric}", score, record["step"])
+      if isinstance(value, Mapping):
+        for part, number in value.items():
+          self._events.write(f"{name}/{part}", number, record["step"])
       elif name != "step":
-        self._events.add_scalar(name, value, record["step"])
-    self._events.flush()
+        self._events.write(name, value, record["step"])
+    self._events.flush_now_and_then()
+
+  def draw(self, metric: str) -> None:
+    """Writes `loss.svg`."""
+    write_whole(self._folder / "loss.svg", loss_picture(self.records, metric))
 
   def validated(self, step: int) -> bool:
     return any(r["step"] == step and "validation" in r for r in self.records)
@@ -52,9 +61,50 @@ class Journal:
     """The step with the highest validation metric; the first of equals."""
     return _best(self.records, metric)
 
+  def waited(self, metric: str) -> int:
+    """The number of validations since the best one."""
+    best = self.best(metric)
+    return sum("validation" in r and r["step"] > best for r in self.records)
+
+  def last(self, name: str) -> Any | None:
+    """The newest value of that name, or None."""
+    return next((r[name] for r in reversed(self.records) if name in r), None)
+
   def close(self) -> None:
-    self._file.close()
-    self._events.close()
+    opened, self._file, self._events = (self._file, self._events), None, None
+    for file in opened:
+      if file:
+        file.close()
+
+
+class _Events:
+  """TensorBoard events, written here and now: tensorboardX's own thread would hang for ever on a full disk."""
+
+  def __init__(self, folder: pathlib.Path, last: int):
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    attempts = any(folder.iterdir())
+    self._event = Event
+    self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+    self._flushed = 0.0
+    if attempts:  # what the one before wrote of later steps no longer counts
+      restart = SessionLog(status=SessionLog.START)
+      self._writer.write_event(self._event(step=last + 1, wall_time=time.time(), session_log=restart))
+
+  def write(self, tag: str, value: float, step: int) -> None:
+    from tensorboardX.summary import scalar
+
+    self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=scalar(tag, value)))
+
+  def flush_now_and_then(self) -> None:
+    if time.monotonic() - self._flushed > FLUSH_SECONDS:
+      self._writer.flush()
+      self._flushed = time.monotonic()
+
+  def close(self) -> None:
+    self._writer.close()
 
 
 def best_step(folder: pathlib.Path, metric: str) -> int:
@@ -71,7 +121,7 @@ def best_step(folder: pathlib.Path, metric: str) -> int:
   return _best(records, metric)
 
 
-def _best(records: list[dict[str, Any]], metric: str) -> int:
+def _best(records: Sequence[Record], metric: str) -> int:
   scores = {r["step"]: r["validation"] for r in records if "validation" in r}
   known = next(iter(scores.values()), {})
   if metric not in known:
@@ -79,5 +129,5 @@ def _best(records: list[dict[str, Any]], metric: str) -> int:
   return max(scores, key=lambda step: (scores[step][metric], -step))
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: Record) -> str:
   return json.dumps(record) + "\n"

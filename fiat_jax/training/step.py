@@ -52,7 +52,8 @@ def summed_gradients(
 
   def add_microbatch(i: jax.Array, total: tuple[jax.Array, Any, jax.Array]):
     micro = {name: jax.lax.dynamic_index_in_dim(getattr(batch, name), i, keepdims=False) for name in ARRAYS}
-    rngs = {"dropout": jax.random.fold_in(key, i)}
+    noise = jax.random.fold_in(key, i)
+    rngs = {"dropout": noise, "neftune": noise}  # Flax folds in where each is used
     loss_of = lambda tree: target_loss(module, {**frozen, collection: tree}, micro, rngs)  # noqa: E731
     loss, gradient = jax.value_and_grad(loss_of)(trained)
     return jax.tree.map(jnp.add, total, (loss, gradient, jnp.sum(micro["target_weights"])))
@@ -66,8 +67,9 @@ def make_step(
 ) -> Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, StepMetrics]]:
   """A jitted `(state, frozen, batch) → (state, metrics)`.
 
-  `frozen` holds every collection but the trained one. Dropout is keyed by (seed, step, microbatch). An adapter's state
-  is small and not donated, so that the state before a step can still be validated; full fine-tuning donates it.
+  `frozen` holds every collection but the trained one. Dropout and noise are keyed by (seed, step, microbatch). An
+  adapter's state is small and not donated, so that the state before a step can still be validated; full fine-tuning
+  donates it.
   """
 
   def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, StepMetrics]:

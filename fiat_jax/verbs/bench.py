@@ -12,15 +12,14 @@ import jax
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, choose_shape
 from fiat_jax.decoding.engine import Engine, Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
-from fiat_jax.training import optimizers
+from fiat_jax.training import microbatch, optimizers
 from fiat_jax.training.step import init_state, make_step
-from fiat_jax.verbs.train import one_recipe, optimizer_config
+from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
 from fiat_jax.workbench import Workbench, lora_config
 
 
@@ -48,12 +47,11 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   steps = settings.steps or len(shard) // settings.batch
   if steps < 2:
     raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
-  shape = choose_shape(shard, settings.microbatch_tokens, settings.batch)
-  batches = Batches(shard, size=settings.batch, seed=0, shape=shape)
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   step = make_step(bench.described.module, optimizer, "lora", seed=0)
   state = init_state(lora.init_adapter(jax.random.key(0), bench.params, lora_config(settings)), optimizer)
   frozen = {"params": bench.params}
+  batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, batches[0]))
   begun = time.perf_counter()
   tokens = 0

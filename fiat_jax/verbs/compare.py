@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions, write_whole
+from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
-from fiat_jax.run_folder import claim
+from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
@@ -35,14 +41,22 @@ def main(configuration: Configuration) -> None:
   bench.prepare(list(recipes.values()))
   bench.check()
   folder = pathlib.Path(settings.model_dir)
-  claim(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True)
-  bench.keep_splits(folder)
-  _show_example(bench, recipes)
+  langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
+  power = report.power_line(langs, groups)
   results: list[dict[str, Any]] = []
-  for name, recipe in recipes.items():
-    results.append(_run(bench, name, recipe, folder / name))
-    _write(folder, results, settings.metrics)
+  scores: dict[str, np.ndarray] = {}
+  found = None
+  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True):
+    bench.keep_splits(folder)
+    say(power)
+    _show_example(bench, recipes)
+    for name, recipe in recipes.items():
+      results.append(_run(bench, name, recipe, folder / name))
+      scores[name] = _scores(bench, recipe, folder / name)
+      found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
+      _write(folder, results, settings.metrics, found if len(results) == len(recipes) else None, power)
   print(report.table(results, settings.metrics, "test"))
+  print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
   print(f"\n{folder}/results.json and report.md hold this table")
@@ -76,13 +90,32 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   settings = bench.settings
   if not recipe.trains:
     engine = None if recipe.answer_of_beta else bench.engine(recipe)
-    predictions = predict(bench, "test", recipe, engine)
-    write_predictions(folder / "predictions" / "test.jsonl", predictions, settings.metrics)
-    return {"recipe": name, "title": recipe.title, "test": summarise(predictions, settings.metrics)}
+    result: dict[str, Any] = {"recipe": name, "title": recipe.title}
+    for split in [split for split in SPLITS[1:] if split in bench.rows]:
+      predictions = predict(bench, split, recipe, engine)
+      write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
+      result[split] = summarise(predictions, settings.metrics)
+    return result
   if len(settings.seeds) == 1:
     return train_recipe(bench, name, recipe, folder, settings.seeds[0])
-  runs = [train_recipe(bench, name, recipe, folder / f"seed_{seed}", seed) for seed in settings.seeds]
-  return {**runs[0], "seed": None, "seeds": runs, "test": _mean([run["test"] for run in runs])}
+  runs = [
+    train_recipe(bench, name, recipe, run, seed)
+    for seed, run in zip(settings.seeds, _folders(bench, recipe, folder), strict=True)
+  ]
+  means = {split: _mean([run[split] for run in runs]) for split in SPLITS[1:]}
+  return {**runs[0], "seed": None, "seeds": runs, **means}
+
+
+def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Where the recipe's runs are: its folder, or one a seed."""
+  seeds = bench.settings.seeds
+  return [folder / f"seed_{seed}" for seed in seeds] if recipe.trains and len(seeds) > 1 else [folder]
+
+
+def _scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
+  """The first metric of every test row, [seeds, N]."""
+  files = [run / "predictions" / "test.jsonl" for run in _folders(bench, recipe, folder)]
+  return np.array([read_scores(file, bench.settings.metrics[0]) for file in files])
 
 
 def _mean(values: list[Any]) -> Any:
@@ -92,9 +125,34 @@ def _mean(values: list[Any]) -> Any:
   return values[0] if len(set(values)) == 1 else statistics.fmean(values)
 
 
-def _write(folder: pathlib.Path, results: list[dict[str, Any]], names: tuple[str, ...]) -> None:
-  write_whole(folder / "results.json", json.dumps({"recipes": results}, indent=2) + "\n")
-  write_whole(folder / "report.md", report.table(results, names, "test") + "\n")
+def _judge(
+  recipes: Mapping[str, Recipe], results: Sequence[dict[str, Any]], scored: Scored, metric: str
+) -> Verdict | None:
+  """Adds each result's interval; the verdict, where there is something to pick among and validation to pick on."""
+  drawn = resample(scored)
+  for result in results:
+    result["interval"] = score_interval(drawn, result["recipe"])
+  if len(results) < 2 or not all("validation" in result for result in results):
+    return None
+  candidates = [
+    Candidate(name=r["recipe"], recipe=recipes[r["recipe"]], validation=r["validation"]["overall"][metric])
+    for r in results
+  ]
+  return decide(candidates, drawn, metric)
+
+
+def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
+  if len(results) < 2:
+    return "No verdict: there is one recipe, and nothing to compare it with."
+  return "No verdict: the recipe is picked on validation rows. Give --validation FILE."
+
+
+def _write(
+  folder: pathlib.Path, results: list[dict[str, Any]], names: tuple[str, ...], found: Verdict | None, power: str
+) -> None:
+  record = {"recipes": results, "verdict": dataclasses.asdict(found) if found else None}
+  write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
+  write_whole(folder / "report.md", report.markdown(results, names, found, power))
 
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
@@ -15,20 +16,20 @@ from fiat_jax import runtime
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, choose_shape
+from fiat_jax.data.batches import Batches, choose_shape, longest_example
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
 from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
 from fiat_jax.models import lora, registry
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
-from fiat_jax.run_folder import claim
+from fiat_jax.run_folder import occupied
 from fiat_jax.settings import Settings
-from fiat_jax.training import loop, optimizers
+from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.predictions import predict, say_doubts
-from fiat_jax.workbench import Workbench, lora_config
+from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
 DEFAULT_RECIPE = "fiat"
 
@@ -66,21 +67,28 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
   Raises:
     UserError: no training or validation rows, or the folder holds another run.
   """
-  settings = bench.settings
   for split in ("train", "validation"):
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   bench.check()
   configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
-  claim(folder, configuration.text(), bench.fingerprints())
-  bench.keep_splits(folder)
-  done = folder / "results.json"
-  if done.exists():
-    say(f"{folder} is done")
-    return json.loads(done.read_text())
+  with occupied(folder, configuration.text(), bench.fingerprints()):
+    bench.keep_splits(folder)
+    done = folder / "results.json"
+    if done.exists():
+      say(f"{folder} is done")
+      return json.loads(done.read_text())
+    result = _result(bench, name, recipe, folder, seed)
+    write_whole(done, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+  """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
+  settings = bench.settings
   started = time.monotonic()
-  best, trained = _train(bench, recipe, folder, seed)
-  result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, "best_step": best}
+  figures, trained = _train(bench, recipe, folder, seed)
+  result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
     module = bench.described.module
@@ -92,15 +100,17 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
       write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
       result[split] = summarise(predictions, settings.metrics)
   result["seconds"] = round(time.monotonic() - started, 1)
-  write_whole(done, json.dumps(result, indent=2) + "\n")
   return result
 
 
-def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[int, Any]:
+def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[dict[str, Any], Any]:
+  """The best step and how many were taken, for the results, and the best trained tree."""
   settings, module = bench.settings, bench.described.module
-  shards = {split: bench.shard(split, recipe) for split in bench.rows}
-  shape = choose_shape(shards["train"], settings.microbatch_tokens, settings.batch)
-  steps = settings.steps or max(1, math.ceil(settings.epochs * len(bench.rows["train"]) / settings.batch))
+  names = [row.id for row in bench.rows["train"]]
+  size = min(settings.batch, len(names))
+  if size < settings.batch:
+    say(f"--batch {settings.batch} is more than the {len(names)} training rows: an update takes them all once")
+  steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
   full = recipe.adapter == "full"
   if full:
     trained, frozen = jax.tree.map(jnp.copy, bench.params), {}
@@ -108,9 +118,10 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
     trained = lora.init_adapter(jax.random.key(seed), bench.params, lora_config(settings))
     frozen = {"params": bench.params}
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
-  names = [row.id for row in bench.rows["train"]]
+  state = init_state(trained, optimizer)
+  batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
-    f"{recipe.title}: {len(names)} rows, {steps} steps of {settings.batch}, packed into rows of {shape.length} tokens; "
+    f"{recipe.title}: {len(names)} rows, {steps} steps of {size}, packed into rows of {batches.shape.length} tokens; "
     f"{lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
   )
 
@@ -120,26 +131,43 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
 
   work = loop.Training(
     config=loop.LoopConfig(
-      steps=steps, validate_every=settings.validate_every or max(1, -(-steps // 4)), metric=settings.metrics[0]
+      steps=steps,
+      validate_every=settings.validate_every or max(1, -(-steps // 4)),
+      metric=settings.metrics[0],
+      patience=settings.patience,
     ),
-    advance=make_step(module, optimizer, "params" if full else "lora", seed),
+    advance=make_step(module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed),
     frozen=frozen,
-    batches=Batches(shards["train"], size=settings.batch, seed=seed, shape=shape),
+    batches=batches,
     validate=validate,
     rates=optimizers.learning_rate(optimizer_config(settings), steps),
     names=names.__getitem__,
     keeps_state=not full,
   )
   checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
-  try:
-    return loop.train(work, init_state(trained, optimizer), checkpoints, journal)
-  finally:
-    checkpoints.close()
-    journal.close()
+  with contextlib.closing(journal), contextlib.closing(checkpoints):
+    best, tree = loop.train(work, state, checkpoints, journal)
+    return {
+      "best_step": best,
+      "steps": journal.records[-1]["step"],
+      "stopped_early": journal.records[-1]["step"] < steps,
+    }, tree
+
+
+def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: int) -> Batches:
+  """The training rows in microbatches of the size that was asked for, or is estimated to fit beside `held` bytes."""
+  settings, shard = bench.settings, bench.shard("train", recipe)
+  dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
+  short = bench.shard("train", without_reasoning(recipe)) if dropout else None
+  length = longest_example(shard, short)
+  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(bench.described.module.config, length, held)
+  shape = choose_shape(shard, tokens, size, short)
+  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout)
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
   return optimizers.OptimizerConfig(
+    optimizer=settings.optimizer,  # pyright: ignore[reportArgumentType]  checked when it is made
     learning_rate=settings.learning_rate,
     schedule=settings.schedule,  # pyright: ignore[reportArgumentType]  checked when it is made
     warmup=settings.warmup,

@@ -7,11 +7,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.errors import UserError
+from fiat_jax.models.families import decoder_config
 
 HEADS, KV_HEADS, HEAD_DIM, WIDTH, FFN, VOCABULARY = 2, 1, 16, 32, 64, 11
 
@@ -158,8 +160,8 @@ def test_an_unknown_architecture_is_named(tmp_path: Path):
 
 
 def test_a_tensor_that_would_be_ignored_is_refused(tmp_path: Path):
-  with pytest.raises(UserError, match=r"rope_freqs\.weight"):
-    open_checkpoint(write_gguf(tmp_path / "m.gguf", weights() | {"rope_freqs.weight": np.ones(4, np.float32)}))
+  with pytest.raises(UserError, match=r"ffn_gate_exps\.weight"):
+    open_checkpoint(write_gguf(tmp_path / "m.gguf", weights() | {"blk.0.ffn_gate_exps.weight": np.ones(4, np.float32)}))
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path):
@@ -205,3 +207,80 @@ def test_a_flipped_header_byte_gives_an_error_that_says_so_or_nothing(
     read_all(tmp_path / "damaged.gguf")
   except UserError as error:
     assert "damaged.gguf" in str(error)
+
+
+def family_gguf(folder: Path, architecture: gguf.MODEL_ARCH, config: dict, seed: int = 0):
+  """A file as llama.cpp converts a Hugging Face model to, by the tensor names of the `gguf` package; and the model."""
+  shape = decoder_config(config, "here", "float32")
+  params = tiny.random_params(shape, seed)
+  wanted = tiny.hugging_face_tensors(shape, params)
+  names = gguf.get_tensor_name_map(architecture, shape.layers)
+  path, permuted = folder / "model.gguf", architecture in (gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.SMOLLM3)
+  writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+  writer.add_block_count(shape.layers)
+  writer.add_context_length(shape.max_length)
+  writer.add_embedding_length(shape.width)
+  writer.add_feed_forward_length(shape.ffn_width)
+  writer.add_head_count(shape.heads)
+  writer.add_head_count_kv(shape.kv_heads)
+  writer.add_key_length(shape.head_dim)
+  writer.add_layer_norm_rms_eps(shape.norm_epsilon)
+  writer.add_rope_freq_base(config["rope_theta"])
+  if "sliding_window" in config:
+    writer.add_sliding_window(config["sliding_window"])
+  if scaling := config.get("rope_scaling"):
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(scaling["factor"])
+  for name, values in wanted.items():
+    stored = values
+    if permuted and name.endswith(("q_proj.weight", "k_proj.weight")):
+      stored = interleaved(values, shape.heads if "q_proj" in name else shape.kv_heads)
+    if architecture == gguf.MODEL_ARCH.GEMMA3 and name.endswith("norm.weight"):
+      stored = values + 1
+    writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), stored)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return path, shape, wanted
+
+
+PLAIN = {
+  "vocab_size": VOCABULARY,
+  "hidden_size": WIDTH,
+  "intermediate_size": FFN,
+  "num_attention_heads": 4,
+  "num_key_value_heads": 2,
+  "num_hidden_layers": 7,
+  "head_dim": HEAD_DIM,
+  "max_position_embeddings": 128,
+  "rms_norm_eps": 1e-6,
+  "rope_theta": 5e5,
+  "tie_word_embeddings": True,
+}
+FAMILIES = {
+  gguf.MODEL_ARCH.LLAMA: {"model_type": "llama", "tie_word_embeddings": False},
+  gguf.MODEL_ARCH.QWEN2: {"model_type": "qwen2"},
+  gguf.MODEL_ARCH.QWEN3: {"model_type": "qwen3"},
+  gguf.MODEL_ARCH.SMOLLM3: {"model_type": "smollm3"},
+  gguf.MODEL_ARCH.GEMMA3: {"model_type": "gemma3_text", "sliding_window": 12, "query_pre_attn_scalar": HEAD_DIM}
+  | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+}
+
+
+@pytest.mark.parametrize("architecture", FAMILIES, ids=lambda architecture: architecture.name)
+def test_a_converted_model_has_the_configuration_and_tensors_that_it_was_converted_from(tmp_path: Path, architecture):
+  path, shape, wanted = family_gguf(tmp_path, architecture, PLAIN | FAMILIES[architecture])
+  source = open_checkpoint(path)
+  assert decoder_config(source.config, "here", "float32") == shape
+  assert source.names() == sorted(wanted)
+  for name, values in wanted.items():
+    np.testing.assert_allclose(source.read(name), values, atol=3e-7, err_msg=name)  # 1 + w - 1 is not quite w
+
+
+def test_rotary_divisors_of_llama_3_1_are_read(tmp_path: Path):
+  divisors = np.asarray([1, 1, 1, 1.5, 4, 8, 8, 8], np.float32)
+  source = open_checkpoint(write_gguf(tmp_path / "l.gguf", weights() | {"rope_freqs.weight": divisors}))
+  assert "rope_freqs.weight" not in source.names()
+  (kind,) = decoder_config(source.config, "here", "float32").kinds
+  assert kind.rotary is not None and kind.rotary.divisors == tuple(divisors)

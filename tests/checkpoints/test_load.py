@@ -13,12 +13,13 @@ from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.errors import UserError
 from fiat_jax.models import registry
+from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import count
 
 
 def load(folder, tensors, config=tiny.CONFIG, dtype="float32"):
   source = open_checkpoint(tiny.write_checkpoint(folder, config, tensors))
-  config = registry.decoder_config(source.config, str(folder), dtype)
+  config = decoder_config(source.config, str(folder), dtype)
   return load_params(source, registry.decoder_leaves(config), registry.parameter_shapes(config), dtype)
 
 

@@ -70,6 +70,15 @@ def test_the_description_says_what_was_tuned_and_how(tmp_path, tiny_model):
   }
 
 
+@pytest.mark.parametrize("scaling", ["rank", "root_rank"])
+def test_peft_reads_the_scale_that_was_tuned_with(tmp_path, tiny_model, scaling):
+  """PEFT scales by lora_alpha / r, with use_rslora by lora_alpha / √r (peft/tuners/lora/layer.py, `update_layer`)."""
+  config = LoraConfig(rank=9, alpha=6.0, scaling=scaling)
+  _, _, description = written(tmp_path, tiny_model.params, config)
+  divisor = description["r"] ** 0.5 if description["use_rslora"] else description["r"]
+  assert config.scale == description["lora_alpha"] / divisor
+
+
 @pytest.mark.parametrize("targets", [ATTENTION_QUERY_VALUE, tiny.ALL_LINEAR])
 def test_torch_weights_with_the_file_s_delta_give_our_logits(tmp_path, tiny_model, targets):
   """W + (lora_alpha / r) · B · A in [out, in], as PEFT merges, in a checkpoint that is then loaded as any other."""

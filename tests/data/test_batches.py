@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiat_jax.data.batches import Batch, Batches, Example, Shape, Shard, choose_shape, pack
+from fiat_jax.data.batches import Batch, Batches, Example, Shape, Shard, choose_shape, fill_rows, halved, pack
 
 LENGTHS = st.tuples(st.integers(1, 40), st.integers(1, 12))  # of inputs and targets
 
@@ -140,7 +141,9 @@ def test_the_chosen_shape_holds_every_example(
   shard = write_shard(tmp_path_factory.mktemp("shard"), examples_of(lengths))
   shape = choose_shape(shard, tokens, batch)
   assert all(shard[n].length <= shape.length and len(shard[n].targets) <= shape.targets for n in range(len(shard)))
-  assert shape.rows == max(1, tokens // shape.length)
+  chunks = [[shard[n] for n in range(at, min(at + batch, len(shard)))] for at in range(0, len(shard), batch)]
+  needed = max(len(fill_rows(chunk, shape)) for chunk in chunks)
+  assert shape.rows == min(max(1, tokens // shape.length), needed)
 
 
 def test_shared_prefix_is_what_all_prompts_begin_with_and_none_is_whole(tmp_path):
@@ -151,3 +154,73 @@ def test_shared_prefix_is_what_all_prompts_begin_with_and_none_is_whole(tmp_path
   apart = [Example(np.array(ids, np.int32), np.array([1], np.int32), n) for n, ids in enumerate([begin, begin[::-1]])]
   assert write_shard(tmp_path / "apart", apart).shared_prefix() == 0
   assert write_shard(tmp_path / "single", apart[:1]).shared_prefix() == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 40), length=st.integers(1, 40), longest=st.integers(1, 2000))
+def test_a_halved_shape_is_smaller_and_still_holds_the_longest_example(rows: int, length: int, longest: int):
+  shape = Shape(rows=rows, length=64 * -(-longest // 64) + 64 * (length - 1), targets=8)
+  sizes = []
+  while shape is not None:
+    assert shape.length >= longest and shape.rows >= 1
+    sizes.append(shape.rows * shape.length)
+    shape = halved(shape, longest)
+  assert all(after < before for before, after in itertools.pairwise(sizes))
+  assert sizes[-1] == 64 * -(-longest // 64), "ends with one row that just holds the longest"
+
+
+def test_halving_rows_packs_the_same_rows(shard: Shard):
+  whole = Batches(shard, size=8, seed=0, shape=Shape(rows=4, length=64, targets=64))
+  half = Batches(shard, size=8, seed=0, shape=Shape(rows=2, length=64, targets=64))
+  for array, other in zip(whole[3][:-1], half[3][:-1], strict=True):
+    filled = [a.reshape(-1, a.shape[-1])[: whole[3].microbatches * 4] for a in (array, other)]
+    rows = min(map(len, filled))
+    np.testing.assert_array_equal(filled[0][:rows], filled[1][:rows])
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> tuple[Shard, Shard]:
+  """200 examples with reasoning (15 prompt tokens) and without (5)."""
+  long, short = (examples_of([(inputs, 2)] * 200) for inputs in (15, 5))
+  return write_shard(tmp_path / "long", long), write_shard(tmp_path / "short", short)
+
+
+def short_ones(batches: Batches, epoch: int) -> set[int]:
+  """The numbers of the rows whose prompt had 5 tokens in an epoch of batches of 20."""
+  found = []
+  for i in range(10 * epoch, 10 * epoch + 10):
+    firsts = [tokens[0] for tokens, _ in spans(batches[i]) if len(tokens) == 7]
+    found += [(first - 1) // 7 for first in firsts]
+  assert len(found) == len(set(found))
+  return {int(n) for n in found}
+
+
+def test_reasoning_dropout_is_a_fresh_share_of_the_rows_each_epoch(forms: tuple[Shard, Shard]):
+  fresh = lambda seed=0: Batches(  # noqa: E731
+    forms[0], size=20, seed=seed, shape=choose_shape(forms[0], 512, 20, forms[1]), short=forms[1], dropout=0.3
+  )
+  first, second = (short_ones(fresh(), epoch) for epoch in (0, 1))
+  assert all(40 <= len(epoch) <= 80 for epoch in (first, second)) and first != second
+  assert second == short_ones(fresh(), 1), "whatever was asked before"
+  assert first != short_ones(fresh(1), 0)
+
+
+def test_without_dropout_the_batches_are_those_of_before(forms: tuple[Shard, Shard]):
+  shape = choose_shape(forms[0], 512, 20)
+  plain = Batches(forms[0], size=20, seed=0, shape=shape)
+  none = Batches(forms[0], size=20, seed=0, shape=shape, short=forms[1], dropout=0.0)
+  for array, other in zip(plain[3], none[3], strict=True):
+    np.testing.assert_array_equal(array, other)
+
+
+def test_a_longer_form_without_reasoning_fits_too(forms: tuple[Shard, Shard], tmp_path: Path):
+  assert choose_shape(forms[1], 512, 20, forms[0]).length >= 17
+  longer = write_shard(tmp_path / "longer", examples_of([(150, 2)] * 200))
+  assert choose_shape(forms[0], 512, 20, longer).length >= 152
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_single_row_makes_batches(tmp_path: Path, size: int):
+  one = write_shard(tmp_path, examples_of([(4, 2)]))
+  batches = Batches(one, size=size, seed=0, shape=choose_shape(one, 256, size))
+  assert batches.rows(3) == [0] * size and batches[3].target_weights.sum() == 2 * size

@@ -25,6 +25,7 @@ CHATML = (
 )
 TRIMMED = CHATML.replace("message['content']", "(message['content'] | trim)")
 IM_END = "<|im_end|>"
+LETTERS = list("abcdefghijklmnopqrstuvwxyz/<")
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +68,21 @@ def write_folder(folder: Path, tokenizer: Tokenizer, **config: Any) -> Path:
   settings = defaults | {name: token for name, token in names.items() if token} | config
   (folder / "tokenizer_config.json").write_text(json.dumps(settings))
   return folder
+
+
+def write_llama(folder: Path) -> PreTrainedTokenizerFast:
+  """A folder with a SentencePiece-like BPE of letters and a template of Llama 2's kind."""
+  pieces = ["<unk>", "<s>", "</s>", "▁", *LETTERS, *"INST[]>"]
+  backend = Backend(models.BPE(vocab={piece: id for id, piece in enumerate(pieces)}, merges=[], unk_token="<unk>"))
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+  backend.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in pieces[:3]])
+  template = "{{ '<s>[INST] ' + messages[0]['content'] + ' [/INST]' }}"
+  template += "{% if messages | length > 1 %}{{ ' ' + messages[1]['content'] + ' </s>' }}{% endif %}"
+  llama = PreTrainedTokenizerFast(
+    tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
+  )
+  llama.save_pretrained(folder)
+  return llama
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
@@ -228,8 +244,7 @@ def test_fingerprint_follows_the_ids_and_the_chat_format(tmp_path: Path):
 
 
 def test_sentencepiece_folders_of_both_families(tmp_path: Path):
-  letters = list("abcdefghijklmnopqrstuvwxyz/<")
-  vocabulary = [*((token, 0.0) for token in ("<pad>", "</s>", "<unk>")), *((piece, -3.0) for piece in ["▁", *letters])]
+  vocabulary = [*((token, 0.0) for token in ("<pad>", "</s>", "<unk>")), *((piece, -3.0) for piece in ["▁", *LETTERS])]
   t5 = T5Tokenizer(vocab=vocabulary, extra_ids=0)
   t5.save_pretrained(tmp_path / "t5")
   tokenizer = Tokenizer.load(tmp_path / "t5")
@@ -237,16 +252,7 @@ def test_sentencepiece_folders_of_both_families(tmp_path: Path):
   assert (tokenizer.eos_id, tokenizer.stop_ids, tokenizer.pad_id) == (1, (1,), 0)
   assert 1 not in tokenizer.encode("a</s>b")  # a Unigram model has </s> among its pieces
 
-  pieces = ["<unk>", "<s>", "</s>", "▁", *letters, *"INST[]>"]
-  backend = Backend(models.BPE(vocab={piece: id for id, piece in enumerate(pieces)}, merges=[], unk_token="<unk>"))
-  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-  backend.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in pieces[:3]])
-  template = "{{ '<s>[INST] ' + messages[0]['content'] + ' [/INST]' }}"
-  template += "{% if messages | length > 1 %}{{ ' ' + messages[1]['content'] + ' </s>' }}{% endif %}"
-  llama = PreTrainedTokenizerFast(
-    tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
-  )
-  llama.save_pretrained(tmp_path / "llama")
+  llama = write_llama(tmp_path / "llama")
   tokenizer = Tokenizer.load(tmp_path / "llama")
   for content in ("fox", " den Ω", ""):
     rendered = tokenizer.prompt_string(content)
@@ -254,7 +260,7 @@ def test_sentencepiece_folders_of_both_families(tmp_path: Path):
   # A look-alike changes itself alone: no blank appears after <s>.
   assert tokenizer.encode_prompt("a</s>") == [
     *llama.encode("<s>[INST] a</", add_special_tokens=False),
-    *(pieces.index(piece) for piece in ["s", ">", "▁", "[", "/", "I", "N", "S", "T", "]"]),
+    *llama.convert_tokens_to_ids(["s", ">", "▁", "[", "/", "I", "N", "S", "T", "]"]),
   ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from fiat_jax.models.attention import BLOCK, KV, attend, segment_mask, write
+from fiat_jax.models.attention import BLOCK, KV, attend, segment_mask, window_mask, write
 
 
 @jax.jit
@@ -87,6 +87,24 @@ def test_gradients_equal_finite_differences_in_float64(blocks: bool):
 
 
 @pytest.mark.parametrize("blocks", [False, True])
+def test_capped_scores_have_the_derived_gradients_too(blocks: bool):
+  """In float64 against finite differences, and the values against tanh written out."""
+  with jax.enable_x64(True):
+    length, cap, scale = BLOCK + 3, 1.5, 0.4
+    q, k, v, mask = arrays(13, 1, length, length, 4, 2, "float64")
+    mask = causal(mask)
+    kv = lambda k, v: KV(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))  # noqa: E731
+    capped = jax.jit(lambda q, k, v: attend(q, kv(k, v), mask, causal=blocks, scale=scale, softcap=cap))
+    scores = jnp.einsum("bthd,bshd->bhts", q, jnp.repeat(k, 2, axis=2)) * scale
+    weights = jax.nn.softmax(jnp.where(mask[:, None], cap * jnp.tanh(scores / cap), -jnp.inf), axis=-1)
+    wanted = jnp.einsum("bhts,bshd->bthd", weights, jnp.repeat(v, 2, axis=2)).reshape(1, length, -1)
+    np.testing.assert_allclose(capped(q, k, v), wanted, atol=1e-9)
+    factors = jnp.asarray(np.random.default_rng(14).normal(size=wanted.shape))
+    loss = jax.jit(lambda *x: jnp.sum(factors * capped(*x)))
+    check_grads(loss, (q, k, v), order=1, modes=("rev",), atol=1e-7, rtol=1e-7, eps=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
 def test_a_query_that_sees_nothing_gives_no_nan_and_disturbs_no_other(blocks: bool):
   q, k, v, mask = arrays(11, 2, 9, 9, 4, 2)
   mask = causal(mask)
@@ -110,6 +128,18 @@ def test_packed_segments_see_themselves_alone_and_nothing_later():
   mask = np.asarray(segment_mask(jnp.asarray([[1, 1, 2, 2, 0]])))[0].astype(int)
   wanted = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
   np.testing.assert_array_equal(mask, wanted)
+
+
+def test_a_window_goes_by_position_within_the_segment():
+  positions = jnp.asarray([[0, 1, 2, 3, 0, 1, 2]])
+  mask = segment_mask(jnp.asarray([[1, 1, 1, 1, 2, 2, 2]]))
+  seen = np.asarray(window_mask(mask, positions, positions, 2))[0].astype(int)
+  wanted = np.zeros((7, 7), int)
+  for query, keys in enumerate([[0], [0, 1], [1, 2], [2, 3], [4], [4, 5], [5, 6]]):
+    wanted[query, keys] = 1
+  np.testing.assert_array_equal(seen, wanted)
+  for none_or_wide in (None, 7):
+    assert window_mask(mask, positions, positions, none_or_wide) is mask
 
 
 def test_new_keys_go_to_each_row_s_own_place_and_nowhere_else():

@@ -132,6 +132,15 @@ def test_the_adapter_s_share_is_alpha_over_rank(tiny_model):
   np.testing.assert_allclose(logits(LoraConfig(rank=4, alpha=6.0), padded), wanted, atol=1e-4)
 
 
+def test_rank_stabilized_scaling_is_alpha_over_the_root_of_the_rank(tiny_model):
+  config = LoraConfig(rank=16, alpha=6.0, scaling="root_rank")
+  assert config.scale == 1.5
+  same = LoraConfig(rank=16, alpha=24.0)
+  variables = {"params": tiny_model.params, "lora": tiny.random_adapter(tiny_model.params, config)}
+  stabilized, plain = (tiny.logits_of(Decoder(tiny.CONFIG, c), variables, IDS) for c in (config, same))
+  np.testing.assert_array_equal(stabilized, plain)
+
+
 def test_dropout_acts_only_with_a_key_and_is_the_same_for_the_same_key(tiny_model):
   config = LoraConfig(rank=4, dropout=0.5, targets=tiny.ALL_LINEAR)
   module = Decoder(tiny.CONFIG, config)
@@ -159,7 +168,13 @@ def test_dropout_leaves_the_base_model_alone(tiny_model):
 
 
 @pytest.mark.parametrize(
-  ("settings", "text"), [({"rank": 0}, "rank of 0"), ({"dropout": 1.0}, "dropout of 1.0"), ({"targets": "("}, "'('")]
+  ("settings", "text"),
+  [
+    ({"rank": 0}, "rank of 0"),
+    ({"dropout": 1.0}, "dropout of 1.0"),
+    ({"targets": "("}, "'('"),
+    ({"scaling": "none"}, "'none'"),
+  ],
 )
 def test_settings_that_make_no_adapter_are_refused(settings: dict, text: str):
   with pytest.raises(UserError, match="LoRA") as fault:

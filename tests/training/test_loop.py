@@ -67,7 +67,8 @@ def test_step_0_is_validated_before_any_update_shows(run, tmp_path):
   assert all(np.all(leaf == 0) for path, leaf in jax.tree_util.tree_leaves_with_path(seen[0]) if path[-1].key == "b")
   lines = records(tmp_path / "run")
   assert [(line["step"], "validation" in line) for line in lines] == [
-    (0, True), (1, False), (2, False), (2, True), (3, False), (4, False), (4, True), (5, False), (6, False), (6, True)
+    (0, False), (0, True), (1, False), (2, False), (2, True), (3, False), (4, False), (4, True), (5, False),
+    (6, False), (6, True)
   ]  # fmt: skip
 
 

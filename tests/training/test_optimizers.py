@@ -1,5 +1,6 @@
-"""The schedule's values and the clipping."""
+"""The schedule's values, the clipping, Adafactor layer by layer."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -40,7 +41,53 @@ def test_gradients_are_clipped_by_their_common_norm():
   np.testing.assert_allclose([adam[1]["a"][0], adam[1]["b"][0]], [0.06, 0.08], rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 0.0}, {"schedule": "linear"}])
+def test_adafactor_on_stacked_layers_is_adafactor_on_each_layer_alone():
+  """Against optax.adafactor over a tree without stacked leaves, gradients of very different sizes in every layer."""
+  rng = np.random.default_rng(0)
+  shapes = {"embedding": (300, 160), "layers": {"kernel": (3, 160, 130), "scale": (3, 160)}}
+  normal = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+  params = jax.tree.map(normal, shapes, is_leaf=lambda node: isinstance(node, tuple))
+  config = OptimizerConfig(optimizer="adafactor", learning_rate=0.1, clip=1e9)
+  ours = optimizer(config, 4)
+  theirs = optax.adafactor(learning_rate(config, 4), multiply_by_parameter_scale=False)
+  unstacked = unstack(params)
+  state, other_state = ours.init(params), theirs.init(unstacked)
+  for size in (1.0, 30.0, 0.01, 5.0):
+    gradient = jax.tree.map(lambda leaf, size=size: size * normal(leaf.shape), params)
+    gradient["layers"] = jax.tree.map(scale_layers, gradient["layers"])
+    updates, state = ours.update(gradient, state, params)
+    other_updates, other_state = theirs.update(unstack(gradient), other_state, unstacked)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), unstack(updates), other_updates)
+    params, unstacked = optax.apply_updates(params, updates), optax.apply_updates(unstacked, other_updates)
+
+
+def scale_layers(leaf):
+  return leaf * jnp.array([1.0, 100.0, 1e-3]).reshape(3, *[1] * (leaf.ndim - 1))
+
+
+def unstack(tree):
+  layers = [jax.tree.map(lambda leaf, n=n: leaf[n], tree["layers"]) for n in range(3)]
+  return {"embedding": tree["embedding"], "layers": layers}
+
+
+def test_adafactor_keeps_rows_and_columns_of_each_layer_alone():
+  params = {"layers": {"kernel": jnp.zeros((3, 200, 150))}}
+  state = optimizer(OptimizerConfig(optimizer="adafactor"), 4).init(params)
+  shapes = {leaf.shape for leaf in jax.tree.leaves(state)}
+  assert (3, 200) in shapes and (3, 150) in shapes
+  assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 3 * (200 + 150) + 20
+
+
+def test_weight_decay_is_times_the_rate_for_both():
+  params = {"layers": {"kernel": jnp.full((2, 4, 4), 8.0)}}
+  for name in ("adamw", "adafactor"):
+    config = OptimizerConfig(optimizer=name, learning_rate=0.5, warmup=0.0, schedule="constant", weight_decay=0.1)
+    transform = optimizer(config, 10)
+    updates, _ = transform.update(jax.tree.map(jnp.zeros_like, params), transform.init(params), params)
+    np.testing.assert_allclose(updates["layers"]["kernel"], -0.4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.0}, {"schedule": "linear"}, {"optimizer": "adam"}])
 def test_settings_that_cannot_train_are_refused(changes):
   with pytest.raises(UserError):
     OptimizerConfig(**changes)

@@ -1,0 +1,200 @@
+"""Which recipe to use, and how sure that is: picked on validation, tested on test. The rule is `RULE`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from fiat_jax.evaluation import power, statistics
+from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, Drawn, Scored
+from fiat_jax.recipe import Recipe
+
+MARGIN = 10.0  # points; a difference that an interval leaves open beyond this is not small
+SHOWN = 5.0  # points; how many rows would show this much is told
+
+Outcome = Literal["clear", "indistinguishable", "too little data"]
+
+RULE = f"""\
+The recipe that scores best on validation is the pick; of equals the cheaper. It alone is tested on test, against every
+other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
+
+- clear: the pick is above every other recipe. It is the one to use.
+- indistinguishable: it is not above all, and the {100 * (1 - ERROR):g} % interval of its difference to each of the rest
+  stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: without reasoning before with,
+  which costs an answer of the big model each time; of those without, untuned before tuned; of equals the better on
+  validation.
+- too little data: an interval reaches further, and the pick is the best guess; or a recipe is above the pick on test,
+  so that validation and test disagree, and that one is.
+
+Interval and p come from about {statistics.REPLICATES:,} random subsets of the groups of rows (a row without a group is
+one of its own), all recipes on the same ones, a row weighing what it does in the macro average over languages:
+Hartigan's typical values, the inversion of a test that swaps two recipes' names group by group. Several seeds add the
+error of their mean; with one, the verdict is about these trained models, not about what another seed would give. The
+p-values of pairs without the pick are corrected by Holm. "Could show" is the true difference that rows like these show
+in {power.POWER:.0%} of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+  """A recipe that was run: its name in results, what it is, its score on validation (macro average, over seeds)."""
+
+  name: str
+  recipe: Recipe
+  validation: float
+
+  @property
+  def title(self) -> str:
+    return self.recipe.title or self.name
+
+  @property
+  def cost(self) -> tuple[bool, bool]:
+    """Cheap before dear. Beside an answer of the big model, that of the tuned one and its tuning do not count."""
+    return self.recipe.needs_reasoning, self.recipe.trains and not self.recipe.needs_reasoning
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+  """Two recipes on test: points by which the first is above the second, with the interval and the p-value.
+
+  `p` is Holm's where the pick is not among them. `could_show`: see `RULE`; None with too few groups.
+  """
+
+  first: str
+  second: str
+  difference: float
+  interval: tuple[float, float]
+  p: float
+  could_show: float | None
+
+  @property
+  def shown(self) -> bool:
+    return self.p <= ERROR
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """The recipe to use. `difference`, `interval` and `p` are those of the pick above `against`, its closest rival.
+
+  `pairs` holds those of the pick first. `words` says it all in sentences.
+  """
+
+  recipe: str
+  outcome: Outcome
+  metric: str
+  pick: str
+  against: str
+  difference: float
+  interval: tuple[float, float]
+  p: float
+  pairs: tuple[Pair, ...]
+  words: str
+
+
+def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
+  """The interval of one recipe's score, within 0 to 100."""
+  low, high = _within(statistics.interval(drawn.score(recipe)), 0.0, 100.0)
+  if low == high:  # groups that do not differ tell nothing of those that would: the exact binomial bound
+    unseen = 100 * (1 - (ERROR / 2) ** (1 / len(set(drawn.scored.groups))))
+    low, high = _within((low - unseen, high + unseen), 0.0, 100.0)
+  return low, high
+
+
+def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str) -> Verdict:
+  """The verdict over two or more recipes, by `RULE`.
+
+  Args:
+    candidates: in any order.
+    drawn: their scores on test, resampled.
+    metric: what was scored, for the record.
+  """
+  pick = min(candidates, key=lambda c: (-c.validation, c.cost, c.name))
+  others = [c for c in candidates if c is not pick]
+  own = {c.name: _pair(drawn, pick.name, c.name) for c in others}
+  above = [c for c in others if own[c.name].shown and own[c.name].difference < 0]
+  rivals = [c for c in others if not (own[c.name].shown and own[c.name].difference > 0)]
+  small = all(max(map(abs, own[c.name].interval)) <= MARGIN for c in rivals)
+  if not rivals:
+    outcome, chosen = "clear", pick
+  elif small and not above:
+    outcome, chosen = "indistinguishable", min([pick, *rivals], key=lambda c: (c.cost, -c.validation, c.name))
+  else:
+    outcome, chosen = "too little data", min(above, key=lambda c: own[c.name].difference, default=pick)
+  against = chosen if chosen is not pick else min(rivals or others, key=lambda c: own[c.name].difference)
+  main = own[against.name]
+  return Verdict(
+    recipe=chosen.name,
+    outcome=outcome,
+    metric=metric,
+    pick=pick.name,
+    against=against.name,
+    difference=main.difference,
+    interval=main.interval,
+    p=main.p,
+    pairs=(*own.values(), *_other_pairs(drawn, [c.name for c in others])),
+    words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored),
+  )
+
+
+def _pair(drawn: Drawn, first: str, second: str) -> Pair:
+  scored, differences = drawn.scored, drawn.difference(first, second)
+  could_show = power.measured(scored, first, second).detectable()
+  return Pair(
+    first=first,
+    second=second,
+    difference=scored.macro(first) - scored.macro(second),
+    interval=_within(statistics.interval(differences), -100.0, 100.0),
+    p=statistics.p_value(differences),
+    could_show=could_show if math.isfinite(could_show) else None,
+  )
+
+
+def _other_pairs(drawn: Drawn, names: Sequence[str]) -> list[Pair]:
+  pairs = [_pair(drawn, one, other) for one, other in itertools.combinations(names, 2)]
+  adjusted = statistics.holm([pair.p for pair in pairs])
+  return [dataclasses.replace(pair, p=p) for pair, p in zip(pairs, adjusted, strict=True)]
+
+
+def _within(interval: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+  return max(low, interval[0]), min(high, interval[1])
+
+
+def _words(outcome: Outcome, pick: Candidate, chosen: Candidate, against: Candidate, pair: Pair) -> str:
+  gap = f"{pair.difference:+.1f} points ({interval_text(pair.interval)}, p = {pair.p:.2g})"
+  if outcome == "clear":
+    return (
+      f"Use {pick.title}. It was best on validation, and on test it is above every other recipe: "
+      f"{gap} to {against.title}, the closest."
+    )
+  best = f"{pick.title} was best on validation"
+  if outcome == "indistinguishable":
+    cheap = f"{chosen.title} is cheaper" if chosen is not pick else "none that is as good is cheaper"
+    return f"Use {chosen.title}. {best}; on test it cannot be told from {against.title}: {gap}; {cheap}."
+  if pair.could_show is None:
+    return (
+      f"Too little data. {best} and is the best guess; fewer than {FEWEST_GROUPS} groups of test rows show nothing."
+    )
+  if chosen is not pick:
+    return f"Too little data. {best}, but on test {chosen.title} is above it: {gap}. The latter is the better guess."
+  return f"Too little data. {best} and is the best guess; on test it stands to {against.title} by {gap}."
+
+
+def _more_rows(outcome: Outcome, pair: Pair, scored: Scored) -> str:
+  """How many rows would do, where these do not."""
+  rows = len(scored.groups)
+  needed = power.measured(scored, pair.first, pair.second).rows_for(SHOWN, rows)
+  if outcome != "too little data" or not needed or needed <= rows:
+    return ""
+  return f" To show {SHOWN:g} points takes about {round_up(needed):,} test rows like these {rows:,}."
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+  return f"{100 * (1 - ERROR):g} % interval {interval[0]:.1f} to {interval[1]:.1f}"
+
+
+def round_up(rows: int) -> int:
+  """To two digits: more would pretend."""
+  unit = 10 ** max(0, len(str(rows)) - 2)
+  return -(-rows // unit) * unit

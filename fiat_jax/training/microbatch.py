@@ -1,0 +1,44 @@
+"""How many tokens a device works on at a time: an estimate to begin with; what does not fit is halved by the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from fiat_jax.models.decoder import DecoderConfig
+
+WITHOUT_ACCELERATOR = 1024  # tokens; on a processor more is no faster
+SHARE = 0.8  # of what is free beside weights and optimizer: the rest is for the compiler's temporaries
+MOST = 2**17  # tokens
+
+
+def tokens_that_fit(config: DecoderConfig, length: int, held: int) -> int:
+  """Tokens of a microbatch by estimate, a power of two.
+
+  Args:
+    length: of a row, in tokens: attention's probabilities grow with it.
+    held: bytes of what stays on the device: weights, optimizer state, gradients.
+  """
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if "bytes_limit" not in stats:
+    return WITHOUT_ACCELERATOR
+  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // bytes_a_token(config, length))
+  return min(MOST, 1 << (room.bit_length() - 1))
+
+
+def bytes_a_token(config: DecoderConfig, length: int) -> int:
+  """What one token's activations take until the backward pass has used them, roughly.
+
+  Per layer a dozen of the model's width (hidden states, norms, projections), five of the feed-forward width, and the
+  probabilities of every head; at the end logits, their softmax and their gradient in f32, as if all were targets.
+  """
+  c = config
+  layer = c.compute_dtype.itemsize * (12 * c.width + 5 * c.ffn_width) + 8 * c.heads * length
+  return c.layers * layer + 3 * 4 * c.vocab_size
+
+
+def size(tree: Any) -> int:
+  """Bytes of a tree of arrays."""
+  return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
