@@ -122,6 +122,7 @@ def _complete(config: dict[str, Any], tied: bool, path: Path) -> dict[str, Any]:
   """Says whether the head is tied where `config.json` does not, and names rotary settings as transformers 4 does."""
   if "model_type" not in config:
     raise UserError("config.json lacks model_type: is this a transformers checkpoint?", path=path / "config.json")
+  tied = tied or config["model_type"] == "t5"  # its folders may hold the tied head a second time
   config = {"tie_word_embeddings": tied, **config}
   rope = config.get("rope_parameters") or {}  # where transformers 5 keeps the base and the scaling
   if "rope_theta" in rope:

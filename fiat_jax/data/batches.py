@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grain
@@ -191,12 +191,18 @@ def pack(examples: Sequence[Example], shape: Shape) -> Batch:
   return _arrays(rows, shape, padded, count)
 
 
-def fill_rows(examples: Sequence[Example], shape: Shape) -> list[list[Example]]:
-  """Longest first, each into the first row with room: the order within a batch does not change its loss."""
+def fill_rows(
+  examples: Sequence[Example], shape: Shape, size: Callable[[Example], int] = lambda example: example.length
+) -> list[list[Example]]:
+  """Longest first, each into the first row with room: the order within a batch does not change its loss.
+
+  Args:
+    size: how much of a row's `shape.length` an example takes.
+  """
   rows: list[list[Example]] = []
   room: list[tuple[int, int]] = []
   for example in sorted(examples, key=lambda e: (-e.length, e.row)):
-    needs = (example.length, len(example.targets))
+    needs = (size(example), len(example.targets))
     fits = (n for n, (tokens, targets) in enumerate(room) if needs[0] <= tokens and needs[1] <= targets)
     row = next(fits, None)
     if row is None:

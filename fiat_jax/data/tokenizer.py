@@ -20,6 +20,7 @@ from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.data.chat import SENTINEL, ChatTemplate
 from fiat_jax.errors import UserError
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _MARK = "\ufdd0mark\ufdd1"  # Unicode's noncharacters stand in no text
 
 
@@ -50,7 +51,7 @@ class Tokenizer:
     self.vocab_size = len(hugging_face)
     self._chat, self.path = ChatTemplate(hugging_face, path), path
     self.template_source = self._chat.source
-    self._prefix = _prefix(hugging_face)
+    self._prefix, self._suffix = _prefix(hugging_face), _suffix(hugging_face)
     description = json.loads(hugging_face.backend_tokenizer.to_str())
     marks, end = _turn_marks(_backend(description), self._chat)
     for token in description["added_tokens"]:  # some checkpoints save their turn marks as ordinary text
@@ -60,7 +61,15 @@ class Tokenizer:
     self._mark_count = functools.lru_cache(maxsize=16)(self._count_marks)
     self.end_id, self.ends_turns = self.eos_id if end is None else end, end is not None
     self.stop_ids = tuple(sorted({id for id in (*end_ids, self.end_id, self.eos_id) if id is not None}))
-    parts = [description, hugging_face.chat_template, self.chat_parts(), self._prefix, self.stop_ids, self.pad_id]
+    parts = [
+      description,
+      hugging_face.chat_template,
+      self.chat_parts(),
+      self._prefix,
+      self.stop_ids,
+      self.pad_id,
+      *self._suffix,
+    ]
     self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
   @classmethod
@@ -115,11 +124,13 @@ class Tokenizer:
   def encode_prompt(self, text: str, system: str | None = None) -> list[int]:
     """Encodes one user turn and the generation prompt, or the text after BOS where there is no chat template.
 
+    An encoder reads the end mark behind the text.
+
     The ids are those that Hugging Face gives for `prompt_string(text)`, but that control tokens are taken only from
     what the template wrote. Raises UserError where the template refuses the messages.
     """
     if not self._chat:
-      return self._prefix + self.encode(text)
+      return self._prefix + self.encode(text) + self._suffix
     rendered = self.prompt_string(text, system)
     encoding = self._marked.encode(rendered, add_special_tokens=False)
     if len(self._mark_spans(encoding, rendered)) == self._mark_count(system):
@@ -129,7 +140,7 @@ class Tokenizer:
   def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
     """Encodes each text as `encode_prompt` does, in parallel."""
     if not self._chat:
-      return [self._prefix + ids for ids in self.encode_batch(texts)]
+      return [self._prefix + ids + self._suffix for ids in self.encode_batch(texts)]
     rendered = [self.prompt_string(text) for text in texts]
     encodings = self._marked.encode_batch_fast(rendered, add_special_tokens=False)
     control, count = self._control.keys(), self._mark_count(None)
@@ -213,14 +224,25 @@ def _prefix(hugging_face: Any) -> list[int]:
   return whole[: next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)]
 
 
-def _load_folder(path: Path) -> tuple[Any, list[int]]:
-  from transformers import AutoTokenizer
+def _suffix(hugging_face: Any) -> list[int]:
+  """Returns what an encoder reads after a text: T5's end mark. What others put there would end a continuation."""
+  is_t5 = any(kind.__name__ == "T5Tokenizer" for kind in type(hugging_face).__mro__)
+  return [hugging_face.eos_token_id] if is_t5 else []
 
+
+def _load_folder(path: Path) -> tuple[Any, list[int]]:
+  from transformers import AutoTokenizer, T5Tokenizer
+
+  # T5X folders hold T5's SentencePiece model and nothing that says whose it is.
+  alone = (path / "spiece.model").exists() and not any((path / name).exists() for name in _TOKENIZER_FILES)
   try:
-    wrapped = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    kind = T5Tokenizer if alone else AutoTokenizer
+    wrapped = kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # transformers raises whatever its many loaders do
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    raise UserError(f"no tokenizer could be loaded ({reason}): is tokenizer.json there?", path=path) from error
+    raise UserError(
+      f"no tokenizer could be loaded ({reason}): is tokenizer.json there, or T5's spiece.model?", path=path
+    ) from error
   if not getattr(wrapped, "backend_tokenizer", None):
     raise UserError("the tokenizer has no fast form: save it with a tokenizer.json", path=path)
   settings = path / "generation_config.json"

@@ -1,5 +1,7 @@
 """The engine that decodes everything: slots over one static cache, prefill by length bucket, a jitted multi-token loop.
 
+What a prompt leaves in the cache and how a step reads it is the model family's (`family.py`).
+
 Requests join a slot when one is free and leave it when they end. For a fixed number of slots and cache length, a
 request gets the same tokens whatever its slot and neighbours: rows do not mix, and the length that a prompt is padded
 to follows from the prompt alone. Up to `GROUP` prompts are prefilled at a time; on a CPU that changes no bit.
@@ -17,9 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fiat_jax.decoding.family import Family, Start, family_of
+from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import GREEDY, Array, Sampling, SlotSampling, choose
-from fiat_jax.models import decoder
-from fiat_jax.models.attention import KV, after
+from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.t5 import T5
 
 CHUNK = 8  # decode steps between two looks of the host
 GROUP = 4  # prompts prefilled in one call: each call passes over all weights
@@ -44,52 +48,47 @@ class Completion:
 
 
 class Joining(NamedTuple):
-  """What G requests bring into their slots beside keys and values; arrays [G], fields as in `Slots`."""
+  """What G requests bring into their slots beside so many prompt `ids`; arrays [G], fields as in `Slots`."""
 
   slot: Array
-  length: Array
-  last: Array
+  ids: Array
+  place: Array
+  token: Array
   left: Array
   sampling: SlotSampling
 
 
 class Slots(NamedTuple):
-  """Device state of B slots over a cache of S positions.
+  """Device state of B slots.
 
   Attributes:
-    cache: keys and values of each layer, [B, K, S, head_dim].
-    length: [B], how many tokens of the slot are in the cache.
+    cache: the family's own, slots in front.
+    place: [B], where the next token to feed goes: how many the decoder has read.
     token: [B], the next token to feed, not in the cache yet.
     left: [B], new tokens still allowed; 0 is an idle slot.
     sampling: how each slot chooses.
   """
 
-  cache: list[KV]
-  length: jax.Array
+  cache: Any
+  place: jax.Array
   token: jax.Array
   left: jax.Array
   sampling: SlotSampling
-
-
-def bucket(length: int) -> int:
-  """The static length that `length` is padded to: few to an octave, so that few programs are compiled."""
-  octave = max(64, 1 << (max(length, 1) - 1).bit_length())
-  step = max(octave // 8, 32)
-  return max(64, -(-length // step) * step)
 
 
 class Engine:
   """Decodes requests with one model.
 
   Args:
-    model: the module.
-    weights: unstacked (`decoder.unstack`).
+    model: the module, of either family.
+    weights: unstacked (`decoder.unstack`, `t5_cached.unstack`).
     stop_ids: tokens that end a completion.
     slots: requests decoded side by side.
   """
 
-  def __init__(self, model: decoder.Decoder, weights: Mapping[str, Any], *, stop_ids: Sequence[int], slots: int = 16):
+  def __init__(self, model: Decoder | T5, weights: Mapping[str, Any], *, stop_ids: Sequence[int], slots: int = 16):
     self.model, self.weights, self.slots = model, weights, slots
+    self._family = family_of(model)
     self._stop = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
 
   def generate(
@@ -104,19 +103,22 @@ class Engine:
     done = [Completion() for _ in requests]
     if not requests:
       return done
-    longest = max(len(r.tokens) + r.max_new_tokens for r in requests)
-    state = _empty_slots(self.model.config, self.slots, -(-longest // 64) * 64)
-    prefix = _shared_prefix(self.model, self.weights, requests[0].tokens[:shared]) if shared else None
+    state = _empty_slots(self._family, self.slots, requests)
+    prefix = self._family.share(self.weights, requests[0].tokens[:shared]) if shared else None
+    starts = [self._family.start(r.tokens, 0 if prefix is None else shared) for r in requests]
     waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
     busy: dict[int, int] = {}
     while waiting or busy:
       free = [slot for slot in range(self.slots) if slot not in busy]
       joining = {slot: waiting.popleft() for slot in free[: len(waiting)]}
-      for slots in _groups(joining, requests, shared):
-        state = self._join(state, slots, [requests[joining[slot]] for slot in slots], prefix)
+      for slots in _groups(joining, starts):
+        numbers = [joining[slot] for slot in slots]
+        new = _joining(slots, [starts[n] for n in numbers], [requests[n] for n in numbers])
+        tokens = _padded([starts[n].ids for n in numbers])
+        state = _prefill(self._family, self.weights, state, tokens, new, prefix)
       busy |= joining
       any_sampled = any(requests[n].sampling.temperature > 0 for n in busy.values())
-      state, tokens, logprobs = _decode(self.model, self.weights, state, self._stop, any_sampled)
+      state, tokens, logprobs = _decode(self._family, self.weights, state, self._stop, any_sampled)
       tokens, logprobs, left = jax.device_get((tokens, logprobs, state.left))
       for slot, number in list(busy.items()):
         self._collect(done[number], tokens[slot], logprobs[slot])
@@ -125,26 +127,6 @@ class Engine:
           if on_done:
             on_done(number, done[number])
     return done
-
-  def _join(self, state: Slots, slots: Sequence[int], requests: Sequence[Request], prefix: list[KV] | None) -> Slots:
-    before = prefix[0].v.shape[2] if prefix else 0
-    tokens = np.zeros((len(requests), _room(requests[0], before)), np.int32)
-    for row, request in zip(tokens, requests, strict=True):
-      own = request.tokens[before:-1]
-      row[: len(own)] = own
-    of = lambda get, kind: np.asarray([get(r) for r in requests], kind)  # noqa: E731
-    new = Joining(
-      slot=np.asarray(slots, np.int32),
-      length=of(lambda r: len(r.tokens) - 1, np.int32),
-      last=of(lambda r: r.tokens[-1], np.int32),
-      left=of(lambda r: r.max_new_tokens, np.int32),
-      sampling=SlotSampling(
-        of(lambda r: r.sampling.temperature, np.float32),
-        of(lambda r: r.sampling.top_p, np.float32),
-        of(lambda r: r.sampling.seed, np.int32),
-      ),
-    )
-    return _prefill(self.model, self.weights, state, tokens, new, prefix)
 
   def _collect(self, completion: Completion, tokens: np.ndarray, logprobs: np.ndarray) -> None:
     taken = tokens >= 0
@@ -160,18 +142,13 @@ class Engine:
     return frozenset(np.asarray(self._stop).tolist())
 
 
-def _room(request: Request, shared: int) -> int:
-  """How many places the request's prefill is padded to: all of its tokens but the shared ones and the last."""
-  return bucket(len(request.tokens) - shared - 1)
-
-
-def _groups(joining: Mapping[int, int], requests: Sequence[Request], shared: int) -> list[list[int]]:
+def _groups(joining: Mapping[int, int], starts: Sequence[Start]) -> list[list[int]]:
   """The joining slots by bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
-  by_room: dict[int, list[int]] = {}
+  by_width: dict[int, list[int]] = {}
   for slot, number in joining.items():
-    by_room.setdefault(_room(requests[number], shared), []).append(slot)
+    by_width.setdefault(bucket(len(starts[number].ids)), []).append(slot)
   groups = []
-  for slots in by_room.values():
+  for slots in by_width.values():
     while len(slots) >= GROUP - 1:
       groups.append((slots[:GROUP] * 2)[:GROUP])
       slots = slots[GROUP:]
@@ -179,54 +156,58 @@ def _groups(joining: Mapping[int, int], requests: Sequence[Request], shared: int
   return groups
 
 
-def _empty_slots(config: decoder.DecoderConfig, slots: int, length: int) -> Slots:
-  keys, values = (config.head_dim, length), (length, config.head_dim)
-  empty = lambda shape: jnp.zeros((slots, config.kv_heads, *shape), config.compute_dtype)  # noqa: E731
-  cache = [KV(empty(keys), empty(values)) for _ in range(config.layers)]
-  length_, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
-  return Slots(cache, length_, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
+def _padded(prompts: Sequence[Sequence[int]]) -> np.ndarray:
+  """Prompts of one bucket as [G, S]."""
+  tokens = np.zeros((len(prompts), bucket(len(prompts[0]))), np.int32)
+  for row, ids in zip(tokens, prompts, strict=True):
+    row[: len(ids)] = ids
+  return tokens
 
 
-def _shared_prefix(model, weights, tokens: Sequence[int]) -> list[KV]:
-  """Keys and values of the tokens that all requests begin with, [1, …] a layer."""
-  return _prefix(model, weights, np.asarray([tokens], np.int32))
+def _joining(slots: Sequence[int], starts: Sequence[Start], requests: Sequence[Request]) -> Joining:
+  ints = lambda values: np.asarray(list(values), np.int32)  # noqa: E731
+  floats = lambda values: np.asarray(list(values), np.float32)  # noqa: E731
+  return Joining(
+    slot=ints(slots),
+    ids=ints(len(start.ids) for start in starts),
+    place=ints(start.place for start in starts),
+    token=ints(start.token for start in starts),
+    left=ints(r.max_new_tokens for r in requests),
+    sampling=SlotSampling(
+      floats(r.sampling.temperature for r in requests),
+      floats(r.sampling.top_p for r in requests),
+      ints(r.sampling.seed for r in requests),
+    ),
+  )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefix(model, weights, tokens) -> list[KV]:
-  mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
-  return decoder.cached_hidden(model, weights, tokens, jnp.arange(tokens.shape[1])[None], mask)[1]
+def _empty_slots(family: Family, slots: int, requests: Sequence[Request]) -> Slots:
+  room = family.room(
+    max(len(r.tokens) for r in requests),
+    max(len(r.tokens) + r.max_new_tokens for r in requests),
+    max(r.max_new_tokens for r in requests),
+  )
+  place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
+  sampling = SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed)
+  return Slots(family.empty(slots, room), place, token, left, sampling)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _prefill(model, weights, state: Slots, tokens, new: Joining, prefix) -> Slots:
-  """Puts prompts into their slots: all but the last token into the cache, the last one next to be fed."""
-  (rows, count), before = tokens.shape, prefix[0].v.shape[2] if prefix else 0
-  mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
-  positions = before + jnp.arange(count)[None]
-  _, filled = decoder.cached_hidden(model, weights, tokens, positions, mask, prefix=prefix)
-  filled = [after(prefix[n] if prefix else None, kv) for n, kv in enumerate(filled)]
-  room = state.cache[0].v.shape[2]
-  filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
-
-  def put(cache, fresh):
-    for row in range(rows):
-      cache = jax.lax.dynamic_update_slice(cache, fresh[row : row + 1], (new.slot[row], 0, 0, 0))
-    return cache
-
+def _prefill(family: Family, weights, state: Slots, tokens, new: Joining, prefix) -> Slots:
+  """Puts prompts into their slots."""
   return Slots(
-    jax.tree.map(put, state.cache, filled),
-    state.length.at[new.slot].set(new.length),
-    state.token.at[new.slot].set(new.last),
+    family.fill(weights, state.cache, tokens, new.ids, new.slot, prefix),
+    state.place.at[new.slot].set(new.place),
+    state.token.at[new.slot].set(new.token),
     state.left.at[new.slot].set(new.left),
     jax.tree.map(lambda old, fresh: old.at[new.slot].set(fresh), state.sampling, new.sampling),
   )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
-def _decode(model, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
+def _decode(family: Family, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
   """Up to `CHUNK` steps, fewer once all slots are idle: tokens [B, CHUNK], -1 where idle, and log-probabilities."""
-  slots, room = state.length.shape[0], state.cache[0].v.shape[2]
+  slots = state.place.shape[0]
   out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
 
   def more(carry):
@@ -236,17 +217,14 @@ def _decode(model, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slot
   def one(carry):
     i, state, (tokens, logprobs) = carry
     active = state.left > 0
-    write = jnp.minimum(state.length, room - 1)[:, None]
-    mask = jnp.arange(room)[None, None, :] <= write[:, :, None]
-    hidden, cache = decoder.cached_hidden(model, weights, state.token[:, None], write, mask, state.cache, write)
-    logits = decoder.cached_logits(model, weights, hidden[:, 0])
-    token = choose(logits, state.sampling, state.length, any_sampled=any_sampled)
+    logits, cache = family.step(weights, state.cache, state.token, state.place)
+    token = choose(logits, state.sampling, state.place, any_sampled=any_sampled)
     logprob = jnp.take_along_axis(logits, token[:, None], -1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
     tokens = tokens.at[:, i].set(jnp.where(active, token, -1))
     logprobs = logprobs.at[:, i].set(jnp.where(active, logprob, 0.0))
     stopped = jnp.any(token[:, None] == stop[None], axis=-1)
     left = jnp.where(active & ~stopped, state.left - 1, 0)
-    state = Slots(cache, state.length + active, jnp.where(active, token, 0), left, state.sampling)
+    state = Slots(cache, state.place + active, jnp.where(active, token, 0), left, state.sampling)
     return i + 1, state, (tokens, logprobs)
 
   _, state, (tokens, logprobs) = jax.lax.while_loop(more, one, (0, state, out))

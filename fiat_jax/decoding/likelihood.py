@@ -4,49 +4,100 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax.decoding.engine import bucket
-from fiat_jax.models import decoder
+from fiat_jax.decoding.lengths import bucket
+from fiat_jax.models import decoder, t5_cached
+from fiat_jax.models.attention import segment_mask
+from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.t5 import T5
+
+
+class Row(NamedTuple):
+  """What a family makes of a prompt and its labels: arguments of its pass over one row."""
+
+  tokens: np.ndarray
+  positions: np.ndarray
+  segments: np.ndarray
 
 
 def label_logprobs(
-  model: decoder.Decoder, weights: Mapping[str, Any], prompt: Sequence[int], labels: Sequence[Sequence[int]]
+  model: Decoder | T5, weights: Mapping[str, Any], prompt: Sequence[int], labels: Sequence[Sequence[int]]
 ) -> np.ndarray:
   """Summed log P(label | prompt) of each label [N].
 
-  Prompt and labels stand in one row: every label sees the prompt and itself, not its siblings, at the positions that it
-  would have alone. So the prompt is computed once.
+  All labels stand in one row: each sees the prompt and itself, not its siblings, at the positions that it would have
+  alone. So the prompt is computed once.
   """
-  start, lengths = len(prompt), [len(label) for label in labels]
-  size = bucket(start + sum(lengths))
-  wide = bucket(sum(lengths))
-  tokens, positions, segments = (np.zeros((1, size), np.int32) for _ in range(3))
-  tokens[0, :start], positions[0, :start], segments[0, :start] = prompt, np.arange(start), 1
-  before, targets, owner = np.zeros((1, wide), np.int32), np.zeros((1, wide), np.int32), np.full(wide, len(labels))
-  place, filled = start, 0
+  wide = bucket(sum(len(label) for label in labels))
+  targets, owner = np.zeros((1, wide), np.int32), np.full(wide, len(labels))
+  filled = 0
   for number, label in enumerate(labels):
-    n = len(label)
-    tokens[0, place : place + n] = label
-    positions[0, place : place + n] = start + np.arange(n)
-    segments[0, place : place + n] = number + 2
-    before[0, filled : filled + n] = [start - 1, *range(place, place + n - 1)]
-    targets[0, filled : filled + n] = label
-    owner[filled : filled + n] = number
-    place, filled = place + n, filled + n
-  logprobs = jax.device_get(_logprobs(model, weights, tokens, positions, segments, before, targets))
+    targets[0, filled : filled + len(label)], owner[filled : filled + len(label)] = label, number
+    filled += len(label)
+  if isinstance(model, T5):
+    logprobs = _encoder_decoder(model, weights, prompt, labels, targets)
+  else:
+    logprobs = _decoder_only(model, weights, prompt, labels, targets)
+  logprobs = jax.device_get(logprobs)
   return np.bincount(owner, weights=logprobs[0], minlength=len(labels) + 1)[: len(labels)]
 
 
+def _decoder_only(model: Decoder, weights, prompt: Sequence[int], labels: Sequence[Sequence[int]], targets):
+  """Prompt and labels in one row; the first token of each label is predicted at the prompt's last place."""
+  start = len(prompt)
+  row = _row(bucket(start + sum(len(label) for label in labels)))
+  row.tokens[0, :start], row.positions[0, :start], row.segments[0, :start] = prompt, np.arange(start), 1
+  before = np.zeros_like(targets)
+  place, filled = start, 0
+  for number, label in enumerate(labels):
+    n = len(label)
+    _put(row, place, label, start, number + 2)
+    before[0, filled : filled + n] = [start - 1, *range(place, place + n - 1)]
+    place, filled = place + n, filled + n
+  return _decoder_only_logprobs(model, weights, *row, before, targets)
+
+
+def _encoder_decoder(model: T5, weights, prompt: Sequence[int], labels: Sequence[Sequence[int]], targets):
+  """The prompt in the encoder; in the decoder each label but for its last token, behind the start token."""
+  source = np.zeros((1, bucket(len(prompt))), np.int32)
+  source[0, : len(prompt)] = prompt
+  row, place = _row(targets.shape[1]), 0
+  for number, label in enumerate(labels):
+    _put(row, place, [model.config.start_id, *label[:-1]], 0, number + 1)
+    place += len(label)
+  return _encoder_decoder_logprobs(model, weights, source, np.array([len(prompt)]), *row, targets)
+
+
+def _row(size: int) -> Row:
+  return Row(*(np.zeros((1, size), np.int32) for _ in Row._fields))
+
+
+def _put(row: Row, place: int, ids: Sequence[int], position: int, segment: int) -> None:
+  at = slice(place, place + len(ids))
+  row.tokens[0, at], row.positions[0, at], row.segments[0, at] = ids, position + np.arange(len(ids)), segment
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _logprobs(model, weights, tokens, positions, segments, before, targets) -> jax.Array:
+def _decoder_only_logprobs(model, weights, tokens, positions, segments, before, targets) -> jax.Array:
   own, seen = segments[:, :, None], segments[:, None, :]
   mask = (seen > 0) & ((seen == own) | (seen == 1)) & jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
   hidden, _ = decoder.cached_hidden(model, weights, tokens, positions, mask)
   hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)
-  logprobs = jax.nn.log_softmax(decoder.cached_logits(model, weights, hidden))
-  return jnp.take_along_axis(logprobs, targets[:, :, None], axis=-1)[:, :, 0]
+  return _chosen(decoder.cached_logits(model, weights, hidden), targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoder_decoder_logprobs(model, weights, source, lengths, tokens, positions, segments, targets) -> jax.Array:
+  cross = t5_cached.cross(model, weights, t5_cached.encode(model, weights, source, lengths))
+  mask = segment_mask(segments)
+  hidden, _ = t5_cached.cached_hidden(model, weights, tokens, positions, mask, cross, lengths)
+  return _chosen(t5_cached.logits(model, weights, hidden), targets)
+
+
+def _chosen(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, :, None], axis=-1)[:, :, 0]

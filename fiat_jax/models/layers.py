@@ -45,7 +45,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) · scale, or · (1 + scale) with `unit_offset`, over the last axis, computed in f32."""
+  """x / rms(x) · scale, or · (1 + scale) with `unit_offset`, over the last axis, in f32 at the least."""
 
   epsilon: float
   dtype: jnp.dtype
@@ -56,7 +56,7 @@ class RMSNorm(nn.Module):
     one = nn.initializers.zeros_init() if self.unit_offset else nn.initializers.ones_init()
     init = nn.with_logical_partitioning(one, ("norm",))
     scale: Any = self.param("scale", init, (x.shape[-1],), jnp.float32)
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
     if self.unit_offset:
       scale = 1.0 + scale.astype(jnp.float32)

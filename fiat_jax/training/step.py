@@ -11,9 +11,10 @@ import optax
 from flax import linen as nn
 
 from fiat_jax.data.batches import Batch
+from fiat_jax.data.pairs import PairBatch
 
 Collection = Literal["lora", "params"]
-ARRAYS = tuple(name for name in Batch._fields if name != "microbatches")
+AnyBatch = Batch | PairBatch  # of a decoder-only model, of an encoder–decoder
 
 
 class TrainState(NamedTuple):
@@ -46,12 +47,14 @@ def target_loss(
 
 
 def summed_gradients(
-  module: nn.Module, collection: Collection, trained: Any, frozen: Mapping[str, Any], batch: Batch, key: jax.Array
+  module: nn.Module, collection: Collection, trained: Any, frozen: Mapping[str, Any], batch: AnyBatch, key: jax.Array
 ) -> tuple[jax.Array, Any, jax.Array]:
   """Loss and gradient of the whole batch, both sums over target tokens, and the number of those tokens."""
 
+  arrays = {name: array for name, array in batch._asdict().items() if name != "microbatches"}
+
   def add_microbatch(i: jax.Array, total: tuple[jax.Array, Any, jax.Array]):
-    micro = {name: jax.lax.dynamic_index_in_dim(getattr(batch, name), i, keepdims=False) for name in ARRAYS}
+    micro = {name: jax.lax.dynamic_index_in_dim(array, i, keepdims=False) for name, array in arrays.items()}
     noise = jax.random.fold_in(key, i)
     rngs = {"dropout": noise, "neftune": noise}  # Flax folds in where each is used
     loss_of = lambda tree: target_loss(module, {**frozen, collection: tree}, micro, rngs)  # noqa: E731
@@ -64,7 +67,7 @@ def summed_gradients(
 
 def make_step(
   module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, seed: int
-) -> Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, StepMetrics]]:
+) -> Callable[[TrainState, Mapping[str, Any], AnyBatch], tuple[TrainState, StepMetrics]]:
   """A jitted `(state, frozen, batch) → (state, metrics)`.
 
   `frozen` holds every collection but the trained one. Dropout and noise are keyed by (seed, step, microbatch). An
@@ -72,7 +75,7 @@ def make_step(
   donates it.
   """
 
-  def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, StepMetrics]:
+  def step(state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch) -> tuple[TrainState, StepMetrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     loss, gradient, tokens = summed_gradients(module, collection, state.trained, frozen, batch, key)
     gradient = jax.tree.map(lambda g: g / tokens, gradient)

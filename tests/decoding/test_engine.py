@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from fiat_jax.decoding.engine import Engine, Request, bucket
+from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Sampling
 
 PROMPTS = [tiny.random_ids(length, seed=length) for length in (1, 3, 9, 17, 30, 5, 12)]

@@ -1,0 +1,201 @@
+"""T5X checkpoints of encoder–decoders: read as a `CheckpointSource` under T5X's names, and written in its native form.
+
+T5X keeps kernels as [in, out] and relative biases as [heads, buckets], as our tree does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiat_jax.checkpoints.source import no_such_tensor
+from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
+from fiat_jax.errors import UserError
+from fiat_jax.models.registry import Leaf
+from fiat_jax.models.t5 import T5Config
+from fiat_jax.models.t5_registry import ffn_names
+
+INLINE_BYTES = 1024  # smaller leaves stand in the msgpack file itself
+BLOCKS = {
+  "encoder": {"attention": ("attention", "pre_attention_layer_norm"), "ffn": ("mlp", "pre_mlp_layer_norm")},
+  "decoder": {
+    "self_attention": ("self_attention", "pre_self_attention_layer_norm"),
+    "cross_attention": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+    "ffn": ("mlp", "pre_mlp_layer_norm"),
+  },
+}
+
+
+def t5x_leaves(config: T5Config) -> list[Leaf]:
+  """Every leaf, under T5X's names."""
+  leaves = [Leaf(("embedding",), "token_embedder/embedding", False)]
+  for stack, blocks in BLOCKS.items():
+    leaves.append(Leaf((stack, "relative_bias"), f"{stack}/relpos_bias/rel_embedding", False))
+    leaves.append(Leaf((stack, "final_norm", "scale"), f"{stack}/{stack}_norm/scale", False))
+    for ours, (block, norm) in blocks.items():
+      place = f"{stack}/layers_{{}}"
+      kernels = ffn_names(config) if ours == "ffn" else {name: name for name in ("query", "key", "value", "out")}
+      leaves.append(Leaf((stack, "layers", f"{ours}_norm", "scale"), f"{place}/{norm}/scale", False))
+      leaves += [
+        Leaf((stack, "layers", ours, name, "kernel"), f"{place}/{block}/{theirs}/kernel", False)
+        for name, theirs in kernels.items()
+      ]
+  if not config.tied_head:
+    leaves.append(Leaf(("head", "kernel"), "decoder/logits_dense/kernel", False))
+  return leaves
+
+
+class T5XCheckpoint:
+  """A T5X checkpoint folder as a `CheckpointSource`; layers that T5X scanned are shown one by one.
+
+  Attributes:
+    config: what a Hugging Face `config.json` would say, read off the shapes.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = os.fspath(path)
+    self._leaves = read_leaves(self.path)
+    self._shapes: dict[str, tuple[int, ...]] = {}
+    for name, leaf in self._leaves.items():
+      if "/layers/" not in name:
+        self._shapes[name] = leaf.shape
+      elif len(leaf.shape) < 2:
+        raise UserError(f"{name} is {list(leaf.shape)}: of scanned layers, axis 1 is expected to count them", self.path)
+      else:
+        shape = leaf.shape[:1] + leaf.shape[2:]
+        self._shapes |= {name.replace("/layers/", f"/layers_{n}/"): shape for n in range(leaf.shape[1])}
+    self.config = _described(self._shapes, self.path)
+
+  def names(self) -> list[str]:
+    return sorted(self._shapes)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    if name not in self._shapes:
+      raise no_such_tensor(Path(self.path), name)
+    return self._shapes[name]
+
+  def read(self, name: str) -> np.ndarray:
+    self.shape(name)
+    if name in self._leaves:
+      return self._leaves[name].read(None, 0).astype(np.float32)
+    layer = re.search(r"/layers_(\d+)/", name)
+    assert layer
+    return self._leaves[name.replace(layer[0], "/layers/")].read(int(layer[1]), 1).astype(np.float32)
+
+  @property
+  def fingerprint(self) -> str:
+    """From names, shapes and every small leaf: norms and biases, which move with every step of training."""
+    digest = hashlib.sha256(json.dumps({name: leaf.shape for name, leaf in sorted(self._leaves.items())}).encode())
+    for _, leaf in sorted(self._leaves.items()):
+      if int(np.prod(leaf.shape)) <= 1 << 16:
+        digest.update(leaf.read(None, 0).tobytes())
+    return digest.hexdigest()
+
+  def check(self, leaves: list[Leaf], config: T5Config) -> None:
+    """Refuses leaves that the model has no place for. What is missing or misshapen, loading itself tells."""
+    counts = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+    wanted = set()
+    for leaf in leaves:
+      wanted |= {leaf.source.format(n) for n in range(counts[leaf.path[0]])} if leaf.stacked else {leaf.source}
+    if extra := sorted(set(self._shapes) - wanted):
+      more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+      raise UserError(
+        f"holds {len(extra)} leaves that a T5 of {len(wanted)} has no place for: {', '.join(extra[:3])}{more}",
+        self.path,
+      )
+
+
+def _described(shapes: Mapping[str, tuple[int, ...]], path: str) -> dict[str, Any]:
+  """A configuration from shapes; all of them are checked against it when they are loaded."""
+  if any(name.endswith("/relpos_bias/rel_embedding") and "/layers_" in name for name in shapes):
+    raise UserError("is a umT5: each of its layers has a relative bias of its own, not supported; take an mT5", path)
+
+  def sizes(name: str) -> tuple[int, int]:
+    if len(shape := shapes.get(name, ())) != 2:
+      found = f"is {list(shape)}" if name in shapes else "is missing"
+      raise UserError(f"is no T5: {name} {found}; it holds {len(shapes)} leaves, such as {_some(shapes)}", path)
+    return shape[0], shape[1]
+
+  def count(stack: str) -> int:
+    return 1 + max(
+      (int(found[1]) for name in shapes if (found := re.match(rf"{stack}/layers_(\d+)/", name))), default=-1
+    )
+
+  vocabulary, width = sizes("token_embedder/embedding")
+  heads, buckets = sizes("encoder/relpos_bias/rel_embedding")
+  _, inner = sizes("encoder/layers_0/attention/query/kernel")
+  gated = "encoder/layers_0/mlp/wi_0/kernel" in shapes
+  _, ffn = sizes(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")
+  return {
+    "model_type": "t5",
+    "vocab_size": vocabulary,
+    "d_model": width,
+    "num_heads": heads,
+    "d_kv": inner // heads,
+    "d_ff": ffn,
+    "num_layers": count("encoder"),
+    "num_decoder_layers": count("decoder"),
+    "relative_attention_num_buckets": buckets,
+    "feed_forward_proj": "gated-gelu" if gated else "relu",
+    "tie_word_embeddings": "decoder/logits_dense/kernel" not in shapes,
+  }
+
+
+def _some(shapes: Mapping[str, tuple[int, ...]]) -> str:
+  return ", ".join(sorted(shapes)[:3]) or "none"
+
+
+def write_t5x(folder: str | os.PathLike[str], params: Mapping[str, Any], config: T5Config, step: int = 0) -> None:
+  """Writes parameters as T5X's native checkpoint: `checkpoint` and a zarr folder for each large leaf.
+
+  The folder appears whole or not at all; T5X takes its step from the name `checkpoint_STEP`.
+
+  Raises:
+    UserError: there is something already.
+  """
+  import tensorstore
+  from flax import serialization
+
+  final = Path(folder)
+  if final.exists():
+    raise UserError("is there already: give another folder, or remove it", final)
+  partial = final.with_name(final.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  target: dict[str, Any] = {}
+  for leaf in t5x_leaves(config):
+    values: Any = params
+    for part in leaf.path:
+      values = values[part]
+    for number in range(values.shape[0]) if leaf.stacked else (None,):
+      *parts, last = leaf.source.format(number).split("/")
+      node = target
+      for part in parts:
+        node = node.setdefault(part, {})
+      array = np.ascontiguousarray(values if number is None else values[number])
+      if array.nbytes < INLINE_BYTES:
+        node[last] = array
+        continue
+      name = ".".join(["target", *parts, last])
+      spec = _spec(array, name)
+      place = {**spec, "kvstore": {**folder_spec(str(partial)), "path": f"{partial}/{name}/"}}
+      stored = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+      tensorstore.open(place, create=True, open=True).result().write(stored).result()
+      node[last] = spec
+  content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
+  (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
+  partial.rename(final)
+
+
+def _spec(array: np.ndarray, name: str) -> dict[str, Any]:
+  kind = "uint16" if array.dtype.name == "bfloat16" else array.dtype.name
+  metadata = {"shape": list(array.shape), "chunks": list(array.shape), "compressor": {"id": "gzip", "level": 1}}
+  return {"driver": "zarr", "dtype": kind, "kvstore": {"driver": "file", "path": name}, "metadata": metadata}

@@ -1,0 +1,161 @@
+"""The leaves of a T5X checkpoint folder, native or Orbax, on a disk or in a bucket: names, shapes, values one by one.
+
+A native folder is flax msgpack (`checkpoint`) whose large leaves are zarr folders beside it; Orbax's `state` is zarr
+folders, or the same in one OCDBT store. What the leaves mean is in `t5x.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from fiat_jax.errors import UserError
+
+ZARR_SUFFIX = "/.zarray"
+
+
+class Leaf(NamedTuple):
+  """One array: its shape, and how to read it whole or at one index of an axis."""
+
+  shape: tuple[int, ...]
+  read: Callable[[int | None, int], np.ndarray]
+
+
+def folder_spec(path: str) -> dict[str, Any]:
+  """TensorStore's name for a folder: a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`."""
+  scheme, mark, rest = path.partition("://")
+  if not mark:
+    return {"driver": "file", "path": path.rstrip("/") + "/"}
+  if scheme not in ("gs", "s3"):
+    raise UserError(f"checkpoints are read from folders, gs:// and s3://, not from {scheme}://", path)
+  bucket, _, place = rest.partition("/")
+  return {"driver": "gcs" if scheme == "gs" else "s3", "bucket": bucket, "path": place.rstrip("/") + "/"}
+
+
+def read_leaves(path: str) -> dict[str, Leaf]:
+  """Every parameter under T5X's name with slashes, such as `encoder/layers_0/mlp/wo/kernel`.
+
+  Raises:
+    UserError: there is no T5X checkpoint there, it is damaged, or the bucket cannot be reached.
+  """
+  folder = folder_spec(path)
+  if (content := _file(folder, "checkpoint", path)) is not None:
+    return _native(folder, content, path)
+  for place in ("state/", ""):
+    state = {**folder, "path": folder["path"] + place}
+    if (metadata := _file(state, "_METADATA", path)) is not None:
+      return _orbax(state, metadata, path)
+  raise UserError("is no T5X checkpoint: no file `checkpoint` (native) and no folder `state` (Orbax) in it", path)
+
+
+def _native(folder: dict[str, Any], content: bytes, path: str) -> dict[str, Leaf]:
+  from flax import serialization
+
+  try:
+    restored: Any = serialization.msgpack_restore(content)
+    target = restored["optimizer"]["target"]
+  except Exception as e:  # msgpack and flax raise many kinds
+    reason = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+    raise UserError(f"its file `checkpoint` is not what T5X writes ({reason}): fetch the folder again", path) from None
+  leaves = {}
+  for name, value in _flatten(target):
+    if isinstance(value, Mapping):
+      leaves[name] = _zarr({**folder, "path": f"{folder['path']}{_place(value, name, path)}/"}, name, path)
+    else:
+      leaves[name] = _inline(np.asarray(value))
+  return leaves
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+  """Leaves by name; a TensorStore spec, which is a mapping as well, is one."""
+  found = []
+  for name, node in tree.items():
+    inner = isinstance(node, Mapping) and not isinstance(node.get("driver"), str)
+    found += _flatten(node, f"{prefix}{name}/") if inner else [(f"{prefix}{name}", node)]
+  return found
+
+
+def _place(spec: Mapping[str, Any], name: str, path: str) -> str:
+  """The leaf's folder: the last part of a path that may be absolute, from another machine, or in a bucket not ours."""
+  store = spec.get("kvstore", {})
+  written = spec.get("path") or (store.get("path") if isinstance(store, Mapping) else str(store)) or ""
+  last = written.rstrip("/").rpartition("/")[2]
+  if spec.get("driver") != "zarr" or not last:
+    raise UserError(f"{name} is kept in a form that is not read here ({spec.get('driver')}): zarr is", path)
+  return last
+
+
+def _orbax(state: dict[str, Any], metadata: bytes, path: str) -> dict[str, Leaf]:
+  try:
+    described = json.loads(metadata)
+    keys = [ast.literal_eval(key) for key in described["tree_metadata"]]
+  except (ValueError, KeyError, SyntaxError) as e:
+    raise UserError(f"its _METADATA is not what Orbax writes ({e}): fetch the folder again", path) from None
+  zarr = "zarr3" if described.get("use_zarr3") else "zarr"
+  leaves = {}
+  for key in keys:
+    inner = [part for part in key[1:] if part != "params"] if key[0] in ("target", "params") else []
+    if inner:
+      place = ".".join(key) + "/"
+      store = {**state, "path": state["path"] + place}
+      if described.get("use_ocdbt", False):
+        store = {"driver": "ocdbt", "base": state, "path": place}
+      leaves["/".join(inner)] = _zarr(store, "/".join(inner), path, zarr)
+  return leaves
+
+
+def _inline(array: np.ndarray) -> Leaf:
+  array = _floats(array)
+  return Leaf(array.shape, lambda index, axis: np.array(array if index is None else array.take(index, axis)))
+
+
+def _zarr(store: dict[str, Any], name: str, path: str, driver: str = "zarr") -> Leaf:
+  import tensorstore
+
+  try:
+    opened = tensorstore.open(
+      {"driver": driver, "kvstore": store}, open=True, read=True, context=_context(), recheck_cached_data=False
+    ).result()
+  except Exception as e:  # TensorStore raises ValueError for what is missing and for what is damaged
+    raise UserError(f"{name} cannot be read ({_reason(e)}): fetch the folder again", path) from None
+
+  def read(index: int | None, axis: int) -> np.ndarray:
+    part = opened if index is None else opened[(slice(None),) * axis + (index,)]
+    try:
+      return _floats(np.asarray(part.read().result()))
+    except Exception as e:
+      raise UserError(f"{name} cannot be read ({_reason(e)}): fetch the folder again", path) from None
+
+  return Leaf(tuple(opened.shape), read)
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+  """zarr has no bfloat16: T5X keeps its bits as whole numbers."""
+  return array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
+
+
+def _file(folder: dict[str, Any], name: str, path: str) -> bytes | None:
+  import tensorstore
+
+  try:
+    found = tensorstore.KvStore.open(folder, context=_context()).result().read(name).result()
+  except Exception as e:
+    raise UserError(f"cannot be reached ({_reason(e)}): check the name, the network and the rights", path) from None
+  return found.value if found.state == "value" else None
+
+
+def _context() -> Any:
+  """A bucket that does not answer is given up after three tries, not after minutes."""
+  import tensorstore
+
+  retries = {"max_retries": 3, "initial_delay": "500ms", "max_delay": "2s"}
+  return tensorstore.Context({"gcs_request_retries": retries, "s3_request_retries": retries})
+
+
+def _reason(error: Exception) -> str:
+  return str(error).strip().split("[")[0].strip() or type(error).__name__

@@ -1,0 +1,54 @@
+"""Packed batches of encoder–decoders: prompts side by side in the encoder's rows, their targets in the decoder's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fiat_jax.data.batches import Example, Shape, fill_rows
+
+
+class PairBatch(NamedTuple):
+  """A global batch as M microbatches, of which the first `microbatches` hold anything.
+
+  encoder_tokens, encoder_segments: [M, R, S]; segment 0 is padding. A segment stands in one piece, so that positions
+  follow from places.
+  decoder_tokens, decoder_segments: [M, R, T]; the start token and the target but for its last, of the same segments.
+  target_ids, target_weights: [M, R, T]; what each place of the decoder predicts, 1.0 or 0.0.
+  """
+
+  encoder_tokens: np.ndarray
+  encoder_segments: np.ndarray
+  decoder_tokens: np.ndarray
+  decoder_segments: np.ndarray
+  target_ids: np.ndarray
+  target_weights: np.ndarray
+  microbatches: int
+
+
+def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> PairBatch:
+  """Packs whole examples into as few rows as first-fit finds; no example is cut.
+
+  Args:
+    shape: `length` is the encoder's, `targets` the decoder's.
+    start_id: what the decoder reads first.
+  """
+  rows = fill_rows(examples, shape, size=lambda example: len(example.inputs))
+  count = -(-len(rows) // shape.rows)
+  padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
+  total = padded * shape.rows
+  encoder, encoder_segments = (np.zeros((total, shape.length), np.int32) for _ in range(2))
+  decoder, decoder_segments, ids = (np.zeros((total, shape.targets), np.int32) for _ in range(3))
+  for r, row in enumerate(rows):
+    start = begin = 0
+    for segment, example in enumerate(row, 1):
+      stop, end = start + len(example.inputs), begin + len(example.targets)
+      encoder[r, start:stop], encoder_segments[r, start:stop] = example.inputs, segment
+      decoder[r, begin], decoder[r, begin + 1 : end] = start_id, example.targets[:-1]
+      ids[r, begin:end], decoder_segments[r, begin:end] = example.targets, segment
+      start, begin = stop, end
+  weights = (decoder_segments > 0).astype(np.float32)
+  arrays = (encoder, encoder_segments, decoder, decoder_segments, ids, weights)
+  return PairBatch(*(a.reshape(padded, shape.rows, -1) for a in arrays), microbatches=count)

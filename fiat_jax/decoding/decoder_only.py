@@ -1,0 +1,64 @@
+"""Decoder-only models in the engine: a prompt but for its last token goes into the cache, behind what all share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fiat_jax.decoding.family import Start, Weights, put_rows
+from fiat_jax.decoding.sampling import Array
+from fiat_jax.models import decoder
+from fiat_jax.models.attention import KV, after
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOnly:
+  """A `Family`; the cache is a `KV` a layer."""
+
+  model: decoder.Decoder
+
+  def room(self, longest_prompt: int, longest_whole: int, longest_new: int) -> int:
+    return -(-longest_whole // 64) * 64
+
+  def empty(self, slots: int, room: int) -> list[KV]:
+    c = self.model.config
+    empty = lambda *shape: jnp.zeros((slots, c.kv_heads, *shape), c.compute_dtype)  # noqa: E731
+    return [KV(empty(c.head_dim, room), empty(room, c.head_dim)) for _ in range(c.layers)]
+
+  def share(self, weights: Weights, tokens: Sequence[int]) -> list[KV]:
+    return _prefix(self.model, weights, np.asarray([tokens], np.int32))
+
+  def start(self, tokens: Sequence[int], shared: int) -> Start:
+    return Start(tokens[shared:-1], tokens[-1], len(tokens) - 1)
+
+  def fill(
+    self, weights: Weights, cache: list[KV], tokens: jax.Array, counts: Array, slots: Array, prefix: list[KV] | None
+  ) -> list[KV]:
+    count, before = tokens.shape[1], prefix[0].v.shape[2] if prefix else 0
+    mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
+    positions = before + jnp.arange(count)[None]
+    _, filled = decoder.cached_hidden(self.model, weights, tokens, positions, mask, prefix=prefix)
+    filled = [after(prefix[n] if prefix else None, kv) for n, kv in enumerate(filled)]
+    room = cache[0].v.shape[2]
+    filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
+    return jax.tree.map(functools.partial(put_rows, slots=slots), cache, filled)
+
+  def step(self, weights: Weights, cache: list[KV], tokens: jax.Array, places: jax.Array) -> tuple[jax.Array, list[KV]]:
+    room = cache[0].v.shape[2]
+    write = jnp.minimum(places, room - 1)[:, None]
+    mask = jnp.arange(room)[None, None, :] <= write[:, :, None]
+    hidden, cache = decoder.cached_hidden(self.model, weights, tokens[:, None], write, mask, cache, write)
+    return decoder.cached_logits(self.model, weights, hidden[:, 0]), cache
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefix(model: decoder.Decoder, weights: Weights, tokens: Any) -> list[KV]:
+  """Keys and values of the tokens that all requests begin with, [1, …] a layer."""
+  mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
+  return decoder.cached_hidden(model, weights, tokens, jnp.arange(tokens.shape[1])[None], mask)[1]

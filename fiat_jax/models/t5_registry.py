@@ -1,0 +1,103 @@
+"""From an encoder–decoder checkpoint's own description to our module: its configuration, where each tensor goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fiat_jax.errors import UserError
+from fiat_jax.models.registry import Leaf
+from fiat_jax.models.t5 import T5, T5Config
+
+T5_TYPES = ("t5", "mt5")
+FFN_KINDS = {"relu": False, "gated-gelu": True}
+
+
+def t5_config(config: Mapping[str, Any], path: str, dtype: str) -> T5Config:
+  """Our configuration from the keys of a Hugging Face `config.json` of T5 or mT5.
+
+  Raises:
+    UserError: an architecture, or a feature of one, that this module does not compute.
+  """
+  kind = config.get("model_type")
+  if kind == "umt5":
+    raise UserError("is a umT5: each of its layers has a relative bias of its own, not supported; take an mT5", path)
+  if kind not in T5_TYPES:
+    raise UserError(f"is of the architecture {kind!r}; there is {', '.join(T5_TYPES)}", path)
+  if dtype == "float16":
+    raise UserError("T5's activations overflow in float16: give --dtype bfloat16 or float32", path)
+  ffn = config.get("feed_forward_proj", "relu")
+  if ffn not in FFN_KINDS:
+    raise UserError(f"has the feed-forward layer {ffn!r}; there is {', '.join(FFN_KINDS)}", path)
+  try:
+    return T5Config(
+      vocab_size=config["vocab_size"],
+      width=config["d_model"],
+      encoder_layers=config["num_layers"],
+      decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
+      heads=config["num_heads"],
+      head_dim=config["d_kv"],
+      ffn_width=config["d_ff"],
+      gated=FFN_KINDS[ffn],
+      tied_head=_tied(config),
+      buckets=config.get("relative_attention_num_buckets", 32),
+      max_distance=config.get("relative_attention_max_distance", 128),
+      norm_epsilon=config.get("layer_norm_epsilon", 1e-6),
+      start_id=config.get("decoder_start_token_id") or 0,
+      dtype=dtype,
+    )
+  except KeyError as e:
+    raise UserError(f"its configuration lacks {e.args[0]!r}: the checkpoint is not complete", path) from None
+
+
+def _tied(config: Mapping[str, Any]) -> bool:
+  """Whether the head is the embedding, and its input scaled.
+
+  transformers 5 writes `tie_word_embeddings: true` into every T5 that it saves, and keeps in `scale_decoder_outputs`
+  whether that was so; no mT5 is tied.
+  """
+  untied = config.get("tie_word_embeddings") is False or config.get("scale_decoder_outputs") is False
+  return config["model_type"] == "t5" and not untied
+
+
+def t5_leaves(config: T5Config) -> list[Leaf]:
+  """Every leaf, under Hugging Face's names; the relative bias of a stack is kept in its first block."""
+  leaves = [Leaf(("embedding",), "shared.weight", False)]
+  for stack, blocks in (("encoder", ENCODER_BLOCKS), ("decoder", DECODER_BLOCKS)):
+    leaves += [
+      Leaf((stack, "relative_bias"), f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", True),
+      Leaf((stack, "final_norm", "scale"), f"{stack}.final_layer_norm.weight", False),
+    ]
+    for number, (block, name) in enumerate(blocks.items()):
+      place = f"{stack}.block.{{}}.layer.{number}"
+      linear = ffn_names(config) if block == "ffn" else ATTENTION
+      leaves.append(Leaf((stack, "layers", f"{block}_norm", "scale"), f"{place}.layer_norm.weight", False))
+      leaves += [
+        Leaf((stack, "layers", block, ours, "kernel"), f"{place}.{name}.{theirs}.weight", True)
+        for ours, theirs in linear.items()
+      ]
+  if not config.tied_head:
+    leaves.append(Leaf(("head", "kernel"), "lm_head.weight", True))
+  return leaves
+
+
+ENCODER_BLOCKS = {"attention": "SelfAttention", "ffn": "DenseReluDense"}
+DECODER_BLOCKS = {"self_attention": "SelfAttention", "cross_attention": "EncDecAttention", "ffn": "DenseReluDense"}
+ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
+
+
+def ffn_names(config: T5Config) -> dict[str, str]:
+  """Our names of the FFN's kernels, and the ones that T5's own checkpoints and Hugging Face use."""
+  return {"gate": "wi_0", "up": "wi_1", "down": "wo"} if config.gated else {"up": "wi", "down": "wo"}
+
+
+def t5_shapes(config: T5Config) -> dict[str, Any]:
+  """The shape of every leaf (`jax.ShapeDtypeStruct`), without computing any, in the tree of `params`."""
+  ids = jnp.zeros((1, 1), jnp.int32)
+  names = ("encoder_tokens", "encoder_segments", "decoder_tokens", "decoder_segments")
+  init = lambda key: T5(config).init(key, dict.fromkeys(names, ids), method="init_all")  # noqa: E731
+  return nn.meta.unbox(jax.eval_shape(init, jax.random.key(0)))["params"]

@@ -1,0 +1,280 @@
+"""T5X folders by a writer of our own reading of the format: bytes, JSON and gzip, neither TensorStore nor flax."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import msgpack
+import numpy as np
+import pytest
+import t5 as small
+
+from fiat_jax.checkpoints.load import load_params
+from fiat_jax.checkpoints.t5x import T5XCheckpoint, t5x_leaves, write_t5x
+from fiat_jax.errors import UserError
+from fiat_jax.models.t5_registry import t5_config, t5_shapes
+
+ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
+NORMS = {
+  "encoder": ("pre_attention_layer_norm", "pre_mlp_layer_norm"),
+  "decoder": ("pre_self_attention_layer_norm", "pre_cross_attention_layer_norm", "pre_mlp_layer_norm"),
+}
+
+
+def t5x_arrays(case: str) -> dict[str, np.ndarray]:
+  """A case's weights under T5X's names, translated from Hugging Face's word by word."""
+  found = {}
+  for name, values in small.script().tensors(case).items():
+    stack, *parts = name.split(".")
+    if stack == "shared":
+      found["token_embedder/embedding"] = values
+    elif stack == "lm_head":
+      found["decoder/logits_dense/kernel"] = values.T
+    elif "relative" in name:
+      found[f"{stack}/relpos_bias/rel_embedding"] = values.T
+    elif parts[0] == "final_layer_norm":
+      found[f"{stack}/{stack}_norm/scale"] = values
+    else:
+      _, block, _, layer, kind, *rest = parts
+      place = f"{stack}/layers_{block}"
+      if kind == "layer_norm":
+        found[f"{place}/{NORMS[stack][int(layer)]}/scale"] = values
+      elif kind == "DenseReluDense":
+        found[f"{place}/mlp/{rest[0]}/kernel"] = values.T
+      else:
+        own = "attention" if stack == "encoder" else "self_attention"
+        found[
+          f"{place}/{own if kind == 'SelfAttention' else 'encoder_decoder_attention'}/{ATTENTION[rest[0]]}/kernel"
+        ] = values.T
+  return found
+
+
+def scanned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The layers of each stack on axis 1 of one leaf."""
+  found = {name: values for name, values in arrays.items() if "/layers_" not in name}
+  for name in arrays:
+    if "/layers_0/" in name:
+      layers = [arrays[f] for n in range(9) if (f := name.replace("layers_0", f"layers_{n}")) in arrays]
+      found[name.replace("layers_0", "layers")] = np.stack(layers, axis=1)
+  return found
+
+
+def write_zarr(folder: Path, array: np.ndarray) -> None:
+  """Zarr 2: `.zarray`, and chunks of half of the first axis, which need not divide it."""
+  folder.mkdir(parents=True)
+  rows = -(-len(array) // 2)
+  chunks = [rows, *array.shape[1:]]
+  described = {
+    "zarr_format": 2,
+    "shape": list(array.shape),
+    "chunks": chunks,
+    "dtype": array.dtype.str,
+    "compressor": {"id": "gzip", "level": 1},
+    "fill_value": None,
+    "filters": None,
+    "order": "C",
+  }
+  (folder / ".zarray").write_text(json.dumps(described))
+  for n in range(2):
+    chunk = np.zeros(chunks, array.dtype)
+    part = array[n * rows : (n + 1) * rows]
+    chunk[: len(part)] = part
+    (folder / ".".join([str(n), *["0"] * (array.ndim - 1)])).write_bytes(gzip.compress(chunk.tobytes()))
+
+
+SPECS = {
+  "file": lambda place: {"driver": "zarr", "kvstore": {"driver": "file", "path": place}},
+  "gfile, absolute": lambda place: {
+    "driver": "zarr",
+    "kvstore": {"driver": "gfile", "path": f"/elsewhere/run/{place}"},
+  },
+  "gcs, dummy bucket": lambda place: {
+    "driver": "zarr",
+    "kvstore": {"driver": "gcs", "bucket": "t5x-dummy-bucket"},
+    "path": place,
+  },
+  "trailing slash": lambda place: {"driver": "zarr", "kvstore": {"driver": "gfile", "path": f"{place}/"}},
+}
+
+
+def array_ext(array: np.ndarray) -> msgpack.ExtType:
+  """flax's form of an array."""
+  content = (array.shape, array.dtype.name, array.tobytes())
+  return msgpack.ExtType(1, msgpack.packb(content, use_bin_type=True))
+
+
+def write(folder: Path, arrays: Mapping[str, np.ndarray], form: str = "file", state: bool = True) -> Path:
+  """A native checkpoint; vectors inline, the rest zarr; Adafactor's state beside the parameters."""
+  folder.mkdir(parents=True)
+
+  def entry(prefix: str, name: str, array: np.ndarray) -> Any:
+    if array.ndim < 2:
+      return array_ext(array)
+    place = ".".join([prefix, *name.split("/")])
+    write_zarr(folder / place, np.ascontiguousarray(array))
+    metadata = {"chunks": list(array.shape), "compressor": {"id": "gzip", "level": 1}, "shape": list(array.shape)}
+    return SPECS[form](place) | {"dtype": array.dtype.name, "metadata": metadata}
+
+  target: dict[str, Any] = {}
+  factors: dict[str, Any] = {}
+  for name, array in arrays.items():
+    *parts, last = name.split("/")
+    node, other = target, factors
+    for part in parts:
+      node, other = node.setdefault(part, {}), other.setdefault(part, {})
+    node[last] = entry("target", name, array)
+    other[last] = {"m": None, "v": None, "v_row": array_ext(np.zeros(len(array), np.float32)), "v_col": None}
+  optimizer = {"target": target}
+  if state:
+    optimizer["state"] = {"step": array_ext(np.array(7, np.int32)), "param_states": factors}
+  content = {"version": 3, "optimizer": optimizer}
+  (folder / "checkpoint").write_bytes(msgpack.packb(content, use_bin_type=True))
+  return folder
+
+
+def load(folder: Path, dtype: str = "float32"):
+  source = T5XCheckpoint(folder)
+  config = t5_config(source.config, str(folder), dtype)
+  leaves = t5x_leaves(config)
+  source.check(leaves, config)
+  return config, load_params(source, leaves, t5_shapes(config), dtype)
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+  """Of every case, module and parameters as the Hugging Face folder gives them."""
+  folder = tmp_path_factory.mktemp("hugging_face")
+  return {case: small.load(small.write_checkpoint(folder / case, case)) for case in small.CASES}
+
+
+def assert_same(got: Any, want: Any) -> None:
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize("case", small.CASES)
+@pytest.mark.parametrize("form", SPECS)
+def test_every_form_of_a_native_folder_gives_hugging_face_s_parameters(tmp_path, wanted, case, form):
+  config, params = load(write(tmp_path / "checkpoint_7", t5x_arrays(case), form))
+  module, expected = wanted[case]
+  assert_same(params, expected)
+  for name in ("width", "heads", "head_dim", "ffn_width", "gated", "tied_head", "buckets", "vocab_size"):
+    assert getattr(config, name) == getattr(module.config, name)
+  assert (config.encoder_layers, config.decoder_layers) == (3, 2)
+
+
+@pytest.mark.parametrize("case", ["t5_1_0", "mt5"])
+def test_scanned_layers_are_on_axis_1(tmp_path, wanted, case):
+  _, params = load(write(tmp_path / "scanned", scanned(t5x_arrays(case)), state=False))
+  assert_same(params, wanted[case][1])
+
+
+def test_bfloat16_is_kept_as_whole_numbers(tmp_path, wanted):
+  arrays = {name: a.astype(ml_dtypes.bfloat16).view(np.uint16) for name, a in t5x_arrays("t5_1_1").items()}
+  _, params = load(write(tmp_path / "half", arrays), dtype="bfloat16")
+  assert_same(params, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wanted["t5_1_1"][1]))
+
+
+@pytest.mark.parametrize("ocdbt", [True, False])
+def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, ocdbt):
+  import orbax.checkpoint as ocp
+
+  target: dict[str, Any] = {}
+  for name, array in t5x_arrays("t5_1_1").items():
+    *parts, last = name.split("/")
+    node = target
+    for part in parts:
+      node = node.setdefault(part, {})
+    node[last] = np.ascontiguousarray(array)
+  tree = {"target": target, "state": {"step": np.int32(7), "param_states": {"decoder": np.zeros(3)}}}
+  folder = tmp_path / "checkpoint_7"
+  folder.mkdir()
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as checkpointer:
+    checkpointer.save(folder / "state", tree)
+  _, params = load(folder)
+  assert_same(params, wanted["t5_1_1"][1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", small.CASES)
+def test_a_round_trip_is_exact(tmp_path, wanted, case, dtype):
+  module, params = wanted[case]
+  params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+  write_t5x(tmp_path / "checkpoint_12", params, module.config, step=12)
+  _, again = load(tmp_path / "checkpoint_12", dtype)
+  assert_same(again, params)
+  assert not list(tmp_path.glob("*.partial"))
+  with pytest.raises(UserError, match="is there already"):
+    write_t5x(tmp_path / "checkpoint_12", params, module.config)
+
+
+def test_what_is_written_is_t5x_s_own_layout(tmp_path, wanted):
+  """Read with msgpack, JSON and gzip alone."""
+  module, params = wanted["t5_1_1"]
+  write_t5x(tmp_path / "c", params, module.config, step=3)
+  content = msgpack.unpackb((tmp_path / "c" / "checkpoint").read_bytes(), raw=False)
+  assert content["version"] == 3 and set(content["optimizer"]) == {"target", "state"}
+  spec = content["optimizer"]["target"]["encoder"]["layers_0"]["attention"]["query"]["kernel"]
+  place = tmp_path / "c" / "target.encoder.layers_0.attention.query.kernel"
+  assert spec["driver"] == "zarr" and spec["kvstore"] == {"driver": "file", "path": place.name}
+  described = json.loads((place / ".zarray").read_text())
+  chunk = np.frombuffer(gzip.decompress((place / "0.0").read_bytes()), described["dtype"])
+  stored = chunk.reshape(described["chunks"])
+  np.testing.assert_array_equal(stored, t5x_arrays("t5_1_1")["encoder/layers_0/attention/query/kernel"])
+
+
+def test_missing_and_misshapen_leaves_are_named_with_what_was_expected(tmp_path):
+  arrays = t5x_arrays("t5_1_1")
+  del arrays["decoder/layers_1/mlp/wo/kernel"]
+  arrays["encoder/layers_2/attention/out/kernel"] = arrays["encoder/layers_2/attention/out/kernel"].T
+  with pytest.raises(UserError) as fault:
+    load(write(tmp_path / "c", arrays))
+  for text in (
+    str(tmp_path / "c"),
+    "decoder/layers_1/mlp/wo/kernel is missing",
+    "out/kernel is [32, 24], not [24, 32]",
+  ):
+    assert text in str(fault.value)
+
+
+def test_extra_leaves_are_counted_and_named(tmp_path):
+  arrays = t5x_arrays("t5_1_1") | {f"decoder/router_{n}/kernel": np.zeros((2, 2), np.float32) for n in range(5)}
+  with pytest.raises(UserError, match=r"holds 5 leaves .*: decoder/router_0/kernel, .* and 2 more"):
+    load(write(tmp_path / "c", arrays))
+
+
+def test_another_architecture_is_refused_with_what_it_holds(tmp_path):
+  arrays = {"decoder/layers_0/self_attention/query/kernel": np.zeros((4, 4), np.float32)}
+  with pytest.raises(UserError, match=r"is no T5: token_embedder/embedding is missing; it holds 1 leaves"):
+    load(write(tmp_path / "c", arrays))
+
+
+def test_a_bias_for_each_layer_is_refused_as_umt5(tmp_path):
+  arrays = scanned(t5x_arrays("t5_1_1"))
+  bias = arrays.pop("encoder/relpos_bias/rel_embedding")
+  arrays["encoder/layers/relpos_bias/rel_embedding"] = np.stack([bias] * 3, axis=1)
+  with pytest.raises(UserError, match="umT5"):
+    load(write(tmp_path / "c", arrays))
+
+
+def test_a_lost_leaf_and_a_damaged_file_are_told(tmp_path):
+  folder = write(tmp_path / "c", t5x_arrays("t5_1_1"))
+  (folder / "target.encoder.layers_0.mlp.wo.kernel" / ".zarray").unlink()
+  with pytest.raises(UserError, match=r"encoder/layers_0/mlp/wo/kernel cannot be read"):
+    load(folder)
+  (folder / "checkpoint").write_bytes((folder / "checkpoint").read_bytes()[:100])
+  with pytest.raises(UserError, match="not what T5X writes"):
+    load(folder)
+
+
+def test_a_folder_without_a_checkpoint_and_an_unknown_place_are_refused(tmp_path):
+  with pytest.raises(UserError, match="is no T5X checkpoint"):
+    T5XCheckpoint(tmp_path)
+  with pytest.raises(UserError, match="not from ftp://"):
+    T5XCheckpoint("ftp://host/folder")

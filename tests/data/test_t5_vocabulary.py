@@ -1,0 +1,84 @@
+"""T5's SentencePiece vocabulary through transformers and through SeqIO: the same ids, with a hundred more for spans."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import seqio
+
+from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.data.vocabularies import PromptVocabulary, TextVocabulary
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "t5_spiece.model"
+TEXTS = [
+  "translate English to German: That is good.",
+  "  two   blanks\nand\ta line end ",
+  "Größe, naïve ﬁne ½ — “quoted” … 1,234.5 %",
+  "ভারতের রাজধানী কী? 東京",
+  "end</s> and <pad>",
+  "",
+]
+
+
+@pytest.fixture(scope="module", params=["published", "trained here"])
+def folder(request, tmp_path_factory) -> Path:
+  """A folder with `spiece.model` alone: the published one where it is at hand, and one trained on a few lines."""
+  folder = tmp_path_factory.mktemp("vocabulary")
+  if request.param == "published":
+    if not PUBLISHED.exists():
+      pytest.skip(f"T5's published vocabulary is not at {PUBLISHED}")
+    shutil.copy(PUBLISHED, folder / "spiece.model")
+    return folder
+  import sentencepiece
+
+  lines = [
+    *TEXTS[:4],
+    "the quick brown fox jumps over the lazy dog",
+    "a small vocabulary for a small test, nothing else",
+  ]
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(lines * 20),
+    model_prefix=str(folder / "spiece"),
+    vocab_size=80,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    minloglevel=2,
+  )
+  return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+  return Tokenizer.load(folder)
+
+
+def test_ids_are_those_of_seqio(folder: Path, tokenizer: Tokenizer):
+  theirs = seqio.SentencePieceVocabulary(str(folder / "spiece.model"), extra_ids=100)
+  for text in TEXTS:
+    assert tokenizer.encode(text) == theirs.encode(text)
+    assert TextVocabulary(tokenizer).encode(text) == theirs.encode(text)
+    if theirs.unk_id not in theirs.encode(text):  # which SeqIO shows and transformers leaves out
+      assert tokenizer.decode(tokenizer.encode(text)) == theirs.decode(theirs.encode(text))
+  assert tokenizer.vocab_size == theirs.vocab_size
+  assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (theirs.pad_id, theirs.eos_id, None)
+  for n in (0, 1, 99):
+    token = f"<extra_id_{n}>"
+    assert tokenizer.hugging_face.convert_tokens_to_ids(token) == tokenizer.vocab_size - 1 - n
+    assert theirs.tokenizer.PieceToId(f"▁{token}") == theirs.vocab_size - 1 - n
+
+
+def test_a_prompt_is_the_text_and_the_end_mark(tokenizer: Tokenizer):
+  assert tokenizer.encode_prompt(TEXTS[0]) == [*tokenizer.encode(TEXTS[0]), 1]
+  assert tokenizer.encode_prompts(TEXTS[:2]) == [tokenizer.encode_prompt(text) for text in TEXTS[:2]]
+  assert PromptVocabulary(tokenizer).encode(TEXTS[0]) == tokenizer.encode_prompt(TEXTS[0])
+  assert tokenizer.prompt_string(TEXTS[0]) == TEXTS[0] and tokenizer.stop_ids == (1,)
+
+
+def test_the_published_ids(tokenizer: Tokenizer):
+  if tokenizer.vocab_size != 32100:
+    pytest.skip("of the published vocabulary alone")
+  assert tokenizer.encode(TEXTS[0]) == [13959, 1566, 12, 2968, 10, 466, 19, 207, 5]

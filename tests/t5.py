@@ -1,0 +1,103 @@
+"""The small random encoder–decoders of `tests/golden/make_t5.py` as ours, and what tests ask of them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from fiat_jax.checkpoints.load import load_params
+from fiat_jax.checkpoints.source import open_checkpoint
+from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models.t5 import T5
+from fiat_jax.models.t5_registry import t5_config, t5_leaves, t5_shapes
+
+CASES = ("t5_1_0", "t5_1_1", "mt5")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@functools.cache
+def script() -> ModuleType:
+  """`make_t5.py`, whose weights, adapters and batches need numpy alone."""
+  spec = importlib.util.spec_from_file_location("make_t5", GOLDEN / "make_t5.py")
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@functools.cache
+def recorded(case: str) -> dict[str, np.ndarray]:
+  """What PyTorch computed for a case."""
+  with np.load(GOLDEN / "t5.npz") as arrays:
+    return {name.removeprefix(f"{case}."): arrays[name] for name in arrays.files if name.startswith(f"{case}.")}
+
+
+def write_checkpoint(folder: Path, case: str, **changes: Any) -> Path:
+  """A case as a Hugging Face folder; `changes` to its configuration."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "config.json").write_text(json.dumps(script().CASES[case] | changes))
+  save_file(script().tensors(case), folder / "model.safetensors", metadata={"format": "pt"})
+  return folder
+
+
+def load(folder: Path, dtype: str = "float32", lora: LoraConfig | None = None) -> tuple[T5, dict[str, Any]]:
+  """Module and parameters of a Hugging Face folder."""
+  source = open_checkpoint(folder)
+  config = t5_config(source.config, str(folder), dtype)
+  return T5(config, lora), load_params(source, t5_leaves(config), t5_shapes(config), dtype)
+
+
+def adapter_of(case: str, arrays: dict[str, np.ndarray], module: T5) -> dict[str, Any]:
+  """PEFT's A and B, or their gradients, under PEFT's names as our stacked tree."""
+  tree: dict[str, Any] = {}
+  for leaf in t5_leaves(module.config):
+    place = "base_model.model." + leaf.source.removesuffix(".weight")
+    if not leaf.stacked or f"{place.format(0)}.lora_A.weight" not in arrays:
+      continue
+    node = tree
+    for part in leaf.path[:-1]:
+      node = node.setdefault(part, {})
+    count = module.config.encoder_layers if leaf.path[0] == "encoder" else module.config.decoder_layers
+    for ours, theirs in (("a", "A"), ("b", "B")):
+      node[ours] = jnp.asarray(np.stack([arrays[f"{place.format(n)}.lora_{theirs}.weight"].T for n in range(count)]))
+  return tree
+
+
+def rows_of(pairs: Sequence[tuple[np.ndarray, np.ndarray]], sources: int, targets: int) -> dict[str, np.ndarray]:
+  """A batch of one pair a row."""
+  return packed([[pair] for pair in pairs], sources, targets)
+
+
+def packed(
+  rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], sources: int, targets: int
+) -> dict[str, np.ndarray]:
+  """A batch of several pairs a row, filled in by the letter of what a batch is."""
+  names = {"encoder_tokens": sources, "encoder_segments": sources}
+  names |= dict.fromkeys(("decoder_tokens", "decoder_segments", "target_ids"), targets)
+  batch = {name: np.zeros((len(rows), length), np.int32) for name, length in names.items()}
+  for r, row in enumerate(rows):
+    start = begin = 0
+    for segment, (source, target) in enumerate(row, 1):
+      stop, end = start + len(source), begin + len(target)
+      batch["encoder_tokens"][r, start:stop], batch["encoder_segments"][r, start:stop] = source, segment
+      batch["decoder_tokens"][r, begin:end], batch["decoder_segments"][r, begin:end] = [0, *target[:-1]], segment
+      batch["target_ids"][r, begin:end] = target
+      start, begin = stop, end
+  batch["target_weights"] = (batch["decoder_segments"] > 0).astype(np.float32)
+  return batch
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(module: T5, variables: Any, batch: Any) -> jax.Array:
+  """Logits [B, T, V] over the training path."""
+  return module.apply(variables, batch, method="target_logits")
