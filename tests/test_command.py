@@ -51,7 +51,7 @@ def refused(folder: Path, *words: str) -> str:
 LATE = {
   ("--target_length", "3"): "rows.jsonl:2: 1 of 2 rows have a target longer than --target_length 3; the longest has 6",
   ("--lora_targets", "nothing"): "match no projection; there are",
-  ("--recipes", "fiat", "--reasoning", "why"): "rows.jsonl:1: 2 of 2 rows have no reasoning in the column 'why'",
+  ("--recipes", "fiat", "--reasoning", "why"): "rows.jsonl: no row has the column 'why' that --reasoning names",
   ("--model", "nobody/nothing-by-this-name"): "nobody/nothing-by-this-name",
   ("--gin_file", "absent.gin"): "Unable to open file: absent.gin",
   ("--model_dir", "rows.jsonl"): "is not empty and holds no config.gin",

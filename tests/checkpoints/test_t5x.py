@@ -147,6 +147,9 @@ def load(folder: Path, dtype: str = "float32"):
   return config, load_params(source, leaves, t5_shapes(config), dtype)
 
 
+pytestmark = pytest.mark.slow  # most of it is compiling
+
+
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
   """Of every case, module and parameters as the Hugging Face folder gives them."""

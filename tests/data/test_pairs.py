@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 import t5 as small
 import tiny
 from hypothesis import given, settings
@@ -37,6 +38,7 @@ def test_every_example_stands_whole_in_one_row_of_both_sides(lengths):
   assert not batch.encoder_segments[batch.microbatches :].any()
 
 
+@pytest.mark.slow
 def test_the_training_step_gets_the_loss_and_gradients_of_peft(tmp_path):
   """Three rows, packed into two microbatches, against PEFT's padded batch."""
   base, params = small.load(small.write_checkpoint(tmp_path, "mt5"))

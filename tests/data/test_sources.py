@@ -26,6 +26,7 @@ tfds.dataset_builders.store_as_tfds_dataset(
 """
 
 
+@pytest.mark.slow
 def test_a_tensorflow_data_set_is_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   subprocess.run([sys.executable, "-c", MAKE, str(tmp_path)], check=True, capture_output=True)
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

@@ -11,6 +11,8 @@ from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import t5_cached
 
+pytestmark = pytest.mark.slow  # most of it is compiling
+
 
 @pytest.fixture(scope="module", params=small.CASES)
 def case(request):

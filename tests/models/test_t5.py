@@ -23,6 +23,9 @@ TOLERANCE = 1e-4
 ADAPTED = LoraConfig(rank=2, alpha=3.0)
 
 
+pytestmark = pytest.mark.slow  # most of it is compiling
+
+
 @pytest.fixture(scope="module", params=small.CASES)
 def case(request) -> str:
   return request.param

@@ -21,6 +21,7 @@ mount -o remount,size=400m "$folder"
 """
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_fills_up_is_told_and_goes_on_once_there_is_room(tmp_path, tiny_checkpoint, capsys):
   """The first checkpoint (all parameters and their moments, 19 MB) fits on a disk of 24 MB, the second does not."""
   if shutil.which("unshare") is None:

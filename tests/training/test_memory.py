@@ -83,6 +83,7 @@ def without_shapes(records):
   return [r for r in records if "microbatch" not in r]
 
 
+@pytest.mark.slow
 def test_what_never_fits_is_halved_and_gives_what_the_small_shape_gives(run, tmp_path):
   tree, records = run(tmp_path / "found", lambda step: 64)
   small, small_records = run(tmp_path / "small", lambda step: 64, shape=dataclasses.replace(WHOLE, rows=1))
@@ -91,6 +92,7 @@ def test_what_never_fits_is_halved_and_gives_what_the_small_shape_gives(run, tmp
   assert without_shapes(records) == without_shapes(small_records)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_halving_goes_on_bit_for_bit(run, tmp_path):
   room = lambda step: 128 if step == 3 else 256  # noqa: E731
   tree, records = run(tmp_path / "undisturbed", room)
@@ -104,6 +106,7 @@ def test_a_run_killed_after_halving_goes_on_bit_for_bit(run, tmp_path):
   assert again_records == records
 
 
+@pytest.mark.slow
 def test_a_row_that_does_not_fit_says_what_would(run, tmp_path):
   with pytest.raises(UserError) as fault:
     run(tmp_path / "run", lambda step: 40)
