@@ -103,6 +103,7 @@ class Recorder(Engine):
     return [Completion(tokens=answer, finish="stop") for answer in self.answers]
 
 
+@pytest.mark.slow
 def test_training_and_serving_see_the_same_ids(tmp_path: Path, smollm2_path: Path):
   """A training example is the engine's prompt, the target and the mark at which the engine stops; so it is shown."""
   rows = rows_of(tmp_path / "rows.jsonl", "fox den", "a", " <|im_end|> ")

@@ -61,6 +61,7 @@ def test_what_cannot_be_made_to_fit_stays_whole(tokenizer: Tokenizer, rows: list
   assert cut(rows, LAYOUT, TEMPLATE, tokenizer, Truncation("passage", "right", 5)) == [row.x for row in rows]
 
 
+@pytest.mark.slow
 def test_the_shard_holds_the_shorter_prompts_and_says_how_many(
   tokenizer: Tokenizer, rows: list[Row], path: str, smollm2_path: Path
 ):

@@ -46,6 +46,7 @@ def test_few_groups_show_nothing():
 
 @pytest.mark.parametrize("groups", [12, 40])
 @pytest.mark.parametrize("own_passage", [0.0, 0.6])
+@pytest.mark.slow
 def test_a_planted_gain_of_ten_points_is_found_at_the_power_announced(groups, own_passage):
   many = draw(np.random.default_rng(1), *layout(2000, 8), gain=10, own_passage=own_passage)
   differences = (many.scores["a"] - many.scores["b"]).reshape(-1, 8) / 100

@@ -125,6 +125,7 @@ FALSE_CALLS = {  # of 300: 5 % is 15; a test of exactly 5 % stays below 24 in 99
 
 
 @pytest.mark.parametrize("case", FALSE_CALLS)
+@pytest.mark.slow
 def test_equal_recipes_are_rarely_called_different(case):
   groups, langs, options = FALSE_CALLS[case]
   generator, calls = np.random.default_rng(0), 0

@@ -98,6 +98,7 @@ def test_a_hundred_pairs_of_equal_recipes_give_at_most_five_confident_verdicts()
   assert clear <= 5
 
 
+@pytest.mark.slow
 def test_twelve_equal_recipes_on_a_hundred_rows_are_hardly_ever_clear():
   generator, clear = np.random.default_rng(0), 0
   rows = [f"row{n}" for n in range(100)]

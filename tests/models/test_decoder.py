@@ -116,6 +116,7 @@ def test_a_tied_head_is_the_embedding(tiny_model):
   np.testing.assert_allclose(decoder.cached_logits(tied, layers, hidden), hidden @ params["embedding"].T, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_neither_names_nor_numbers(tiny_model):
   rows = tiny.rows_of([tiny.random_ids(20, 7)], 24)
   adapter_config = lora.LoraConfig(rank=2, targets=tiny.ALL_LINEAR, dropout=0.3)

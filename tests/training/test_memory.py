@@ -115,11 +115,13 @@ def test_a_row_that_does_not_fit_says_what_would(run, tmp_path):
   assert "32 tokens fit, which 8 of 12 rows exceed" in message
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_at_all(run, tmp_path):
   with pytest.raises(UserError, match=r"not even a short one fits: choose a smaller --model, or --dtype bfloat16"):
     run(tmp_path / "run", lambda step: 0)
 
 
+@pytest.mark.slow
 def test_halved_microbatches_give_equal_gradients(tiny_model):
   adapter = tiny.random_adapter(tiny_model.params, LORA)
   examples = tiny.random_examples([(30, 9), (11, 20), (40, 2), (50, 5)] * 3)

@@ -25,7 +25,8 @@ def bench(tmp_path, tiny_checkpoint):
   return make
 
 
-@pytest.mark.parametrize("share", [pytest.param("0", marks=pytest.mark.slow), "0.5"])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["0", "0.5"])
 def test_a_share_of_the_rows_comes_without_reasoning(bench, share):
   made = bench(share)
   recipe = made.configuration.recipe("fiat")
