@@ -109,7 +109,7 @@ def _free(path: str) -> int:
 def _reason(error: BaseException) -> str:
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  return next(text for text in (*FULL_TEXTS[:-1], "No space left on device") if text in str(error) or text)
+  return next((text for text in FULL_TEXTS[:-1] if text in str(error)), FULL_TEXTS[0])
 
 
 def _gib(number: str, unit: str) -> str:

@@ -61,8 +61,13 @@ def full_file():
     file.write("x")
 
 
+def over_quota():
+  raise RuntimeError("TensorStore: Disk quota exceeded while writing")
+
+
 FULL = {
   "the cause of another": (wrapped, "/run/metrics.jsonl: could not be written: No space left on device"),
+  "a library, of a quota": (over_quota, "here: could not be written: Disk quota exceeded"),
   "the system": (full_file, "here: could not be written: No space left on device"),
   "NumPy": (lambda: np.ones(1 << 20).tofile("/dev/full"), "here: could not be written: No space left on device"),
 }
