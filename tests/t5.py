@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden_script import GOLDEN, golden_script
 from safetensors.numpy import save_file
 
 from fiat_jax.checkpoints.load import load_params
@@ -22,17 +22,11 @@ from fiat_jax.models.t5 import T5
 from fiat_jax.models.t5_registry import t5_config, t5_leaves, t5_shapes
 
 CASES = ("t5_1_0", "t5_1_1", "mt5")
-GOLDEN = Path(__file__).parent / "golden"
 
 
-@functools.cache
 def script() -> ModuleType:
   """`make_t5.py`, whose weights, adapters and batches need numpy alone."""
-  spec = importlib.util.spec_from_file_location("make_t5", GOLDEN / "make_t5.py")
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return golden_script("t5")
 
 
 @functools.cache

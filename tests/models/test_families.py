@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from flax import linen as nn
+from golden_script import GOLDEN, golden_script
 from safetensors.numpy import load_file, save_file
 
 from fiat_jax.checkpoints.load import load_params
@@ -29,21 +29,12 @@ from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import LoraConfig
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-4  # of logits up to 12; measured 1e-5
 LORA = LoraConfig(rank=4, alpha=6.0)
 PLACES = {"query": "q", "value": "v"}
 
 
-def _script() -> Any:
-  spec = importlib.util.spec_from_file_location("make_families", GOLDEN / "make_families.py")
-  assert spec is not None and spec.loader is not None
-  script = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(script)
-  return script
-
-
-SCRIPT = _script()
+SCRIPT = golden_script("families")
 FAMILIES = list(SCRIPT.CONFIGS)
 QUICK = [f if f in ("qwen3", "gemma3") else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES]
 DESCRIBED: dict[str, Any] = json.loads((GOLDEN / "families.json").read_text())

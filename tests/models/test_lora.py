@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from golden_script import golden_script
 
 from fiat_jax.data.batches import Example, Shape, pack
 from fiat_jax.decoding.engine import Engine, Request
@@ -184,7 +184,7 @@ def test_settings_that_make_no_adapter_are_refused(settings: dict, text: str):
 
 def test_loss_and_gradients_of_smollm2_equal_those_of_peft(smollm2, golden: Path):
   """Three rows, packed into two microbatches of one row each, against PEFT's padded batch."""
-  arrays, values = dict(np.load(golden / "smollm2_lora_gradients.npz")), _golden_values(golden)
+  arrays, values = dict(np.load(golden / "smollm2_lora_gradients.npz")), _golden_values()
   adapter = {"layers": {"attention": {ours: _stacked(values, theirs) for ours, theirs in _NAMES.items()}}}
   examples = []
   for row, (ids, n, mask) in enumerate(zip(arrays["ids"], arrays["lengths"], arrays["target_mask"], strict=True)):
@@ -215,12 +215,8 @@ def test_loss_and_gradients_of_smollm2_equal_those_of_peft(smollm2, golden: Path
 _NAMES = {"query": "q", "value": "v"}
 
 
-def _golden_values(golden: Path) -> dict[tuple[int, str, str], np.ndarray]:
-  spec = importlib.util.spec_from_file_location("make_smollm2", golden / "make_smollm2.py")
-  assert spec is not None and spec.loader is not None
-  script = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(script)
-  return {(layer, name, matrix): values for layer, name, matrix, values in script.lora_values()}
+def _golden_values() -> dict[tuple[int, str, str], np.ndarray]:
+  return {(layer, name, matrix): values for layer, name, matrix, values in golden_script("smollm2").lora_values()}
 
 
 def _stacked(values: dict[tuple[int, str, str], np.ndarray], name: str) -> dict[str, jax.Array]:
