@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up, then runs what CI runs: format, lint, types, tests. `launch/test.sh all` runs the long tests too.
+# Sets up, then runs what CI runs: format, lint, types, tests. `launch/test.sh all` runs the long tests too,
+# one after the other: some measure memory and time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ./launch/setup.sh cpu
@@ -9,4 +10,4 @@ cd "$(dirname "$0")/.."
 if [ "${1:-}" = all ]; then
   exec .venv/bin/python -m pytest -m "slow or not slow" --durations=10
 fi
-exec .venv/bin/python -m pytest -m "not slow" --durations=5
+exec .venv/bin/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal --durations=5
