@@ -17,6 +17,7 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row, digest, read_rows
+from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
@@ -54,7 +55,7 @@ class Workbench:
   def __init__(self, configuration: Configuration, *, labelled: bool = True):
     self.configuration, self.settings = configuration, configuration.settings
     self._labelled = labelled
-    self.rows: dict[str, list[Row]] = {
+    self.rows: dict[str, Spilled[Row]] = {
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
     self._models: list[Recipe] = []

@@ -1,6 +1,10 @@
 """The commands end to end on a tiny random checkpoint: what they leave, what they print, what they compute again."""
 
+import contextlib
+import io
 import json
+import pathlib
+from typing import NamedTuple
 
 import pytest
 
@@ -31,34 +35,49 @@ def rows(tmp_path_factory):
   return folder
 
 
-@pytest.fixture
-def fiat(rows, tiny_checkpoint, capsys):
+@pytest.fixture(scope="module")
+def fiat(rows, tiny_checkpoint):
   """Runs a verb on the rows; returns what it printed."""
 
   def run(verb, folder, *words, splits=("train", "validation", "test")):
     files = [word for split in splits for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
     settings = ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "2", "--target_length", "8"]
-    code = cli.main([verb, *files, *settings, "--model_dir", str(folder), *words])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+      code = cli.main([verb, *files, *settings, "--model_dir", str(folder), *words])
+    assert code == 0, err.getvalue()
+    return out.getvalue()
 
   return run
 
 
+RECIPES = ("fine_tuning", "fiat", "full_fine_tuning", "beta", "untuned")
+
+
+class Compared(NamedTuple):
+  folder: pathlib.Path
+  printed: str
+
+
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-  return tmp_path_factory.mktemp("compared") / "run"
+def comparison(fiat, tmp_path_factory) -> Compared:
+  """Every recipe, compared once."""
+  folder = tmp_path_factory.mktemp("compared") / "run"
+  return Compared(folder, fiat("compare", folder, "--recipes", ",".join(RECIPES)))
+
+
+@pytest.fixture
+def compared(comparison):
+  return comparison.folder
 
 
 def results(folder):
   return json.loads((folder / "results.json").read_text())
 
 
-def test_compare_runs_every_recipe_and_shows_one_table(fiat, compared):
-  printed = fiat("compare", compared, "--recipes", "fine_tuning,fiat,full_fine_tuning,beta,untuned")
+def test_compare_runs_every_recipe_and_shows_one_table(comparison):
+  compared, printed = comparison
   recipes = {result["recipe"]: result for result in results(compared)["recipes"]}
-  assert list(recipes) == ["fine_tuning", "fiat", "full_fine_tuning", "beta", "untuned"]
+  assert tuple(recipes) == RECIPES
   assert all(result["title"] in printed for result in recipes.values())
   assert all(result["test"]["rows"] == 6 for result in recipes.values())
   assert recipes["beta"]["test"]["overall"]["exact_match"] == pytest.approx(100 * (2 / 3))
@@ -66,8 +85,8 @@ def test_compare_runs_every_recipe_and_shows_one_table(fiat, compared):
   assert (compared / "report.md").read_text().startswith("| test, 6 rows")
 
 
-def test_compare_ends_in_a_verdict(fiat, compared):
-  printed = fiat("compare", compared, "--recipes", "fine_tuning,fiat,full_fine_tuning,beta,untuned")
+def test_compare_ends_in_a_verdict(comparison):
+  compared, printed = comparison
   found, recipes = results(compared)["verdict"], results(compared)["recipes"]
   assert found["outcome"] in ("clear", "indistinguishable", "too little data") and found["metric"] == "f1_squad"
   assert found["words"] in printed and found["words"] in (compared / "report.md").read_text()

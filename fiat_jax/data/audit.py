@@ -8,8 +8,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
+from fiat_jax.data.keys import Keys
 from fiat_jax.data.rows import Row
 
 MOST_LABELS = 20  # with more different targets, or where more than a fifth of the rows differ, they are no labels
@@ -19,39 +22,50 @@ _CLOSING = frozenset("\"'*_`)]}»”’」』）】〉》")  # what may follow a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReasoningAudit:
-  """The rows with a reasoning, and which of those hold a target in it, end unfinished, give an answer, a right one."""
+  """Positions of rows: without a reasoning, with an empty one; of the others, which hold a target, end unfinished, …"""
 
-  reasoned: Sequence[Row]
-  holds_target: Sequence[Row]
-  unfinished: Sequence[Row]
-  answered: Sequence[Row]
-  right: Sequence[Row]
+  missing: Sequence[int]
+  empty: Sequence[int]
+  reasoned: int  # how many have one
+  holds_target: Sequence[int]
+  unfinished: Sequence[int]
+  answered: Sequence[int]
+  right: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Overlap:
-  """What stands in two splits, or twice in one: `pairs` has two rows for each different one."""
+  """What stands in two splits, or twice in one: `pairs` [P, 2] has the positions of two rows for each different one."""
 
   what: str
   splits: tuple[str, str]
-  pairs: Sequence[tuple[Row, Row]]
+  pairs: np.ndarray
 
 
-def languages(rows: Sequence[Row]) -> dict[str, int]:
+def languages(rows: Iterable[Row]) -> dict[str, int]:
   """Rows of each language, the commonest first."""
-  return dict(collections.Counter(sorted(row.lang for row in rows)).most_common())
+  return _commonest(collections.Counter(row.lang for row in rows))
 
 
 def labels(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, int]]:
   """By split, the rows of each first target, the commonest first; empty where targets are too many to be labels."""
-  counts = {split: collections.Counter(sorted(row.targets[0] for row in rows)) for split, rows in splits.items()}
-  distinct, total = len(set().union(*counts.values())), sum(map(len, splits.values()))
-  few = distinct <= MOST_LABELS and 5 * distinct < total
-  return {split: dict(counted.most_common()) for split, counted in counts.items()} if few else {}
+  counts: dict[str, collections.Counter[str]] = {split: collections.Counter() for split in splits}
+  distinct, total = set[str](), sum(map(len, splits.values()))
+  for split, rows in splits.items():
+    for row in rows:
+      counts[split][row.targets[0]] += 1
+      distinct.add(row.targets[0])
+      if len(distinct) > MOST_LABELS:
+        return {}
+  return {split: _commonest(counted) for split, counted in counts.items()} if 5 * len(distinct) < total else {}
+
+
+def _commonest(counted: Mapping[str, int]) -> dict[str, int]:
+  return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
 def reasoning_audit(
-  rows: Sequence[Row], read: Callable[[str], str | None], same: Callable[[str, str], bool]
+  rows: Iterable[Row], read: Callable[[str], str | None], same: Callable[[str, str], bool]
 ) -> ReasoningAudit:
   """What the recorded reasoning gives away.
 
@@ -59,15 +73,24 @@ def reasoning_audit(
     read: the answer that stands in a reasoning, if any.
     same: whether an answer counts as a target.
   """
-  reasoned = [(row, row.reasoning) for row in rows if row.reasoning]
-  answers = [(row, answer) for row, text in reasoned if (answer := read(text)) is not None]
-  return ReasoningAudit(
-    reasoned=[row for row, _ in reasoned],
-    holds_target=[row for row, text in reasoned if any(t.strip().casefold() in text.casefold() for t in row.targets)],
-    unfinished=[row for row, text in reasoned if not ends(text)],
-    answered=[row for row, _ in answers],
-    right=[row for row, answer in answers if any(same(answer, target) for target in row.targets)],
-  )
+  found: dict[str, list[int]] = {
+    field.name: [] for field in dataclasses.fields(ReasoningAudit) if field.name != "reasoned"
+  }
+  reasoned = 0
+  for n, row in enumerate(rows):
+    if not row.reasoning:
+      found["missing" if row.reasoning is None else "empty"].append(n)
+      continue
+    reasoned, answer, folded = reasoned + 1, read(row.reasoning), row.reasoning.casefold()
+    told = {
+      "holds_target": any(target.strip().casefold() in folded for target in row.targets),
+      "unfinished": not ends(row.reasoning),
+      "answered": answer is not None,
+      "right": answer is not None and any(same(answer, target) for target in row.targets),
+    }
+    for name in filter(told.get, told):
+      found[name].append(n)
+  return ReasoningAudit(reasoned=reasoned, **found)
 
 
 def ends(text: str) -> bool:
@@ -85,39 +108,35 @@ def ends(text: str) -> bool:
   return False
 
 
-def overlaps(splits: Mapping[str, Sequence[Row]]) -> list[Overlap]:
-  """Rows of the same input and target within a split; such rows, ids and groups that stand in two splits."""
-  found = [_twice(split, rows) for split, rows in splits.items()]
-  for first, second in itertools.combinations(splits, 2):
-    for what, key in (("rows", _content), ("ids", _id), ("groups", _group)):
-      one, other = _index(splits[first], key), _index(splits[second], key)
-      pairs = [(one[value], row) for value, row in other.items() if value in one]
-      found.append(Overlap(what=what, splits=(first, second), pairs=pairs))
-  return [overlap for overlap in found if overlap.pairs]
+def overlaps(keys: Mapping[str, Keys]) -> list[Overlap]:
+  """Rows of the same input and target within a split; such rows, ids and groups that stand in two splits.
+
+  Args:
+    keys: of the rows of each split.
+  """
+  found = [Overlap(what="rows", splits=(split, split), pairs=_twice(of.contents)) for split, of in keys.items()]
+  for first, second in itertools.combinations(keys, 2):
+    one, other = keys[first], keys[second]
+    everything = np.ones(len(one), bool), np.ones(len(other), bool)
+    for what, values, of_interest in (
+      ("rows", (one.contents, other.contents), everything),
+      ("ids", (one.ids, other.ids), everything),
+      ("groups", (one.groups, other.groups), (one.grouped, other.grouped)),  # others say nothing that the id does not
+    ):
+      found.append(Overlap(what=what, splits=(first, second), pairs=_shared(*values, *of_interest)))
+  return [overlap for overlap in found if len(overlap.pairs)]
 
 
-def _twice(split: str, rows: Sequence[Row]) -> Overlap:
-  index = _index(rows, _content)
-  pairs = [(first, row) for row in rows if (first := index[_content(row)]) is not row]
-  return Overlap(what="rows", splits=(split, split), pairs=pairs)
+def _twice(values: np.ndarray) -> np.ndarray:
+  """[P, 2] the first of each value, and every later one, in the order of those."""
+  _, first, which = np.unique(values, return_index=True, return_inverse=True)
+  later = np.flatnonzero(first[which] != np.arange(len(values)))
+  return np.stack([first[which][later], later], axis=1)
 
 
-def _index(rows: Sequence[Row], key: Callable[[Row], object]) -> dict[object, Row]:
-  """The first row of every key; rows without one (None) are left out."""
-  index: dict[object, Row] = {}
-  for row in rows:
-    if (value := key(row)) is not None:
-      index.setdefault(value, row)
-  return index
-
-
-def _content(row: Row) -> object:
-  return row.x, row.targets
-
-
-def _id(row: Row) -> object:
-  return row.id
-
-
-def _group(row: Row) -> object:
-  return row.group if row.group != row.id else None  # a group made from the id says nothing that the id does not
+def _shared(one: np.ndarray, other: np.ndarray, of_one: np.ndarray, of_other: np.ndarray) -> np.ndarray:
+  """[P, 2] the first of each value in both, in the order of the second; those of interest alone."""
+  places = np.flatnonzero(of_one), np.flatnonzero(of_other)
+  _, first, second = np.intersect1d(one[places[0]], other[places[1]], return_indices=True)
+  pairs = np.stack([places[0][first], places[1][second]], axis=1)
+  return pairs[np.argsort(pairs[:, 1])]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from fiat_jax.data.keys import Keys
 from fiat_jax.data.rows import Row
 from fiat_jax.data.words import words
 
@@ -27,11 +29,15 @@ _STRIDE = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Near:
-  """Two rows that are nearly the same, with their splits; `similarity` is the Jaccard index of their shingles."""
+  """Two rows that are nearly the same, by split and position; `similarity` is the Jaccard index of their shingles.
+
+  `conflict`: their inputs are the same to the letter, and the targets differ.
+  """
 
   splits: tuple[str, str]
-  rows: tuple[Row, Row]
+  rows: tuple[int, int]
   similarity: float
+  conflict: bool
 
 
 def text_of(row: Row) -> str:
@@ -47,7 +53,11 @@ def shingles(text: str) -> frozenset[str]:
   return frozenset(map(" ".join, zip(*(found[n:] for n in range(SHINGLE)), strict=False)))
 
 
-def near(splits: Mapping[str, Sequence[Row]], on_rows: Callable[[int], object] = lambda count: None) -> list[Near]:
+def near(
+  splits: Mapping[str, Sequence[Row]],
+  keys: Mapping[str, Keys],
+  on_rows: Callable[[int], object] = lambda count: None,
+) -> list[Near]:
   """For each row, at most one near duplicate a split among the rows before it, the splits in their order.
 
   A pair counts from a Jaccard index of 0.8 over shingles, computed exactly. Rows of one group are no duplicates of
@@ -56,32 +66,33 @@ def near(splits: Mapping[str, Sequence[Row]], on_rows: Callable[[int], object] =
   Memory is a few hundred bytes a row; time grows with the number of rows.
 
   Args:
+    keys: of the rows of each split.
     on_rows: called with the number of rows as they are hashed, some at a time.
   """
-  places = [(split, row) for split, rows in splits.items() for row in _distinct(rows)]
-  order = {split: number for number, split in enumerate(splits)}
-  numbers = np.array([order[split] for split, _ in places], int)
-  signatures = _signatures([row for _, row in places], on_rows)
+  names, each = list(splits), _distinct(list(keys.values()))
+  row = lambda n: splits[names[each.splits[n]]][int(each.positions[n])]  # noqa: E731
+  shingled = functools.lru_cache(maxsize=4096)(lambda n: shingles(text_of(row(n))))
+  signatures = _signatures(map(row, range(len(each.splits))), len(each.splits), on_rows)
   buckets = np.stack([_buckets(band) for band in np.split(signatures, BANDS, axis=1)], axis=1)
-  shingled = functools.lru_cache(maxsize=4096)(lambda number: shingles(text_of(places[number][1])))
-  done = np.zeros((len(places), len(splits)), bool)
-  tries, failed = np.zeros(len(places), int), set[tuple[int, int]]()
-  found: dict[tuple[int, int], Near] = {}
+  done = np.zeros((len(each.splits), len(splits)), bool)
+  tries, failed = np.zeros(len(each.splits), int), set[tuple[int, int]]()
+  found: dict[tuple[int, int], float] = {}
   for band in range(BANDS):
-    pairs = _pairs(np.roll(buckets, -band, axis=1)[:, : 1 + FINER], numbers)
-    pairs = pairs[~done[pairs[:, 1], numbers[pairs[:, 0]]] & (tries[pairs[:, 1]] < TRIES)]
+    pairs = _pairs(buckets[:, [(band + n) % BANDS for n in range(1 + FINER)]], each.splits)
+    pairs = pairs[~done[pairs[:, 1], each.splits[pairs[:, 0]]] & (tries[pairs[:, 1]] < TRIES)]
+    for told_elsewhere in (each.groups, each.contents):
+      pairs = pairs[told_elsewhere[pairs[:, 0]] != told_elsewhere[pairs[:, 1]]]
     for one, other in _alike(pairs, signatures).tolist():
-      (first, row), (second, again) = places[one], places[other]
-      if done[other, order[first]] or tries[other] >= TRIES or (one, other) in failed or _known(row, again):
+      if done[other, each.splits[one]] or tries[other] >= TRIES or (one, other) in failed:
         continue
       similarity = jaccard(shingled(one), shingled(other))
       if similarity >= THRESHOLD:
-        done[other, order[first]] = True
-        found[other, order[first]] = Near(splits=(first, second), rows=(row, again), similarity=similarity)
+        done[other, each.splits[one]] = True
+        found[other, one] = similarity
       else:
         tries[other] += 1
         failed.add((one, other))
-  return [found[key] for key in sorted(found)]
+  return [_near(names, each, one, other, found[other, one]) for other, one in sorted(found)]
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
@@ -90,30 +101,51 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
   return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
-def _distinct(rows: Sequence[Row]) -> list[Row]:
-  """The first of each input and target."""
-  return list({(row.x, row.targets): row for row in reversed(rows)}.values())[::-1]
+class _Distinct(NamedTuple):
+  """All rows but those that repeat one before, the splits in their order; [N] each."""
+
+  splits: np.ndarray  # numbers of splits
+  positions: np.ndarray
+  groups: np.ndarray
+  inputs: np.ndarray
+  contents: np.ndarray
 
 
-def _signatures(rows: Sequence[Row], on_rows: Callable[[int], object]) -> np.ndarray:
+def _distinct(keys: Sequence[Keys]) -> _Distinct:
+  kept = [of.distinct() for of in keys]
+  return _Distinct(
+    splits=np.repeat(np.arange(len(keys)), [len(positions) for positions in kept]),
+    positions=np.concatenate(kept),
+    groups=np.concatenate([of.groups[positions] for of, positions in zip(keys, kept, strict=True)]),
+    inputs=np.concatenate([of.inputs[positions] for of, positions in zip(keys, kept, strict=True)]),
+    contents=np.concatenate([of.contents[positions] for of, positions in zip(keys, kept, strict=True)]),
+  )
+
+
+def _near(names: Sequence[str], each: _Distinct, one: int, other: int, similarity: float) -> Near:
+  return Near(
+    splits=(names[int(each.splits[one])], names[int(each.splits[other])]),
+    rows=(int(each.positions[one]), int(each.positions[other])),
+    similarity=similarity,
+    conflict=bool(each.inputs[one] == each.inputs[other]),
+  )
+
+
+def _signatures(rows: Iterable[Row], total: int, on_rows: Callable[[int], object]) -> np.ndarray:
   """[N, 64] minima of 64 hash functions over each row's shingles; a row without words gets one of its own."""
   from datasketch import MinHash
 
   def hashed() -> Iterator[set[int]]:
     for number, row in enumerate(rows):
       if number % _STRIDE == 0:
-        on_rows(min(_STRIDE, len(rows) - number))
+        on_rows(min(_STRIDE, total - number))
       yield {zlib.crc32(shingle.encode()) for shingle in shingles(text_of(row))} or {number}
 
-  signatures = np.empty((len(rows), BANDS * BAND), np.uint32)
+  signatures = np.empty((total, BANDS * BAND), np.uint32)
   minima = MinHash.generator(hashed(), num_perm=BANDS * BAND, hashfunc=lambda value: value, scheme="affine32")
   for number, minhash in enumerate(minima):
     signatures[number] = minhash.hashvalues
   return signatures
-
-
-def _known(one: Row, other: Row) -> bool:
-  return one.group == other.group or (one.x == other.x and one.targets == other.targets)
 
 
 def _buckets(band: np.ndarray) -> np.ndarray:
@@ -122,7 +154,7 @@ def _buckets(band: np.ndarray) -> np.ndarray:
   datasketch's own index takes 31 s and 0.8 GB where sorting takes 0.3 s (100,000 rows).
   """
   keys = np.ascontiguousarray(band).view(f"V{band.itemsize * band.shape[1]}").ravel()
-  return np.unique(keys, return_inverse=True)[1]
+  return np.unique(keys, return_inverse=True)[1].astype(np.int32)
 
 
 def _pairs(buckets: np.ndarray, splits: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -82,9 +84,12 @@ def split_lengths(
   tokenizer: Tokenizer, rows: Sequence[Row], instruction: str, on_rows: Callable[[int], object] = lambda count: None
 ) -> SplitLengths:
   """Tokenises a split, `CHUNK` rows at a time; `on_rows` is called with the number of rows after each."""
-  forms = {use: _form(instruction, use) for use in {bool(row.reasoning) for row in rows}}
-  counts: dict[str, list[int]] = collections.defaultdict(list)
-  columns: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
+  forms = functools.cache(functools.partial(prompts.tuned_prompt, instruction, use_instruction=True))
+  counts: dict[str, array.array[int]] = collections.defaultdict(lambda: array.array("q"))
+  columns: dict[str, array.array[int]] = collections.defaultdict(
+    lambda: array.array("q")
+  )  # position, tokens, and so on
+  reasoned = array.array("q")
   spent: dict[tuple[str, str], np.ndarray] = collections.defaultdict(lambda: np.zeros(3, int))
   for start in range(0, len(rows), CHUNK):
     chunk = rows[start : start + CHUNK]
@@ -92,29 +97,28 @@ def split_lengths(
       having = [(start + n, row) for n, row in enumerate(chunk) if name in row.fields]
       lengths = _count(tokenizer, [row.fields[name] for _, row in having])
       for (position, row), length in zip(having, lengths, strict=True):
-        columns[name].append((position, length))
+        columns[name].extend((position, length))
         found = words(row.fields[name])
         characters = 0 if row.fields[name].isascii() else sum(unspaced(word[0]) for word in found)
         spent[row.lang, name] += (length, len(found), characters)
-    counts["reasoning"] += _count(tokenizer, [row.reasoning or "" for row in chunk])
-    counts["target"] += [count + 1 for count in _count(tokenizer, [row.targets[0] for row in chunk])]
-    texts = [prompts.fill(forms[bool(row.reasoning)], {"x": row.x, "reasoning": row.reasoning or ""}) for row in chunk]
-    counts["prompt"] += [len(ids) for ids in tokenizer.encode_prompts(texts)]
+    reasoned.extend(start + n for n, row in enumerate(chunk) if row.reasoning)
+    counts["reasoning"].extend(_count(tokenizer, [row.reasoning for row in chunk if row.reasoning]))
+    counts["target"].extend(count + 1 for count in _count(tokenizer, [row.targets[0] for row in chunk]))
+    texts = [
+      prompts.fill(forms(use_reasoning=bool(row.reasoning)), {"x": row.x, "reasoning": row.reasoning or ""})
+      for row in chunk
+    ]
+    counts["prompt"].extend(map(len, tokenizer.encode_prompts(texts)))
     on_rows(len(chunk))
   everywhere = np.arange(len(rows))
-  reasoned = np.array([n for n, row in enumerate(rows) if row.reasoning], int)
   whole = {name: np.array(values, int) for name, values in counts.items()}
   return SplitLengths(
-    columns={name: _lengths(np.array(found, int)) for name, found in columns.items()},
-    reasoning=Lengths(tokens=whole["reasoning"][reasoned], rows=reasoned) if len(reasoned) else None,
+    columns={name: _lengths(np.array(found, int).reshape(-1, 2)) for name, found in columns.items()},
+    reasoning=Lengths(tokens=whole["reasoning"], rows=np.array(reasoned, int)) if reasoned else None,
     target=Lengths(tokens=whole["target"], rows=everywhere),
     prompt=Lengths(tokens=whole["prompt"], rows=everywhere),
     fertilities=_fertilities(spent),
   )
-
-
-def _form(instruction: str, use_reasoning: bool) -> prompts.Template:
-  return prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=use_reasoning)
 
 
 def _lengths(found: np.ndarray) -> Lengths:

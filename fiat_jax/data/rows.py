@@ -10,13 +10,17 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import pathlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from fiat_jax import prompts
 from fiat_jax.data import languages, layouts, splits
+from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tables import kind, open_file, records
 from fiat_jax.errors import UserError
 
@@ -42,7 +46,10 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-  """One checked row. `line` counts from 1; `fields` are the texts that templates may name."""
+  """One checked row. `line` counts from 1; `fields` are the texts that templates may name.
+
+  `reasoning` is None where the row lacks the column, and empty where nothing stands in it.
+  """
 
   id: str
   lang: str
@@ -64,22 +71,22 @@ def locate(path: str) -> tuple[pathlib.Path, slice]:
   return pathlib.Path(match["path"]), slice(*bounds)
 
 
-def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> list[Row]:
-  """All rows that `path` names; not `labelled`, they need no target.
+def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> Spilled[Row]:
+  """All rows that `path` names, checked; not `labelled`, they need no target. They lie on the disk, not in memory.
 
   Raises:
     UserError: the file is missing, empty or broken, a field is absent or no text, an id stands twice.
   """
-  return list(iter_rows(path, layout, labelled=labelled))
+  whole, split = splits.parse(path)
+  if split is None:
+    return _spilled(_checked_rows(whole, layout, labelled))
+  return _dealt(whole, layout, labelled, split.shares, split.seed, digest(whole))[split.name]
 
 
 def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[Row]:
-  """As `read_rows`, one row after another; a split's rows alone are not read as they come, but all at once."""
+  """As `read_rows`, one row after another, each as soon as it is checked; those of a split once all are."""
   whole, split = splits.parse(path)
-  if split is None:
-    yield from _checked_rows(whole, layout, labelled)
-    return
-  yield from _dealt(whole, layout, labelled, split.shares, split.seed, digest(whole))[split.name]
+  yield from _checked_rows(whole, layout, labelled) if split is None else read_rows(path, layout, labelled=labelled)
 
 
 def digest(path: str) -> str:
@@ -94,12 +101,33 @@ def digest(path: str) -> str:
 @functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another
 def _dealt(
   path: str, layout: Layout, labelled: bool, shares: tuple[tuple[str, float], ...], seed: int, _digest: str
-) -> dict[str, list[Row]]:
-  rows = list(_checked_rows(path, layout, labelled))
-  dealt: dict[str, list[Row]] = {name: [] for name, _ in shares}
-  for row, name in zip(rows, splits.deal(rows, dict(shares), seed, locate(path)[0]), strict=True):
-    dealt[name].append(row)
-  return dealt
+) -> dict[str, Spilled[Row]]:
+  rows = _spilled(_checked_rows(path, layout, labelled))
+  dealt = np.array(splits.deal(rows, dict(shares), seed, locate(path)[0]))
+  return {name: rows.take(np.flatnonzero(dealt == name)) for name, _ in shares}
+
+
+def _spilled(rows: Iterable[Row]) -> Spilled[Row]:
+  return Spilled.write(rows, _encoded, _decoded)
+
+
+def _encoded(row: Row) -> bytes:
+  return json.dumps(list(vars(row).values()), ensure_ascii=False).encode()
+
+
+def _decoded(text: bytes) -> Row:
+  identity, lang, group, x, targets, reasoning, labels, line, fields = json.loads(text)
+  return Row(
+    id=identity,
+    lang=lang,
+    group=group,
+    x=x,
+    targets=tuple(targets),
+    reasoning=reasoning,
+    labels=tuple(labels),
+    line=line,
+    fields=fields,
+  )
 
 
 def _checked_rows(path: str, layout: Layout, labelled: bool) -> Iterator[Row]:
@@ -160,7 +188,7 @@ def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, 
     group=text(layout.group, "") or identity,
     x=x,
     targets=targets,
-    reasoning=text(layout.reasoning, "").strip() or None,
+    reasoning=text(layout.reasoning, "").strip() if layout.reasoning in record else None,
     labels=_labels(record, layout, targets, file, line),
     line=line,
     fields=fields,

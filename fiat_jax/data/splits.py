@@ -92,11 +92,12 @@ def deal(rows: Sequence[Member], shares: Mapping[str, float], seed: int, path: s
       "stay together)",
       path,
     )
-  everywhere = collections.Counter(row.lang for row in rows)
+  spoken = [row.lang for row in rows]
+  everywhere = collections.Counter(spoken)
   held = {name: collections.Counter[str]() for name in shares}
   dealt = [""] * len(rows)
   for group in groups:
-    langs = collections.Counter(rows[n].lang for n in group)
+    langs = collections.Counter(spoken[n] for n in group)
 
     def lacks(name: str, langs: Mapping[str, int] = langs) -> tuple[float, float, float]:
       share = shares[name] / sum(shares.values())

@@ -17,6 +17,21 @@ def doubts(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: st
   ]
 
 
+class Stuck:
+  """Doubts about one validation after another. The first one is of a model that has learned nothing yet: a doubt counts
+  where the next has the same cause, and is told once."""
+
+  def __init__(self, names: Sequence[str]):
+    self._names, self._before, self._told = names, set[str](), set[str]()
+
+  def heard(self, summary: Mapping[str, Any]) -> list[str]:
+    """What to say after a validation, given what `evaluate.summarise` gives."""
+    found = {doubt.split(" though ")[0]: doubt for doubt in _doubts(summary, self._names)}  # whatever the counts
+    again = (found.keys() & self._before) - self._told
+    self._before, self._told = set(found), self._told | again
+    return [found[cause] for cause in found if cause in again]
+
+
 def _doubts(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
   rows = summary["rows"]
   if summary["unparsed"] == rows:

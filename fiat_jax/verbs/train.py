@@ -18,7 +18,7 @@ from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.batches import Batches, choose_shape, longest_example
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics, report
+from fiat_jax.evaluation import diagnosis, metrics, report
 from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
 from fiat_jax.models import lora, registry
 from fiat_jax.progress import say
@@ -127,9 +127,14 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
     f"{lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
   )
 
+  stuck = diagnosis.Stuck(settings.metrics)
+
   def validate(tree: Any) -> dict[str, float]:
     predictions = predict(bench, "validation", recipe, bench.engine(recipe, tree))
-    return summarise(predictions, settings.metrics)["overall"]
+    summary = summarise(predictions, settings.metrics)
+    for doubt in stuck.heard(summary):
+      say(f"warning: {recipe.title}: {doubt}")
+    return summary["overall"]
 
   work = loop.Training(
     config=loop.LoopConfig(

@@ -11,6 +11,7 @@ from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, marks
+from fiat_jax.data.keys import keys_of
 from fiat_jax.data.lengths import SplitLengths, split_lengths
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.data.tokenizer import Tokenizer
@@ -37,15 +38,16 @@ def main(configuration: Configuration) -> None:
   recipes = [configuration.recipe(name) for name in settings.recipes]
   needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning), None)
   splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
-  findings = Findings({split: settings.file(split) for split in splits})
+  findings = Findings({split: settings.file(split) for split in splits}, splits)
+  keys = {split: keys_of(rows) for split, rows in splits.items()}
   _check_instruction(settings.instruction, findings)
   tokenizer = _tokenizer(configuration, findings)
   lengths = _lengths(tokenizer, splits, settings.instruction) if tokenizer else {}
   labels = audit.labels(splits)
   for split, rows in splits.items():
-    lines = contents.counts(rows) + (contents.labels(labels[split]) if labels else [])
+    lines = contents.counts(rows, keys[split]) + (contents.labels(labels[split]) if labels else [])
     if split in lengths:
-      lines += [*tokens.table(lengths[split]), *tokens.cut(split, rows, lengths[split], settings, findings)]
+      lines += [*tokens.table(lengths[split]), *tokens.cut(split, lengths[split], settings, findings)]
       lines += filter(None, [tokens.vocabulary(lengths[split].fertilities)])
     lines += contents.reasoning(split, rows, rule, settings, needed, findings)
     print("\n".join([f"{split}: {settings.files()[split]}", *(f"  {line}" for line in lines), ""]))
@@ -53,7 +55,7 @@ def main(configuration: Configuration) -> None:
   tokens.warn_of_poor_vocabulary(found, settings.model, findings)
   if labels:
     contents.warn_of_unseen_labels(splits, findings)
-  repeats.warn_of_repeats(splits, findings)
+  repeats.warn_of_repeats(splits, keys, findings)
   if settings.show and tokenizer:
     print("\n".join(examples.shown(configuration, splits, tokenizer, findings)))
   print(findings.report())

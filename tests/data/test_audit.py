@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fiat_jax.data import audit
+from fiat_jax.data.keys import keys_of
 from fiat_jax.data.rows import Layout, Row, read_rows
 from fiat_jax.reasoning.answers import AnswerRule
 
@@ -17,7 +20,7 @@ RULE = AnswerRule.parse(r"answer is (?P<answer>.+?)\.?$")
 
 @pytest.fixture
 def rows(tmp_path: Path):
-  def rows(*records: dict[str, Any]) -> list[Row]:
+  def rows(*records: dict[str, Any]) -> Sequence[Row]:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"input": "q", "target": "t", **record}) for record in records))
     return read_rows(str(path), Layout())
@@ -40,11 +43,19 @@ def test_few_targets_are_labels_and_many_are_not(rows):
 
 def test_what_the_reasoning_gives_away(rows):
   texts = ["The ANSWER is T.", "So the answer is Paris.", "No idea about t", "", "the answer is wrong"]
-  counted = rows(*({"id": str(n), "target": ["t", "paris"], "reasoning": text} for n, text in enumerate(texts)))
+  counted = rows(
+    *({"id": str(n), "target": ["t", "paris"], "reasoning": text} for n, text in enumerate(texts)), {"id": "5"}
+  )
   found = audit.reasoning_audit(counted, RULE.read, lambda one, other: one.lower() == other.lower())
-  ids = {name: [row.id for row in getattr(found, name)] for name in ("reasoned", "holds_target", "answered", "right")}
-  assert ids == {"reasoned": [*"0124"], "holds_target": [*"0124"], "answered": [*"14"], "right": ["1"]}
-  assert [row.id for row in found.unfinished] == ["2", "4"]
+  assert dataclasses.asdict(found) == {
+    "missing": [5],
+    "empty": [3],
+    "reasoned": 4,
+    "holds_target": [0, 1, 2, 4],
+    "unfinished": [2, 4],
+    "answered": [1, 4],
+    "right": [1],
+  }
 
 
 @pytest.mark.parametrize(
@@ -67,19 +78,20 @@ def test_an_unfinished_text(text: str):
 
 def test_rows_that_stand_twice(rows):
   train = rows({"id": "1"}, {"id": "2", "target": "u"}, {"id": "3"}, {"id": "4"})
-  (found,) = audit.overlaps({"train": train})
+  (found,) = audit.overlaps({"train": keys_of(train)})
   assert (found.what, found.splits) == ("rows", ("train", "train"))
-  assert [[row.id for row in pair] for pair in found.pairs] == [["1", "3"], ["1", "4"]]
+  assert found.pairs.tolist() == [[0, 2], [0, 3]]
 
 
 def test_leaks_between_splits(rows):
   train = rows({"id": "1", "group": "g"}, {"id": "2", "input": "r"}, {"id": "3", "input": "s", "group": "h"})
   test = rows({"id": "x"}, {"id": "2", "target": "other"}, {"id": "y", "input": "z", "group": "h"})
   alone = rows({"id": "z", "input": "alone", "target": "alone"})
-  found = audit.overlaps({"train": train, "validation": alone, "test": test})
+  found = audit.overlaps({"train": keys_of(train), "validation": keys_of(alone), "test": keys_of(test)})
   assert [(o.what, o.splits) for o in found] == [(what, ("train", "test")) for what in ("rows", "ids", "groups")]
-  assert [[[row.id for row in pair] for pair in o.pairs] for o in found] == [[["1", "x"]], [["2", "2"]], [["3", "y"]]]
+  assert [o.pairs.tolist() for o in found] == [[[0, 0]], [[1, 1]], [[2, 2]]]
 
 
 def test_a_group_that_was_made_from_the_id_is_no_leak_of_its_own(rows):
-  assert [o.what for o in audit.overlaps({"a": rows({"id": "1"}), "b": rows({"id": "1", "input": "r"})})] == ["ids"]
+  keys = {"a": keys_of(rows({"id": "1"})), "b": keys_of(rows({"id": "1", "input": "r"}))}
+  assert [o.what for o in audit.overlaps(keys)] == ["ids"]

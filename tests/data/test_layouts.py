@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fiat_jax.data.rows import Layout, Row, read_rows
 from fiat_jax.errors import UserError
 
 
-def read(folder: Path, *rows: dict, labelled: bool = True, **layout: str) -> list[Row]:
+def read(folder: Path, *rows: dict, labelled: bool = True, **layout: str) -> Sequence[Row]:
   path = folder / "rows.jsonl"
   path.write_text("\n".join(map(json.dumps, rows)))
   return read_rows(str(path), Layout(**layout), labelled=labelled)

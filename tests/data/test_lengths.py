@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def tokenizer(smollm2_path: Path) -> Tokenizer:
 
 @pytest.fixture
 def rows(tmp_path: Path):
-  def rows(*records: dict[str, Any]) -> list[Row]:
+  def rows(*records: dict[str, Any]) -> Sequence[Row]:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"target": "t", "id": str(n), **record}) for n, record in enumerate(records)))
     return read_rows(str(path), Layout())

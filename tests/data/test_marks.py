@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_where_a_template_comes_from_is_told(tmp_path: Path):
   assert loaded.template_source == f"{folder}/chat_template.jinja" and "user\na<|" in loaded.prompt_string(" a ")
 
 
-def rows_of(path: Path, *targets: str) -> list[Row]:
+def rows_of(path: Path, *targets: str) -> Sequence[Row]:
   records = [{"id": str(n), "input": f"question {n}", "target": target} for n, target in enumerate(targets)]
   path.write_text("\n".join(map(json.dumps, records)))
   return read_rows(str(path), Layout())

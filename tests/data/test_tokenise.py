@@ -63,7 +63,7 @@ def folders(specs: list[ShardSpec]) -> list[Path]:
   return Tokenising(specs).wait()
 
 
-def rows_of(spec: ShardSpec) -> list[Row]:
+def rows_of(spec: ShardSpec) -> Sequence[Row]:
   return read_rows(spec.path, spec.layout, labelled=spec.labelled)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def rows(path: str) -> list[Row]:
+def rows(path: str) -> Sequence[Row]:
   return read_rows(path, LAYOUT)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_as_little_as_possible_is_cut_off_one_side(tokenizer: Tokenizer, rows: list[Row], side: str):
+def test_as_little_as_possible_is_cut_off_one_side(tokenizer: Tokenizer, rows: Sequence[Row], side: str):
   truncation = Truncation.parse(f"passage:{side}", 80)
   assert truncation
   cuts = cut(rows, LAYOUT, TEMPLATE, tokenizer, truncation)
@@ -57,13 +58,13 @@ def test_as_little_as_possible_is_cut_off_one_side(tokenizer: Tokenizer, rows: l
   assert family and family == "👨‍👩‍👧" * (len(family) // len("👨‍👩‍👧"))
 
 
-def test_what_cannot_be_made_to_fit_stays_whole(tokenizer: Tokenizer, rows: list[Row]):
+def test_what_cannot_be_made_to_fit_stays_whole(tokenizer: Tokenizer, rows: Sequence[Row]):
   assert cut(rows, LAYOUT, TEMPLATE, tokenizer, Truncation("passage", "right", 5)) == [row.x for row in rows]
 
 
 @pytest.mark.slow
 def test_the_shard_holds_the_shorter_prompts_and_says_how_many(
-  tokenizer: Tokenizer, rows: list[Row], path: str, smollm2_path: Path
+  tokenizer: Tokenizer, rows: Sequence[Row], path: str, smollm2_path: Path
 ):
   whole = ShardSpec(
     path=path,
@@ -85,7 +86,7 @@ def test_the_shard_holds_the_shorter_prompts_and_says_how_many(
     assert Shard(first)[n].targets.tolist() == Shard(second)[n].targets.tolist()
 
 
-def test_what_names_no_column_or_side_is_refused(rows: list[Row]):
+def test_what_names_no_column_or_side_is_refused(rows: Sequence[Row]):
   assert Truncation.parse("", 80) is None
   with pytest.raises(UserError, match="--truncate passage:middle: give a column"):
     Truncation.parse("passage:middle", 80)

@@ -51,7 +51,7 @@ def test_the_shipped_set_has_one_warning(report):
   assert "  224 rows in 28 groups\n  8 languages: ar 28, bn 28," in body
   assert "  longer than --source_length 768: 0 rows; 312 fits 99 %, 326 fits all\n" in body
   assert "    whole prompt                 190     237    312    326  │▂▄▄▇▆██▃▃▂▂▂▁▁▁▁│\n" in body
-  assert "  reasoning: 224 of 224 (100.0 %) rows have one; 0 rows have none, or an empty one\n" in body
+  assert "  reasoning: 224 of 224 (100.0 %) rows have one; 0 missing, 0 empty\n" in body
   assert "label" not in body and "a character" in body
 
 

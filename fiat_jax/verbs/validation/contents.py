@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from fiat_jax.data import audit
+from fiat_jax.data.keys import Keys
 from fiat_jax.data.rows import Row
 from fiat_jax.evaluation import metrics
 from fiat_jax.reasoning.answers import AnswerRule
@@ -15,12 +18,12 @@ LANGUAGES_SHOWN = 24
 LABEL_WIDTH = 40
 
 
-def counts(rows: Sequence[Row]) -> list[str]:
+def counts(rows: Sequence[Row], keys: Keys) -> list[str]:
   """Rows, groups and languages."""
-  langs, groups = audit.languages(rows), {row.group for row in rows}
+  langs, groups = audit.languages(rows), np.unique(keys.groups)
   shown = [f"{lang} {count:,}" for lang, count in list(langs.items())[:LANGUAGES_SHOWN]]
   more = [f"{len(langs) - LANGUAGES_SHOWN} more"] if len(langs) > LANGUAGES_SHOWN else []
-  own = ", each row its own" if all(row.group == row.id for row in rows) else ""
+  own = ", each row its own" if not keys.grouped.any() else ""
   return [
     f"{many(len(rows), 'row')} in {many(len(groups), 'group')}{own}",
     f"{many(len(langs), 'language')}: {', '.join(shown + more)}",
@@ -42,9 +45,9 @@ def warn_of_unseen_labels(splits: Mapping[str, Sequence[Row]], findings: Finding
     return
   seen = {target for row in splits["train"] for target in row.targets}
   for split in ("validation", "test"):
-    unseen = [row for row in splits.get(split, ()) if not seen & set(row.targets)]
+    unseen = [n for n, row in enumerate(splits.get(split, ())) if not seen & set(row.targets)]
     if unseen:
-      names = ", ".join(map(repr, dict.fromkeys(_short(row.targets[0]) for row in unseen[:3])))
+      names = ", ".join(map(repr, dict.fromkeys(_short(findings.row(split, n).targets[0]) for n in unseen[:3])))
       findings.warn(
         f"{many(len(unseen), 'row')} of {split} ({findings.places(split, unseen)}) have a label that no row of train "
         f"has ({names}): it is never learned; check its spelling, or split anew"
@@ -56,11 +59,11 @@ def reasoning(
 ) -> list[str]:
   """What the recorded reasoning holds; `needed` is the title of a recipe that reads it."""
   found = audit.reasoning_audit(rows, rule.read, lambda answer, target: metrics.exact_match(answer, target) > 0)
-  total, missing = len(found.reasoned), [row for row in rows if not row.reasoning]
-  if missing and (total or needed):
+  total, without = found.reasoned, sorted([*found.missing, *found.empty])
+  if without and (total or needed):
     what = f"the recipe {needed!r} needs it" if needed else "recipes that read it will refuse them"
     findings.warn(
-      f"{len(missing):,} of {many(len(rows), 'row')} of {split} ({findings.places(split, missing)}) have no reasoning "
+      f"{len(without):,} of {many(len(rows), 'row')} of {split} ({findings.places(split, without)}) have no reasoning "
       f"in the column {settings.reasoning!r}, and {what}: name its column with --reasoning, or choose --recipes "
       "fine_tuning"
     )
@@ -74,7 +77,7 @@ def reasoning(
   if not found.answered:
     findings.warn(f"no answer could be read out of the reasoning of {split}: give its pattern with --answer")
   return [
-    f"reasoning: {share(total, len(rows))} rows have one; {many(len(missing), 'row')} have none, or an empty one",
+    f"reasoning: {share(total, len(rows))} rows have one; {len(found.missing):,} missing, {len(found.empty):,} empty",
     f"  hold a target in it          {share(len(found.holds_target), total)}",
     f"  end unfinished               {share(len(found.unfinished), total)}",
     f"  give an answer (--answer)    {share(len(found.answered), total)}",

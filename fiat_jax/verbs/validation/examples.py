@@ -25,8 +25,8 @@ def shown(
     configuration.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
   )
   lines, loss = [], paint()
-  for row in rows[: configuration.settings.show]:
-    lines += [f"--- {findings.place(split, row)} as {recipe.title} sees it ---"]
+  for position, row in enumerate(rows[: configuration.settings.show]):
+    lines += [f"--- {findings.place(split, position)} as {recipe.title} sees it ---"]
     lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), loss), ""]
   return lines
 

@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from fiat_jax.data import audit, duplicates
 from fiat_jax.data.audit import Overlap
 from fiat_jax.data.duplicates import Near
+from fiat_jax.data.keys import Keys
 from fiat_jax.data.rows import Row
 from fiat_jax.progress import watched
 from fiat_jax.verbs.validation.findings import Findings, many
 
 
-def warn_of_repeats(splits: Mapping[str, Sequence[Row]], findings: Findings) -> None:
+def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys], findings: Findings) -> None:
   """Exact ones first. Across splits they are leaks: a score would be too good."""
-  for overlap in audit.overlaps(splits):
+  for overlap in audit.overlaps(keys):
     findings.warn(_exact(overlap, findings))
   with watched("looking for near duplicates", sum(map(len, splits.values()))) as advance:
-    found = duplicates.near(splits, advance)
+    found = duplicates.near(splits, keys, advance)
   by_splits: dict[tuple[str, str], list[Near]] = collections.defaultdict(list)
   for near in found:
     by_splits[near.splits].append(near)
@@ -27,7 +28,7 @@ def warn_of_repeats(splits: Mapping[str, Sequence[Row]], findings: Findings) -> 
 
 
 def _exact(overlap: Overlap, findings: Findings) -> str:
-  (one, other), first = overlap.splits, overlap.pairs[0][1]
+  (one, other), first = overlap.splits, findings.row(overlap.splits[1], int(overlap.pairs[0][1]))
   places = findings.pairs(overlap.splits, overlap.pairs)
   if one == other:
     return f"{many(len(overlap.pairs), 'row')} of {one} repeat the input and target of another ({places}): remove them"
@@ -44,7 +45,7 @@ def _near(one: str, other: str, found: Sequence[Near], findings: Findings) -> st
   closest = sorted(found, key=lambda near: -near.similarity)
   notes = [f"{100 * near.similarity:.0f} % alike" for near in closest]
   places = findings.pairs((one, other), [near.rows for near in closest], notes)
-  conflicts = sum(near.rows[0].x == near.rows[1].x for near in found)
+  conflicts = sum(near.conflict for near in found)
   same = f", {conflicts:,} of them the same input with another target" if conflicts else ""
   verb = "is" if len(found) == 1 else "are"
   if one == other:

@@ -6,7 +6,6 @@ import collections
 from collections.abc import Sequence
 
 from fiat_jax.data.lengths import Fertility, Lengths, SplitLengths
-from fiat_jax.data.rows import Row
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.validation.findings import Findings, many
 
@@ -26,7 +25,7 @@ def table(lengths: SplitLengths) -> list[str]:
   return lines
 
 
-def cut(split: str, rows: Sequence[Row], lengths: SplitLengths, settings: Settings, findings: Findings) -> list[str]:
+def cut(split: str, lengths: SplitLengths, settings: Settings, findings: Findings) -> list[str]:
   """What exceeds the limits, in which field, and the limits that would fit."""
   longest = collections.Counter(lengths.longest_column(row) for row in lengths.prompt.over(settings.source_length))
   where = ", ".join(f"{column} in {count:,}" for column, count in longest.most_common())
@@ -36,12 +35,14 @@ def cut(split: str, rows: Sequence[Row], lengths: SplitLengths, settings: Settin
   ]
   limits = (("source_length", "prompt", lengths.prompt), ("target_length", "target", lengths.target))
   for flag, what, field in limits:
-    if over := [rows[n] for n in field.over(getattr(settings, flag))]:
+    over = field.over(getattr(settings, flag))
+    if len(over):
       findings.warn(
         f"{many(len(over), 'row')} of {split} would be refused, {what} longer than --{flag} {getattr(settings, flag)} "
         f"({findings.places(split, over)}): set --{flag} {field.fits(1)}, or shorten them"
       )
-  if empty := [rows[n] for n in lengths.target.rows[lengths.target.tokens <= 1]]:
+  empty = lengths.target.rows[lengths.target.tokens <= 1]
+  if len(empty):
     findings.warn(
       f"{many(len(empty), 'row')} of {split} would be refused, the target without a token "
       f"({findings.places(split, empty)}): the vocabulary leaves out all of it; remove them, or take another model"
