@@ -97,30 +97,7 @@ def forward(module: T5, variables: Any, batch: Any) -> jax.Array:
   return module.apply(variables, batch, method="target_logits")
 
 
-WORDS = [
-  "red",
-  "blue",
-  "green",
-  "apple",
-  "plum",
-  "sky",
-  "leaf",
-  "is",
-  "a",
-  "the",
-  "what",
-  "colour",
-  "of",
-  "count",
-  "on",
-  "from",
-  "so",
-  "answer",
-  "and",
-  "none",
-  "yes",
-  "no",
-]
+WORDS = "red blue green apple plum sky leaf is a the what colour of count on from so answer and none yes no"
 
 
 def write_vocabulary(folder: Path, size: int = 96) -> Path:
@@ -128,7 +105,8 @@ def write_vocabulary(folder: Path, size: int = 96) -> Path:
   import sentencepiece
 
   folder.mkdir(parents=True, exist_ok=True)
-  lines = [" ".join(WORDS[n:] + WORDS[:n]) + " What is 0 1 2 3 4 5 6 7 8 9 + ? . :" for n in range(len(WORDS))]
+  words = WORDS.split()
+  lines = [" ".join(words[n:] + words[:n]) + " What is 0 1 2 3 4 5 6 7 8 9 + ? . :" for n in range(len(words))]
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(lines),
     model_prefix=str(folder / "spiece"),

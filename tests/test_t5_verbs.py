@@ -14,7 +14,7 @@ COLOURS = {"apple": "red", "plum": "blue", "leaf": "green"}
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-  return small.write_model(tmp_path_factory.mktemp("t5"))
+  return small.write_model(tmp_path_factory.mktemp("t5"), num_layers=2, num_decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,32 +60,34 @@ def results(folder):
   return json.loads((folder / "results.json").read_text())
 
 
-def test_compare_runs_every_recipe_and_ends_in_a_verdict(fiat, compared):
+def test_compare_ends_in_a_verdict(fiat, compared):
+  printed = fiat("compare", compared, "--recipes", "fiat,beta", "--steps", "2", "--neftune", "1")
+  assert results(compared)["verdict"]["words"] in printed
+  assert results(compared)["recipes"][1]["test"]["overall"]["exact_match"] == pytest.approx(75.0)
+
+
+@pytest.mark.slow
+def test_compare_runs_every_recipe(fiat, compared):
   printed = fiat("compare", compared, "--recipes", ",".join(RECIPES), "--steps", "2", "--neftune", "1")
   recipes = {result["recipe"]: result for result in results(compared)["recipes"]}
   assert tuple(recipes) == RECIPES and all(result["title"] in printed for result in recipes.values())
-  assert recipes["beta"]["test"]["overall"]["exact_match"] == pytest.approx(75.0)
   assert recipes["full_fine_tuning"]["tuned_parameters"] > recipes["fiat"]["tuned_parameters"]
-  assert results(compared)["verdict"]["words"] in printed
 
 
-def test_it_learns_what_the_rows_say(fiat, tmp_path):
+def test_full_fine_tuning_learns_what_the_rows_say_and_evaluates_the_same(fiat, tmp_path):
+  folder = tmp_path / "run"
   words = ["--recipes", "full_fine_tuning", "--steps", "90", "--learning_rate", "0.005", "--validate_every", "90"]
-  fiat("train", tmp_path / "run", *words)
-  assert results(tmp_path / "run")["test"]["overall"]["exact_match"] >= 90
-  first, *_, last = [r for r in map(json.loads, (tmp_path / "run" / "metrics.jsonl").open()) if "loss" in r]
+  fiat("train", folder, *words)
+  assert results(folder)["test"]["overall"]["exact_match"] >= 90
+  first, *_, last = [r for r in map(json.loads, (folder / "metrics.jsonl").open()) if "loss" in r]
   assert last["loss"] < 0.1 * first["loss"]
-
-
-@pytest.mark.parametrize("recipe", ["fiat", "full_fine_tuning"])
-def test_evaluate_gives_the_scores_of_training_again(fiat, compared, recipe):
-  folder = compared / recipe
   predictions = (folder / "predictions" / "test.jsonl").read_bytes()
   fiat("evaluate", folder, splits=("test",))
   assert json.loads((folder / "evaluation_test.json").read_text())["test"] == results(folder)["test"]
   assert (folder / "predictions" / "test.jsonl").read_bytes() == predictions
 
 
+@pytest.mark.slow
 def test_predict_answers_rows_without_targets(compared, rows, tmp_path, capsys):
   bare = tmp_path / "bare.jsonl"
   lines = [json.loads(line) for line in (rows / "test.jsonl").read_text().splitlines()]
@@ -97,6 +99,7 @@ def test_predict_answers_rows_without_targets(compared, rows, tmp_path, capsys):
   assert answers == [json.loads(line)["prediction"] for line in (compared / "fiat/predictions/test.jsonl").open()]
 
 
+@pytest.mark.slow
 def test_labels_are_chosen_by_likelihood(fiat, tmp_path):
   words = ["--recipes", "untuned", "--labels", "choices", "--metrics", "accuracy"]
   fiat("compare", tmp_path / "run", *words, splits=("test",))
@@ -113,7 +116,7 @@ def test_the_adapter_has_peft_s_names_for_both_stacks(compared):
     f"base_model.model.{stack}.block.{n}.layer.{layer}.{name}.{kernel}.lora_{matrix}.weight"
     for stack, layers in blocks.items()
     for layer, name in layers
-    for n in range(2)
+    for n in range(2 if stack == "encoder" else 1)
     for kernel in "qv"
     for matrix in "AB"
   }
@@ -128,6 +131,7 @@ def test_validate_shows_a_prompt_as_the_encoder_reads_it(fiat, tmp_path):
   assert "chat template: none, plain text" in printed
 
 
+@pytest.mark.slow
 def test_bench_measures_it(fiat, tmp_path):
   lines = [json.loads(line) for line in fiat("bench", tmp_path).splitlines()]
   assert [line["work"] for line in lines] == ["train", "generate"]
