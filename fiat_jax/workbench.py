@@ -94,9 +94,13 @@ class Workbench:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
     if self._models:
-      path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
+      found = locate(self.settings.model, self.configuration.models.get(self.settings.model))
       self.described = pretrained.describe(
-        path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
+        found.weights,
+        dtype=self.settings.dtype,
+        lora=lora_config(self.settings),
+        plain=self.settings.plain,
+        tokenizer=found.tokenizer,
       )
       marks.check_format(self.described.tokenizer, plain=self.settings.plain)
       specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]

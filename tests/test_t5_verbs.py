@@ -8,6 +8,7 @@ import t5 as small
 from safetensors import safe_open
 
 from fiat_jax import cli
+from fiat_jax.checkpoints.t5x import write_t5x
 
 COLOURS = {"apple": "red", "plum": "blue", "leaf": "green"}
 
@@ -74,6 +75,7 @@ def test_compare_runs_every_recipe(fiat, compared):
   assert recipes["full_fine_tuning"]["tuned_parameters"] > recipes["fiat"]["tuned_parameters"]
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_learns_what_the_rows_say_and_evaluates_the_same(fiat, tmp_path):
   folder = tmp_path / "run"
   words = ["--recipes", "full_fine_tuning", "--steps", "90", "--learning_rate", "0.005", "--validate_every", "90"]
@@ -136,3 +138,16 @@ def test_bench_measures_it(fiat, tmp_path):
   lines = [json.loads(line) for line in fiat("bench", tmp_path).splitlines()]
   assert [line["work"] for line in lines] == ["train", "generate"]
   assert lines[0]["examples_per_s"] > 0 and lines[1]["new_tokens_per_s"] > 0
+
+
+@pytest.mark.slow
+def test_a_t5x_folder_answers_as_the_hugging_face_folder_that_it_was_made_from(fiat, checkpoint, tmp_path):
+  module, params = small.load(checkpoint)
+  write_t5x(tmp_path / "t5x" / "checkpoint_7", params, module.config, step=7)
+  small.write_vocabulary(tmp_path / "t5x")
+  answers = []
+  for name, model in (("t5x", tmp_path / "t5x" / "checkpoint_7"), ("hugging_face", checkpoint)):
+    words = ["--recipes", "untuned", "--model", str(model)]
+    fiat("compare", tmp_path / f"{name}_run", *words, splits=("test",))
+    answers.append((tmp_path / f"{name}_run" / "untuned" / "predictions" / "test.jsonl").read_bytes())
+  assert answers[0] == answers[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fiat_jax.checkpoints.t5x_store import is_t5x
 from fiat_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,10 +63,18 @@ class CheckpointSource(Protocol):
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> CheckpointSource:
-  """Opens a `.gguf` file or a Hugging Face folder. Raises UserError where it is neither, or damaged."""
+  """Opens a `.gguf` file, a Hugging Face folder, or a T5X folder or its address in a bucket.
+
+  Raises:
+    UserError: it is none of these, is damaged or cannot be reached.
+  """
   from fiat_jax.checkpoints.gguf import GGUFCheckpoint
   from fiat_jax.checkpoints.huggingface import HuggingFaceCheckpoint
 
+  if is_t5x(os.path.expanduser(path)):
+    from fiat_jax.checkpoints.t5x import T5XCheckpoint  # imports JAX, which `validate` does without
+
+    return T5XCheckpoint(os.path.expanduser(path))
   place = Path(path).expanduser()
   if place.is_dir():
     return HuggingFaceCheckpoint(place)

@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16")
 class Description:
   """What is known of a checkpoint before its weights are read."""
 
-  path: pathlib.Path
+  path: str
   module: Module
   tokenizer: Tokenizer
   fingerprint: str
@@ -30,8 +30,10 @@ class Description:
     return family_of(self.module)
 
 
-def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False) -> Description:
-  """Reads configuration and vocabulary; `plain`, without the chat template.
+def describe(
+  path: str | pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False, tokenizer: pathlib.Path | None = None
+) -> Description:
+  """Reads configuration and vocabulary; `plain`, without the chat template. The tokenizer may lie elsewhere.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -41,13 +43,13 @@ def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = 
   source = open_checkpoint(path)
   module = module_for(source.config, str(path), dtype, lora)
   rows = module.config.vocab_size
-  tokenizer = Tokenizer.load(path, plain=plain)
-  if tokenizer.vocab_size > rows:
+  vocabulary = Tokenizer.load(tokenizer or path, plain=plain)
+  if vocabulary.vocab_size > rows:
     raise UserError(
-      f"its tokenizer has {tokenizer.vocab_size} ids and its embedding {rows} rows: they do not belong together",
+      f"its tokenizer has {vocabulary.vocab_size} ids and its embedding {rows} rows: they do not belong together",
       path,
     )
-  return Description(path, module, tokenizer, source.fingerprint)
+  return Description(str(path), module, vocabulary, source.fingerprint)
 
 
 def load(description: Description) -> dict[str, Any]:
