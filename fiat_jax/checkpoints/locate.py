@@ -20,7 +20,8 @@ VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-  """Where a named model may be had, first that exists wins: `package:MODULE/FILE`, `hub:OWNER/NAME`, `folder:PLACE`.
+  """Where a named model may be had, first that exists wins: `package:MODULE/FILE`, `hub:OWNER/NAME[@REVISION]`,
+  `folder:PLACE`.
 
   A place is a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`. `vocabulary` is that of the SentencePiece file of T5X
   checkpoints, which have none of their own.
@@ -111,11 +112,14 @@ def _from_source(source: str) -> pathlib.Path | str:
 
 
 def _from_hub(name: str) -> pathlib.Path:
+  name, _, revision = name.partition("@")
   import huggingface_hub
   from huggingface_hub import errors
 
   try:
-    return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=list(HUB_FILES))
+    )
   except errors.RepositoryNotFoundError:
     message = f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`"
     raise UserError(message) from None

@@ -42,3 +42,10 @@ class DecoderOnly:
     c = self.config
     layer = c.compute_dtype.itemsize * (12 * c.width + 5 * c.ffn_width) + 8 * c.heads * length
     return c.layers * layer + 3 * 4 * c.vocab_size
+
+  def bytes_a_row(self, prompt: int, targets: int) -> int:
+    # What a layer keeps of each token: hidden states, projections, FFN, and half a row of f32 attention weights a head;
+    # logits and their gradient.
+    c = self.config
+    kept = 2 * (8 * c.width + 2 * (c.heads + 2 * c.kv_heads) * c.head_dim + 4 * c.ffn_width) + 2 * c.heads * prompt
+    return prompt * c.layers * kept + 8 * targets * c.vocab_size

@@ -42,3 +42,14 @@ class EncoderDecoder:
     ffn = (5 if c.gated else 3) * c.ffn_width
     layer = c.compute_dtype.itemsize * (18 * c.width + ffn) + 16 * c.heads * length
     return max(c.encoder_layers, c.decoder_layers) * layer + 3 * 4 * c.vocab_size
+
+  def bytes_a_row(self, prompt: int, targets: int) -> int:
+    # As of a decoder-only model, in both stacks; the encoder's attention is not halved by causality, and the decoder's
+    # layers have it twice, once over the prompt.
+    c = self.config
+    inner, ffn = c.heads * c.head_dim, (4 if c.gated else 3) * c.ffn_width
+    encoder = 2 * (8 * c.width + 6 * inner + ffn) + 4 * c.heads * prompt
+    decoder = 2 * (12 * c.width + 8 * inner + ffn) + 4 * c.heads * (prompt + targets)
+    cross = 2 * 2 * inner * prompt  # keys and values of the encoder's states, in each of the decoder's layers
+    layers = c.encoder_layers * prompt * encoder + c.decoder_layers * (targets * decoder + cross)
+    return layers + 8 * targets * c.vocab_size

@@ -54,6 +54,10 @@ class Family(Protocol):
     """Unstacked weights with an adapter beside them; the base is shared."""
     ...
 
+  def bytes_a_row(self, prompt: int, targets: int) -> int:
+    """An estimate of what the gradient of a LoRA update in bf16 needs of a row of so many tokens, both counted in."""
+    ...
+
   def bytes_a_token(self, length: int) -> int:
     """What one token's activations take in a row of `length` until the backward pass has used them, roughly."""
     ...
