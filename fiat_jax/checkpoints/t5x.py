@@ -98,6 +98,11 @@ def _described(shapes: Mapping[str, tuple[int, ...]], path: str) -> dict[str, An
   _, ffn = sizes(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")
   return {
     "model_type": "t5",
+    "architectures": ["T5ForConditionalGeneration"],
+    "is_encoder_decoder": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
     "vocab_size": vocabulary,
     "d_model": width,
     "num_heads": heads,
