@@ -23,7 +23,7 @@ from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_whole
-from fiat_jax.models import decoder, pretrained, registry
+from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
@@ -95,9 +95,13 @@ class Workbench:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
     if self._models:
-      path = locate(self.settings.model, self.configuration.models.get(self.settings.model))
+      found = locate(self.settings.model, self.configuration.models.get(self.settings.model))
       self.described = pretrained.describe(
-        path, dtype=self.settings.dtype, lora=lora_config(self.settings), plain=self.settings.plain
+        found.weights,
+        dtype=self.settings.dtype,
+        lora=lora_config(self.settings),
+        plain=self.settings.plain,
+        tokenizer=found.tokenizer,
       )
       marks.check_format(self.described.tokenizer, plain=self.settings.plain)
       specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
@@ -110,7 +114,7 @@ class Workbench:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
     if any(recipe.adapter == "lora" for recipe in self._models):
-      targeted(registry.parameter_shapes(self.described.module.config), lora_config(self.settings))
+      targeted(self.described.family.shapes(), lora_config(self.settings))
     for recipe in self._models:
       for split in self.rows:
         self.shard(split, recipe)
@@ -123,7 +127,7 @@ class Workbench:
 
   @functools.cached_property
   def _layers(self) -> Mapping[str, Any]:
-    return decoder.unstack({"params": self.params}, self.described.module.config.layers)
+    return self.described.family.unstack(self.params)
 
   def shard(self, split: str, recipe: Recipe) -> Shard:
     """The split's tokenised rows in the recipe's form, checked against the length limits.
@@ -142,8 +146,8 @@ class Workbench:
       message = "the prompt has no tokens: fill in the row's input, or put words into --instruction"
       raise UserError(message, self.settings.file(split), self.rows[split][int(empty[0])].line)
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
-    longest, room = int(shard.lengths("inputs").max()), self.described.module.config.max_length
-    if longest + self.settings.target_length > room:
+    longest, room = int(shard.lengths("inputs").max()), self.described.family.room
+    if room is not None and longest + self.settings.target_length > room:
       raise UserError(
         f"the longest prompt has {longest} tokens; with --target_length {self.settings.target_length} that is more "
         f"than the {room} that the model has places for: shorten the rows",
@@ -171,14 +175,14 @@ class Workbench:
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model, or with `trained` in the place that the recipe trains."""
-    count, module = self.described.module.config.layers, self.described.module
+    family = self.described.family
     if trained is None:
       weights = self._layers
     elif recipe.adapter == "full":
-      weights = decoder.unstack({"params": trained}, count)
+      weights = family.unstack(trained)
     else:
-      weights = decoder.with_adapter(self._layers, trained)
-    return Engine(module, weights, stop_ids=self.described.tokenizer.stop_ids, slots=self.settings.slots)
+      weights = family.with_adapter(self._layers, trained)
+    return Engine(self.described.module, weights, stop_ids=self.described.tokenizer.stop_ids, slots=self.settings.slots)
 
   def fingerprints(self) -> dict[str, str]:
     """What the results depend on beside the settings: the model's fingerprint and each split's SHA-256."""
@@ -192,7 +196,7 @@ class Workbench:
       instruction=self.settings.instruction,
       use_instruction=recipe.instruction,
       use_reasoning=recipe.reasoning,
-      tokenizer=str(self.described.path),
+      tokenizer=str(self.described.tokenizer.path),
       tokenizer_fingerprint=self.described.tokenizer.fingerprint,
       labelled=self._labelled,
       plain=self.settings.plain,

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.models.lora import LoraConfig
-from fiat_jax.models.t5 import T5
+from fiat_jax.models.t5 import T5, T5Config
 from fiat_jax.models.t5_registry import t5_config, t5_leaves, t5_shapes
 
 CASES = ("t5_1_0", "t5_1_1", "mt5")
@@ -95,3 +95,73 @@ def packed(
 def forward(module: T5, variables: Any, batch: Any) -> jax.Array:
   """Logits [B, T, V] over the training path."""
   return module.apply(variables, batch, method="target_logits")
+
+
+WORDS = "red blue green apple plum sky leaf is a the what colour of count on from so answer and none yes no"
+
+
+def write_vocabulary(folder: Path, size: int = 96) -> Path:
+  """`spiece.model`, trained on a few words as T5's was: pad 0, end mark 1, unknown 2, no begin mark."""
+  import sentencepiece
+
+  folder.mkdir(parents=True, exist_ok=True)
+  words = WORDS.split()
+  lines = [" ".join(words[n:] + words[:n]) + " What is 0 1 2 3 4 5 6 7 8 9 + ? . :" for n in range(len(words))]
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(lines),
+    model_prefix=str(folder / "spiece"),
+    vocab_size=size,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  (folder / "spiece.vocab").unlink()
+  return folder
+
+
+def write_model(folder: Path, **changes: Any) -> Path:
+  """A Hugging Face folder: a random T5 1.1 of two narrow layers each side, with a vocabulary of its own."""
+  from transformers import T5Tokenizer
+
+  write_vocabulary(folder)
+  tokenizer = T5Tokenizer.from_pretrained(folder)
+  tokenizer.save_pretrained(folder)
+  (folder / "spiece.model").unlink()
+  described = {"model_type": "t5", "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 48, "num_layers": 2}
+  described |= {"vocab_size": -(-len(tokenizer) // 64) * 64, "feed_forward_proj": "gated-gelu"}
+  described |= {"tie_word_embeddings": False, "decoder_start_token_id": 0} | changes
+  (folder / "config.json").write_text(json.dumps(described))
+  config = t5_config(described, str(folder), "float32")
+  save_file(hugging_face_tensors(config, random_params(config)), folder / "model.safetensors", {"format": "pt"})
+  return folder
+
+
+def random_params(config: T5Config, seed: int = 0) -> dict[str, Any]:
+  """At the scales of T5's own initialisation: scores are not scaled, the query's kernel is."""
+  generator = np.random.default_rng(seed)
+
+  def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    names = [part.key for part in path]
+    if names[-1] == "scale":
+      return np.ones(leaf.shape, np.float32)
+    deviation = {"embedding": 1.0, "relative_bias": 0.1}.get(names[-1]) or leaf.shape[-2] ** -0.5
+    deviation *= config.head_dim**-0.5 if "query" in names else 1.0
+    return generator.normal(0, deviation, leaf.shape).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(fill, t5_shapes(config))
+
+
+def hugging_face_tensors(config: T5Config, params: Any) -> dict[str, np.ndarray]:
+  """The parameters under Hugging Face's names, linear layers as [out, in]."""
+  tensors = {}
+  for leaf in t5_leaves(config):
+    values: Any = params
+    for part in leaf.path:
+      values = values[part]
+    for number in range(len(values)) if leaf.stacked else (None,):
+      tensor = np.asarray(values if number is None else values[number])
+      tensors[leaf.source.format(number)] = np.ascontiguousarray(tensor.T if leaf.transposed else tensor)
+  return tensors

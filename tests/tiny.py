@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from fiat_jax.data.batches import Example, Shard
+from fiat_jax.data.batches import Shard
+from fiat_jax.data.packing import Example
 from fiat_jax.models import registry
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.decoder import Decoder

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gguf.quants import dequantize
@@ -18,6 +18,9 @@ from gguf.quants import dequantize
 from fiat_jax.checkpoints.gguf_header import Header, StoredTensor, read_header
 from fiat_jax.checkpoints.source import fingerprint, no_such_tensor
 from fiat_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from fiat_jax.models.registry import Naming
 
 _TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER_NAMES = {
@@ -79,6 +82,8 @@ _ROTARY_DIVISORS = "rope_freqs.weight"  # Llama 3.1's scaling: what each frequen
 
 class GGUFCheckpoint:
   """A GGUF file as a `CheckpointSource`. Raises UserError where it is damaged or of an unknown architecture."""
+
+  naming: Naming = "hugging_face"
 
   def __init__(self, path: Path):
     self.path = path

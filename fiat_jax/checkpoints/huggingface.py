@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,12 +17,17 @@ from safetensors import SafetensorError, safe_open
 from fiat_jax.checkpoints.source import fingerprint, no_such_tensor
 from fiat_jax.errors import UserError
 
+if TYPE_CHECKING:
+  from fiat_jax.models.registry import Naming
+
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 
 
 class HuggingFaceCheckpoint:
   """A Hugging Face folder as a `CheckpointSource`. Raises UserError where a file is missing or damaged."""
+
+  naming: Naming = "hugging_face"
 
   def __init__(self, path: Path):
     self.path = path

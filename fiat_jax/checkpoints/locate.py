@@ -1,56 +1,108 @@
-"""From what a user calls a model to where it lies: a file, a folder, an installed package, the Hugging Face Hub."""
+"""From what a user calls a model to where it lies: a file, a folder, a bucket, an installed package, the Hub."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from fiat_jax.checkpoints.t5x_store import is_t5x, read_file
 from fiat_jax.errors import UserError
+from fiat_jax.resources import cache_folder
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # never a pickle
+VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-  """Where a named model may be had, first that exists wins: `package:MODULE/FILE` or `hub:OWNER/NAME`."""
+  """Where a named model may be had, first that exists wins: `package:MODULE/FILE`, `hub:OWNER/NAME[@REVISION]`,
+  `folder:PLACE`.
+
+  A place is a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`. `vocabulary` is that of the SentencePiece file of T5X
+  checkpoints, which have none of their own.
+  """
 
   sources: Sequence[str] = ()
+  vocabulary: str = ""
 
 
-def locate(name: str, checkpoint: Checkpoint | None = None) -> pathlib.Path:
-  """The file or folder of a model.
+class Located(NamedTuple):
+  """Where a model's weights lie (a path, or a bucket's address), and where its tokenizer."""
+
+  weights: str
+  tokenizer: pathlib.Path
+
+
+def locate(name: str, checkpoint: Checkpoint | None = None) -> Located:
+  """Where a model lies.
 
   Args:
-    name: a path, or a Hub name such as `Qwen/Qwen3-0.6B`.
+    name: a path, a bucket's address, or a Hub name such as `Qwen/Qwen3-0.6B`.
     checkpoint: what `gin/models/` says of that name, if it stands there.
 
   Raises:
-    UserError: there is none, or the Hub cannot be reached.
+    UserError: there is none, a T5X checkpoint has no vocabulary, or the Hub or the bucket cannot be reached.
   """
   if checkpoint and checkpoint.sources:
     reasons = []
     for source in checkpoint.sources:
       try:
-        return _from_source(source)
+        return _with_tokenizer(str(_from_source(source)), checkpoint.vocabulary)
       except UserError as e:
         reasons.append(str(e))
     raise UserError(f"the model {name!r} is not to be had: {'; '.join(reasons)}")
-  if os.path.exists(os.path.expanduser(name)):
-    return pathlib.Path(name).expanduser()
+  if "://" in name or os.path.exists(os.path.expanduser(name)):
+    return _with_tokenizer(os.path.expanduser(name))
   if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf"):
-    return _from_hub(name)
+    return _with_tokenizer(str(_from_hub(name)))
   raise UserError(f"the model {name!r} is no file or folder, no name under gin/models/ and no Hub name (OWNER/NAME)")
 
 
-def _from_source(source: str) -> pathlib.Path:
+def _with_tokenizer(weights: str, vocabulary: str = "") -> Located:
+  if not is_t5x(weights):
+    return Located(weights, pathlib.Path(weights))
+  beside = weights.rstrip("/"), weights.rstrip("/").rpartition("/")[0] or "."
+  if "://" not in weights and (pathlib.Path(weights) / "tokenizer.json").exists():
+    return Located(weights, pathlib.Path(weights))
+  places = [vocabulary] if vocabulary else [f"{folder}/{name}" for folder in beside for name in VOCABULARIES]
+  for place in places:
+    if (content := read_file(place)) is not None:
+      return Located(weights, _kept(content))
+  if vocabulary:
+    raise UserError("no such vocabulary: it is named by the model's Checkpoint.vocabulary in gin", vocabulary)
+  raise UserError(
+    f"the T5X checkpoint has no vocabulary: put T5's SentencePiece file beside it as {VOCABULARIES[0]}, or name it in "
+    "a gin file (NAME/Checkpoint.sources = ('folder:…',), NAME/Checkpoint.vocabulary = '…') and give --model NAME",
+    weights,
+  )
+
+
+def _kept(vocabulary: bytes) -> pathlib.Path:
+  """A folder that holds the vocabulary under the name that transformers looks for."""
+  folder = cache_folder(f"vocabularies/{hashlib.sha256(vocabulary).hexdigest()[:32]}")
+  file = folder / VOCABULARIES[0]
+  if not file.exists():
+    partial = folder / f"{os.getpid()}.partial"
+    partial.write_bytes(vocabulary)
+    os.replace(partial, file)
+  return folder
+
+
+def _from_source(source: str) -> pathlib.Path | str:
   kind, _, rest = source.partition(":")
+  if kind == "folder":
+    if "://" not in rest and not os.path.isdir(os.path.expanduser(rest)):
+      raise UserError("no such folder", rest)
+    return os.path.expanduser(rest)
   if kind == "hub":
     return _from_hub(rest)
   if kind != "package":
-    raise UserError(f"the source {source!r} begins with neither `package:` nor `hub:`")
+    raise UserError(f"the source {source!r} begins with none of `package:`, `hub:`, `folder:`")
   module, _, file = rest.partition("/")
   spec = importlib.util.find_spec(module)
   for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -60,11 +112,14 @@ def _from_source(source: str) -> pathlib.Path:
 
 
 def _from_hub(name: str) -> pathlib.Path:
+  name, _, revision = name.partition("@")
   import huggingface_hub
   from huggingface_hub import errors
 
   try:
-    return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=list(HUB_FILES))
+    )
   except errors.RepositoryNotFoundError:
     message = f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`"
     raise UserError(message) from None

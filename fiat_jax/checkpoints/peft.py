@@ -12,33 +12,36 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from fiat_jax.models.family import Family
 from fiat_jax.models.lora import LoraConfig
-from fiat_jax.models.registry import Leaf
 
 PREFIX = "base_model.model."
+MULTIMODAL = "model.language_model."  # beside it stands a part for pictures, whose modules have the same names
 
 
 def write_adapter(
-  folder: pathlib.Path, adapter: Mapping[str, Any], leaves: Sequence[Leaf], config: LoraConfig, base: str
+  folder: pathlib.Path, adapter: Mapping[str, Any], family: Family, config: LoraConfig, base: str
 ) -> None:
   """Writes an adapter of stacked layers.
 
   Args:
     adapter: `a` [L, in, rank] and `b` [L, rank, out] where `params` has a kernel; PEFT keeps both transposed.
-    leaves: where each kernel comes from, which gives the names.
+    family: says where each kernel comes from, which gives the names.
     base: what PEFT shall load under it.
   """
   tensors: dict[str, np.ndarray] = {}
-  modules, stems = set[str](), set[str]()
-  for leaf in leaves:
+  adapted, others = [], []
+  for leaf in family.leaves():
+    if leaf.path[-1] != "kernel":
+      continue
     node: Any = adapter
     for part in leaf.path[:-1]:
       node = node.get(part, {})
-    if "a" not in node:
-      continue
     module = leaf.source.removesuffix(".weight")
-    modules.add(module.rsplit(".", 1)[-1])
-    stems.add(module.partition("layers.{}")[0])
+    if "a" not in node:
+      others.append(module)
+      continue
+    adapted.append(module)
     a, b = np.asarray(node["a"], np.float32), np.asarray(node["b"], np.float32)
     for number in range(len(a)):
       name = PREFIX + module.format(number)
@@ -50,12 +53,12 @@ def write_adapter(
   os.replace(weights.with_suffix(".partial"), weights)
   description = {
     "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
+    "task_type": family.task,
     "base_model_name_or_path": base,
     "r": config.rank,
     "lora_alpha": config.alpha,
     "lora_dropout": config.dropout,
-    "target_modules": _targets(modules, stems),
+    "target_modules": _targets(adapted, others),
     "bias": "none",
     "use_rslora": config.scaling == "root_rank",
     "use_dora": False,
@@ -65,8 +68,10 @@ def write_adapter(
   (folder / "adapter_config.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
-def _targets(modules: set[str], stems: set[str]) -> list[str] | str:
-  """The names that PEFT looks for, or its regular expression where a model has parts that use the same names."""
-  if stems == {"model."}:
-    return sorted(modules)
-  return rf".*({'|'.join(map(re.escape, sorted(stems)))})layers\.\d+\..*\.({'|'.join(sorted(modules))})"
+def _targets(adapted: Sequence[str], others: Sequence[str]) -> list[str] | str:
+  """The names that PEFT looks for, or its regular expression where a module that has no adapter has such a name."""
+  names = {module.rpartition(".")[2] for module in adapted}
+  elsewhere = {module.rpartition(".")[2] for module in others}
+  if not names & elsewhere and not any(module.startswith(MULTIMODAL) for module in adapted):
+    return sorted(names)
+  return "|".join(re.escape(module).replace(re.escape("{}"), r"\d+") for module in adapted)

@@ -10,11 +10,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fiat_jax.checkpoints.t5x_store import is_t5x
 from fiat_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from fiat_jax.models.registry import Naming  # imports JAX, which `validate` does without
 
 _MIB = 1 << 20
 
@@ -23,14 +27,18 @@ class CheckpointSource(Protocol):
   """A pretrained checkpoint, read lazily.
 
   Attributes:
-    path: the file or folder it is read from.
+    path: the file or folder it is read from, or a bucket's address.
+    naming: whose names its tensors have. Under T5X's, kernels are `[in, out]`, and no tensor may be left over.
     config: Hugging Face `config.json` keys (`model_type`, `hidden_size`, `num_hidden_layers`, `rope_theta`, …), with
       `tie_word_embeddings` filled in. What else it leaves out is its family's default (`fiat_jax.models.families`).
     fingerprint: 64 hexadecimal digits that change when the checkpoint does; cheap, so it keys caches.
   """
 
   @property
-  def path(self) -> Path: ...
+  def path(self) -> Path | str: ...
+
+  @property
+  def naming(self) -> Naming: ...
 
   @property
   def config(self) -> dict[str, Any]: ...
@@ -39,7 +47,7 @@ class CheckpointSource(Protocol):
   def fingerprint(self) -> str: ...
 
   def names(self) -> list[str]:
-    """Returns every tensor's Hugging Face name, such as `model.layers.3.self_attn.q_proj.weight`, sorted."""
+    """Returns every tensor's name, of Hugging Face's such as `model.layers.3.self_attn.q_proj.weight`, sorted."""
     ...
 
   def shape(self, name: str) -> tuple[int, ...]:
@@ -47,7 +55,7 @@ class CheckpointSource(Protocol):
     ...
 
   def read(self, name: str) -> np.ndarray:
-    """Reads one tensor: float32, in Hugging Face layout (`[out, in]`, rotary halves), a new array at each call.
+    """Reads one tensor: float32, in the naming's layout (Hugging Face: `[out, in]`, rotary halves), a new array.
 
     Raises UserError where there is no such tensor or its storage type is not supported.
     """
@@ -55,10 +63,18 @@ class CheckpointSource(Protocol):
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> CheckpointSource:
-  """Opens a `.gguf` file or a Hugging Face folder. Raises UserError where it is neither, or damaged."""
+  """Opens a `.gguf` file, a Hugging Face folder, or a T5X folder or its address in a bucket.
+
+  Raises:
+    UserError: it is none of these, is damaged or cannot be reached.
+  """
   from fiat_jax.checkpoints.gguf import GGUFCheckpoint
   from fiat_jax.checkpoints.huggingface import HuggingFaceCheckpoint
 
+  if is_t5x(os.path.expanduser(path)):
+    from fiat_jax.checkpoints.t5x import T5XCheckpoint  # imports JAX, which `validate` does without
+
+    return T5XCheckpoint(os.path.expanduser(path))
   place = Path(path).expanduser()
   if place.is_dir():
     return HuggingFaceCheckpoint(place)

@@ -19,38 +19,11 @@ import numpy as np
 from fiat_jax.checkpoints.source import no_such_tensor
 from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
 from fiat_jax.errors import UserError
-from fiat_jax.models.registry import Leaf
+from fiat_jax.models.registry import Naming
 from fiat_jax.models.t5 import T5Config
-from fiat_jax.models.t5_registry import ffn_names
+from fiat_jax.models.t5_registry import t5x_leaves
 
 INLINE_BYTES = 1024  # smaller leaves stand in the msgpack file itself
-BLOCKS = {
-  "encoder": {"attention": ("attention", "pre_attention_layer_norm"), "ffn": ("mlp", "pre_mlp_layer_norm")},
-  "decoder": {
-    "self_attention": ("self_attention", "pre_self_attention_layer_norm"),
-    "cross_attention": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
-    "ffn": ("mlp", "pre_mlp_layer_norm"),
-  },
-}
-
-
-def t5x_leaves(config: T5Config) -> list[Leaf]:
-  """Every leaf, under T5X's names."""
-  leaves = [Leaf(("embedding",), "token_embedder/embedding", False)]
-  for stack, blocks in BLOCKS.items():
-    leaves.append(Leaf((stack, "relative_bias"), f"{stack}/relpos_bias/rel_embedding", False))
-    leaves.append(Leaf((stack, "final_norm", "scale"), f"{stack}/{stack}_norm/scale", False))
-    for ours, (block, norm) in blocks.items():
-      place = f"{stack}/layers_{{}}"
-      kernels = ffn_names(config) if ours == "ffn" else {name: name for name in ("query", "key", "value", "out")}
-      leaves.append(Leaf((stack, "layers", f"{ours}_norm", "scale"), f"{place}/{norm}/scale", False))
-      leaves += [
-        Leaf((stack, "layers", ours, name, "kernel"), f"{place}/{block}/{theirs}/kernel", False)
-        for name, theirs in kernels.items()
-      ]
-  if not config.tied_head:
-    leaves.append(Leaf(("head", "kernel"), "decoder/logits_dense/kernel", False))
-  return leaves
 
 
 class T5XCheckpoint:
@@ -59,6 +32,8 @@ class T5XCheckpoint:
   Attributes:
     config: what a Hugging Face `config.json` would say, read off the shapes.
   """
+
+  naming: Naming = "t5x"
 
   def __init__(self, path: str | os.PathLike[str]):
     self.path = os.fspath(path)
@@ -99,19 +74,6 @@ class T5XCheckpoint:
         digest.update(leaf.read(None, 0).tobytes())
     return digest.hexdigest()
 
-  def check(self, leaves: list[Leaf], config: T5Config) -> None:
-    """Refuses leaves that the model has no place for. What is missing or misshapen, loading itself tells."""
-    counts = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
-    wanted = set()
-    for leaf in leaves:
-      wanted |= {leaf.source.format(n) for n in range(counts[leaf.path[0]])} if leaf.stacked else {leaf.source}
-    if extra := sorted(set(self._shapes) - wanted):
-      more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
-      raise UserError(
-        f"holds {len(extra)} leaves that a T5 of {len(wanted)} has no place for: {', '.join(extra[:3])}{more}",
-        self.path,
-      )
-
 
 def _described(shapes: Mapping[str, tuple[int, ...]], path: str) -> dict[str, Any]:
   """A configuration from shapes; all of them are checked against it when they are loaded."""
@@ -136,6 +98,11 @@ def _described(shapes: Mapping[str, tuple[int, ...]], path: str) -> dict[str, An
   _, ffn = sizes(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")
   return {
     "model_type": "t5",
+    "architectures": ["T5ForConditionalGeneration"],
+    "is_encoder_decoder": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
     "vocab_size": vocabulary,
     "d_model": width,
     "num_heads": heads,

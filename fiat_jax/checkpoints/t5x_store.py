@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,11 +32,30 @@ def folder_spec(path: str) -> dict[str, Any]:
   """TensorStore's name for a folder: a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`."""
   scheme, mark, rest = path.partition("://")
   if not mark:
-    return {"driver": "file", "path": path.rstrip("/") + "/"}
+    return {"driver": "file", "path": os.path.abspath(path) + "/"}
   if scheme not in ("gs", "s3"):
     raise UserError(f"checkpoints are read from folders, gs:// and s3://, not from {scheme}://", path)
   bucket, _, place = rest.partition("/")
   return {"driver": "gcs" if scheme == "gs" else "s3", "bucket": bucket, "path": place.rstrip("/") + "/"}
+
+
+def is_t5x(path: str) -> bool:
+  """Whether a place is taken for a T5X checkpoint: a bucket's address, or a folder with T5X's or Orbax's own files."""
+  if "://" in path:
+    return True
+  folder = pathlib.Path(path)
+  names = ("checkpoint", "state", "_METADATA")
+  return folder.is_dir() and not (folder / "config.json").exists() and any((folder / name).exists() for name in names)
+
+
+def read_file(path: str) -> bytes | None:
+  """The content of a file on a disk or in a bucket; None where there is none.
+
+  Raises:
+    UserError: the bucket cannot be reached.
+  """
+  folder, _, name = path.rpartition("/")
+  return _file(folder_spec(folder or "."), name, path)
 
 
 def read_leaves(path: str) -> dict[str, Leaf]:

@@ -22,9 +22,10 @@ def check_format(tokenizer: Tokenizer, *, plain: bool) -> None:
     plain: prompts are plain text by the user's own wish (`--template plain`).
 
   Raises:
-    UserError: no chat template though prompts are not plain, two begin marks in a row, or no mark that ends an answer.
+    UserError: no chat template though prompts are not plain (an encoder reads plain text), two begin marks in a row, or
+      no mark that ends an answer.
   """
-  if not (tokenizer.template_source or plain):
+  if not (tokenizer.template_source or plain or tokenizer.for_encoder):
     raise UserError(
       "the model has no chat template, and without one an instruction-tuned model reads a format that it does not "
       "know: put its chat_template.jinja beside the tokenizer, or, if it is a base model, give --template plain",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fiat_jax.data.batches import Example, Shape, fill_rows
+from fiat_jax.data.packing import Example, Packing, Shape, fill_rows, padded_count
+from fiat_jax.data.sequences import ATTENTION_EQUALS_REST, Sequences
+
+DECODER = 1.5  # what a token of the decoder costs, with its second attention and the logits, beside one of the encoder
 
 
 class PairBatch(NamedTuple):
@@ -28,6 +32,33 @@ class PairBatch(NamedTuple):
   microbatches: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """A `Packing`; `start_id` is what the decoder reads first."""
+
+  start_id: int
+
+  def size(self, example: Example) -> int:
+    return len(example.inputs)
+
+  def sizes(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return inputs
+
+  def rooms(self, length: int, inputs: np.ndarray, targets: np.ndarray) -> Sequence[int]:
+    longest = -(-int(targets.max()) // 8) * 8
+    return [longest * times for times in (1, 2, 3, 4, 6, 8)]
+
+  def tokens(self, length: int, targets: int) -> int:
+    return length + targets
+
+  def cost(self, length: int, targets: int) -> float:
+    encoder = length * (1 + length / ATTENTION_EQUALS_REST)
+    return encoder + DECODER * targets * (1 + (length + targets) / (2 * ATTENTION_EQUALS_REST))
+
+  def pack(self, examples: Sequence[Example], shape: Shape) -> PairBatch:
+    return pack_pairs(examples, shape, self.start_id)
+
+
 def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> PairBatch:
   """Packs whole examples into as few rows as first-fit finds; no example is cut.
 
@@ -36,8 +67,7 @@ def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> Pair
     start_id: what the decoder reads first.
   """
   rows = fill_rows(examples, shape, size=lambda example: len(example.inputs))
-  count = -(-len(rows) // shape.rows)
-  padded = 1 << (count - 1).bit_length()  # few distinct shapes, so few compilations
+  count, padded = padded_count(rows, shape)
   total = padded * shape.rows
   encoder, encoder_segments = (np.zeros((total, shape.length), np.int32) for _ in range(2))
   decoder, decoder_segments, ids = (np.zeros((total, shape.targets), np.int32) for _ in range(3))
@@ -52,3 +82,8 @@ def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> Pair
   weights = (decoder_segments > 0).astype(np.float32)
   arrays = (encoder, encoder_segments, decoder, decoder_segments, ids, weights)
   return PairBatch(*(a.reshape(padded, shape.rows, -1) for a in arrays), microbatches=count)
+
+
+def packing_of(start_id: int | None) -> Packing:
+  """The packing of models whose decoder reads `start_id` first, or, without it, of decoder-only ones."""
+  return Sequences() if start_id is None else Pairs(start_id)

@@ -38,10 +38,10 @@ def brackets(text: str) -> str:
 def example(tokenizer: Tokenizer, template: prompts.Template, row: Row) -> Example:
   """What `data/tokenise.py` writes for a row in a recipe's form, and the strings that it comes from."""
   text = prompts.fill(template, {"x": row.x, "reasoning": row.reasoning or ""})
-  begin = "" if tokenizer.template_source else "".join(map(tokenizer.token, tokenizer.encode_prompt("")))
+  begin, after = ("".join(map(tokenizer.token, ids)) for ids in tokenizer.marks_around())
   end = [] if tokenizer.end_id is None else [tokenizer.end_id]
   return Example(
-    prompt=begin + tokenizer.prompt_string(text),
+    prompt=begin + tokenizer.prompt_string(text) + after,
     target=row.targets[0] + "".join(map(tokenizer.token, end)),
     prompt_ids=tokenizer.encode_prompt(text),
     target_ids=[*tokenizer.encode(row.targets[0]), *end],

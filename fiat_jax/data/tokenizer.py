@@ -20,7 +20,7 @@ from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.data.chat import SENTINEL, ChatTemplate
 from fiat_jax.errors import UserError
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+ENCODER_TYPES = ("t5", "mt5", "umt5")
 _MARK = "\ufdd0mark\ufdd1"  # Unicode's noncharacters stand in no text
 
 
@@ -40,10 +40,16 @@ class Tokenizer:
     template_source: where the chat template comes from; empty where there is none.
     path: the file or folder it was loaded from, if any.
     fingerprint: 64 hexadecimal digits that change when any id or the chat format does.
+    for_encoder: whether prompts are what an encoder reads: plain text and the end mark.
   """
 
-  def __init__(self, hugging_face: Any, end_ids: Iterable[int] = (), path: Path | None = None):
-    """Wraps a fast transformers tokenizer; `end_ids` are further ends of a turn, `path` is for error messages."""
+  def __init__(
+    self, hugging_face: Any, end_ids: Iterable[int] = (), path: Path | None = None, *, for_encoder: bool | None = None
+  ):
+    """Wraps a fast transformers tokenizer; `end_ids` are further ends of a turn, `path` is for error messages.
+
+    Where `for_encoder` is not given, it is known of T5's own class alone.
+    """
     self.hugging_face = hugging_face
     self.bos_id: int | None = hugging_face.bos_token_id
     self.eos_id: int | None = hugging_face.eos_token_id
@@ -51,7 +57,9 @@ class Tokenizer:
     self.vocab_size = len(hugging_face)
     self._chat, self.path = ChatTemplate(hugging_face, path), path
     self.template_source = self._chat.source
-    self._prefix, self._suffix = _prefix(hugging_face), _suffix(hugging_face)
+    self.for_encoder = _is_t5(hugging_face) if for_encoder is None else for_encoder
+    self._prefix = _prefix(hugging_face)
+    self._suffix = [self.eos_id] if self.for_encoder and self.eos_id is not None else []
     description = json.loads(hugging_face.backend_tokenizer.to_str())
     marks, end = _turn_marks(_backend(description), self._chat)
     for token in description["added_tokens"]:  # some checkpoints save their turn marks as ordinary text
@@ -81,7 +89,7 @@ class Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
     place = Path(path).expanduser()
     if place.is_dir():
-      return cls._made(*_load_folder(place), place, plain)
+      return cls._made(*_load_folder(place), place, plain, _of_encoder(place))
     if not place.exists():
       raise UserError("no such file or folder: give a .gguf file or a Hugging Face folder", path=place)
     from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
@@ -89,10 +97,12 @@ class Tokenizer:
     return cls._made(*load_gguf_tokenizer(place), place, plain)
 
   @classmethod
-  def _made(cls, hugging_face: Any, end_ids: list[int], path: Path, plain: bool) -> Tokenizer:
-    if plain:
+  def _made(
+    cls, hugging_face: Any, end_ids: list[int], path: Path, plain: bool, for_encoder: bool | None = None
+  ) -> Tokenizer:
+    if plain or for_encoder:
       hugging_face.chat_template = None
-    return cls(hugging_face, end_ids, path)
+    return cls(hugging_face, end_ids, path, for_encoder=for_encoder)
 
   def encode(self, text: str) -> list[int]:
     """Encodes a row's text: no BOS, no EOS, and what looks like a control token becomes ordinary pieces."""
@@ -116,6 +126,10 @@ class Tokenizer:
     Both are empty without a chat template. Raises UserError where the template refuses the system message.
     """
     return self._chat.parts(system) if self._chat else ("", "")
+
+  def marks_around(self) -> tuple[list[int], list[int]]:
+    """Returns the ids that stand before and after a prompt which is no turn of a chat."""
+    return ([], []) if self._chat else (self._prefix, self._suffix)
 
   def prompt_string(self, text: str, system: str | None = None) -> str:
     """Returns the string that the model is prompted with: one user turn and the generation prompt."""
@@ -224,17 +238,21 @@ def _prefix(hugging_face: Any) -> list[int]:
   return whole[: next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)]
 
 
-def _suffix(hugging_face: Any) -> list[int]:
-  """Returns what an encoder reads after a text: T5's end mark. What others put there would end a continuation."""
-  is_t5 = any(kind.__name__ == "T5Tokenizer" for kind in type(hugging_face).__mro__)
-  return [hugging_face.eos_token_id] if is_t5 else []
+def _is_t5(hugging_face: Any) -> bool:
+  return any(kind.__name__ == "T5Tokenizer" for kind in type(hugging_face).__mro__)
+
+
+def _of_encoder(path: Path) -> bool | None:
+  """Whether a folder holds an encoder–decoder; None where it holds no model."""
+  config = path / "config.json"
+  return read_json(config).get("model_type") in ENCODER_TYPES if config.exists() else None
 
 
 def _load_folder(path: Path) -> tuple[Any, list[int]]:
   from transformers import AutoTokenizer, T5Tokenizer
 
-  # T5X folders hold T5's SentencePiece model and nothing that says whose it is.
-  alone = (path / "spiece.model").exists() and not any((path / name).exists() for name in _TOKENIZER_FILES)
+  # Beside T5X checkpoints nothing says whose the SentencePiece model is; older folders name a class that is gone.
+  alone = (path / "spiece.model").exists() and not (path / "tokenizer.json").exists()
   try:
     kind = T5Tokenizer if alone else AutoTokenizer
     wrapped = kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)

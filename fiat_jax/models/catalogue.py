@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from fiat_jax.models import registry
-from fiat_jax.models.config import DecoderConfig
-from fiat_jax.models.families import decoder_config
+from fiat_jax.models.family import Family, family_of, module_for
 from fiat_jax.models.lora import count
 
 LENGTH, TARGETS = 1024, 64  # tokens of a row, and targets among them
@@ -44,6 +42,34 @@ def _shape(kind: str, layers: int, width: int, heads: int, kv: int, ffn: int, vo
   }
 
 
+def _t5(kind: str, size: str, vocabulary: int) -> dict[str, Any]:
+  width, heads, layers, ffn = T5_SIZES[size]
+  return {
+    "model_type": kind,
+    "d_model": width,
+    "num_heads": heads,
+    "d_kv": 64,
+    "num_layers": layers,
+    "d_ff": ffn,
+    "vocab_size": vocabulary,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+  }
+
+
+T5_SIZES = {  # width, heads, layers of each stack, FFN
+  "small": (512, 6, 8, 1024),
+  "base": (768, 12, 12, 2048),
+  "large": (1024, 16, 24, 2816),
+  "xl": (2048, 32, 24, 5120),
+  "xxl": (4096, 64, 24, 10240),
+}
+T5_KINDS = {  # languages, architecture, vocabulary
+  "flan_t5": ("4: de, en, fr, ro", "t5", 32128),
+  "t5_1_1": (_ENGLISH, "t5", 32128),
+  "mt0": ("101", "mt5", 250112),
+  "mt5": ("101", "mt5", 250112),
+}
 _TIED = {"tie_word_embeddings": True}
 MODELS: dict[str, Known] = {
   "smollm2_135m_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 30, 576, 9, 3, 1536, 49152, **_TIED)),
@@ -76,40 +102,38 @@ MODELS: dict[str, Known] = {
   "mistral_7b_instruct": Known(
     _ENGLISH, _APACHE, _shape("mistral", 32, 4096, 32, 8, 14336, 32768, sliding_window=None)
   ),
+} | {
+  f"{name}_{size}": Known(languages, _APACHE, _t5(kind, size, vocabulary))
+  for name, (languages, kind, vocabulary) in T5_KINDS.items()
+  for size in T5_SIZES
 }
 
 
-def shape_of(name: str) -> DecoderConfig:
-  return decoder_config(MODELS[name].config, name, "bfloat16")
+def family(name: str) -> Family:
+  return family_of(module_for(MODELS[name].config, name, "bfloat16"))
 
 
 @functools.cache
-def parameters(config: DecoderConfig) -> int:
-  return count(registry.parameter_shapes(config))
+def parameters(name: str) -> int:
+  return count(family(name).shapes())
 
 
-def rows_that_fit(config: DecoderConfig, size: int) -> int:
+def rows_that_fit(name: str) -> int:
   """An estimate of how many rows of `LENGTH` tokens a LoRA update in bf16 holds at a time within `MEMORY`.
 
-  2 · parameters
-    + rows · (LENGTH · layers · (2 · (8 D + 2 (H + 2 K) · head_dim + 4 F) + 2 · H · LENGTH) + 8 · TARGETS · V):
-  weights; what a layer keeps of each token for the gradient (hidden states, projections, FFN, and half a row of f32
-  attention weights a head); logits and their gradient. A larger batch is accumulated.
+  The weights at two bytes each, and for every row what the gradient needs of it (`Family.bytes_a_row`). A larger batch
+  is accumulated.
   """
-  c = config
-  kept = 2 * (8 * c.width + 2 * (c.heads + 2 * c.kv_heads) * c.head_dim + 4 * c.ffn_width) + 2 * c.heads * LENGTH
-  row = LENGTH * c.layers * kept + 8 * TARGETS * c.vocab_size
-  return max(0, int((MEMORY - RESERVE - 2 * size) // row))
+  return max(0, int((MEMORY - RESERVE - 2 * parameters(name)) // family(name).bytes_a_row(LENGTH, TARGETS)))
 
 
 def table() -> str:
   """The README's table, in Markdown."""
   lines = ["| `--model` | parameters | languages | licence | rows in 24 GB |", "| --- | ---: | --- | --- | ---: |"]
   for name, known in MODELS.items():
-    config = shape_of(name)
-    size = parameters(config)
+    size = parameters(name)
     shown = f"{size / 1e9:.2f} B" if size >= 1e9 else f"{size / 1e6:.0f} M"
-    rows = rows_that_fit(config, size)
+    rows = rows_that_fit(name)
     lines.append(f"| {name} | {shown} | {known.languages} | {known.licence} | {rows or 'none'} |")
   return "\n".join(lines)
 

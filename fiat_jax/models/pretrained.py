@@ -10,9 +10,7 @@ from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
-from fiat_jax.models import registry
-from fiat_jax.models.decoder import Decoder
-from fiat_jax.models.families import decoder_config
+from fiat_jax.models.family import Family, Module, family_of, module_for
 from fiat_jax.models.lora import LoraConfig
 
 DTYPES = ("float32", "bfloat16")
@@ -22,14 +20,20 @@ DTYPES = ("float32", "bfloat16")
 class Description:
   """What is known of a checkpoint before its weights are read."""
 
-  path: pathlib.Path
-  module: Decoder
+  path: str
+  module: Module
   tokenizer: Tokenizer
   fingerprint: str
 
+  @property
+  def family(self) -> Family:
+    return family_of(self.module)
 
-def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False) -> Description:
-  """Reads configuration and vocabulary; `plain`, without the chat template.
+
+def describe(
+  path: str | pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False, tokenizer: pathlib.Path | None = None
+) -> Description:
+  """Reads configuration and vocabulary; `plain`, without the chat template. The tokenizer may lie elsewhere.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -37,19 +41,18 @@ def describe(path: pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = 
   if dtype not in DTYPES:
     raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   source = open_checkpoint(path)
-  config = decoder_config(source.config, str(path), dtype)
-  tokenizer = Tokenizer.load(path, plain=plain)
-  if tokenizer.vocab_size > config.vocab_size:
+  module = module_for(source.config, str(path), dtype, lora)
+  rows = module.config.vocab_size
+  vocabulary = Tokenizer.load(tokenizer or path, plain=plain)
+  if vocabulary.vocab_size > rows:
     raise UserError(
-      f"its tokenizer has {tokenizer.vocab_size} ids and its embedding {config.vocab_size} rows: they do not belong "
-      "together",
+      f"its tokenizer has {vocabulary.vocab_size} ids and its embedding {rows} rows: they do not belong together",
       path,
     )
-  return Description(path, Decoder(config, lora), tokenizer, source.fingerprint)
+  return Description(str(path), module, vocabulary, source.fingerprint)
 
 
 def load(description: Description) -> dict[str, Any]:
   """The tree `params`, kept in the configuration's dtype."""
-  config = description.module.config
-  source = open_checkpoint(description.path)
-  return load_params(source, registry.decoder_leaves(config), registry.parameter_shapes(config), config.dtype)
+  source, family = open_checkpoint(description.path), description.family
+  return load_params(source, family.leaves(source.naming), family.shapes(), description.module.config.dtype)

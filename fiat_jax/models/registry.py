@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from flax import linen as nn
 
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.decoder import Decoder
+
+Naming = Literal["hugging_face", "t5x"]  # whose names a checkpoint uses
 
 
 class Leaf(NamedTuple):

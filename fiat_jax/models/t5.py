@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fiat_jax.models import layers, relative
+from fiat_jax.models import layers, neftune, relative
 from fiat_jax.models.attention import KV, segment_mask
 from fiat_jax.models.lora import LoraConfig
 
@@ -190,12 +190,14 @@ def position_bias(
 class T5(nn.Module):
   """The whole model. A batch holds tokens and segments [B, S] of the encoder and [B, T] of the decoder.
 
-  Segment 0 is padding; the decoder's segment n reads the encoder's segment n. Each stands in one piece.
+  Segment 0 is padding; the decoder's segment n reads the encoder's segment n. Each stands in one piece. `neftune` acts
+  only while a key of that name is given, on what both stacks read.
   """
 
   config: T5Config
   lora: LoraConfig | None = None
   remat: bool = False
+  neftune: float = 0.0
 
   def setup(self):
     c = self.config
@@ -208,17 +210,23 @@ class T5(nn.Module):
   def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
     """Encoder states [B, S, D]."""
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
-    return self.encoder(self.embed(tokens), mask)
+    return self.encoder(self._noisy(self.embed(tokens), segments), mask)
 
   def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Decoder states [B, T, D] after the final norm."""
     source, target = batch["encoder_segments"], batch["decoder_segments"]
     encoded = self.encode(batch["encoder_tokens"], source)
     cross_mask = (target[:, :, None] == source[:, None, :]) & (source[:, None, :] > 0)
-    return self.decoder(self.embed(batch["decoder_tokens"]), segment_mask(target), encoded, cross_mask)
+    x = self._noisy(self.embed(batch["decoder_tokens"]), target)
+    return self.decoder(x, segment_mask(target), encoded, cross_mask)
 
   def embed(self, tokens: jax.Array) -> jax.Array:
     return jnp.take(self.embedding, tokens, axis=0).astype(self.config.compute_dtype)
+
+  def _noisy(self, x: jax.Array, segments: jax.Array) -> jax.Array:
+    if self.neftune and self.has_rng("neftune"):
+      x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
+    return x
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Logits [..., V], f32 at the least, of decoder states [..., D]."""

@@ -85,9 +85,36 @@ def t5_leaves(config: T5Config) -> list[Leaf]:
   return leaves
 
 
+def t5x_leaves(config: T5Config) -> list[Leaf]:
+  """Every leaf, under T5X's names."""
+  leaves = [Leaf(("embedding",), "token_embedder/embedding", False)]
+  for stack, blocks in T5X_BLOCKS.items():
+    leaves.append(Leaf((stack, "relative_bias"), f"{stack}/relpos_bias/rel_embedding", False))
+    leaves.append(Leaf((stack, "final_norm", "scale"), f"{stack}/{stack}_norm/scale", False))
+    for ours, (block, norm) in blocks.items():
+      place = f"{stack}/layers_{{}}"
+      kernels = ffn_names(config) if ours == "ffn" else {name: name for name in ("query", "key", "value", "out")}
+      leaves.append(Leaf((stack, "layers", f"{ours}_norm", "scale"), f"{place}/{norm}/scale", False))
+      leaves += [
+        Leaf((stack, "layers", ours, name, "kernel"), f"{place}/{block}/{theirs}/kernel", False)
+        for name, theirs in kernels.items()
+      ]
+  if not config.tied_head:
+    leaves.append(Leaf(("head", "kernel"), "decoder/logits_dense/kernel", False))
+  return leaves
+
+
 ENCODER_BLOCKS = {"attention": "SelfAttention", "ffn": "DenseReluDense"}
 DECODER_BLOCKS = {"self_attention": "SelfAttention", "cross_attention": "EncDecAttention", "ffn": "DenseReluDense"}
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
+T5X_BLOCKS = {
+  "encoder": {"attention": ("attention", "pre_attention_layer_norm"), "ffn": ("mlp", "pre_mlp_layer_norm")},
+  "decoder": {
+    "self_attention": ("self_attention", "pre_self_attention_layer_norm"),
+    "cross_attention": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+    "ffn": ("mlp", "pre_mlp_layer_norm"),
+  },
+}
 
 
 def ffn_names(config: T5Config) -> dict[str, str]:

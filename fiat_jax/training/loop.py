@@ -13,7 +13,8 @@ import numpy as np
 
 from fiat_jax import signals
 from fiat_jax.checkpoints.run import RunCheckpoints
-from fiat_jax.data.batches import Batches, Example, Shape, halved, pack
+from fiat_jax.data.batches import Batches
+from fiat_jax.data.packing import Example, Shape
 from fiat_jax.errors import UserError
 from fiat_jax.progress import STARTED, progress, say
 from fiat_jax.shortage import memory_told, out_of_memory
@@ -149,7 +150,7 @@ def _with_less_memory(
   Raises:
     UserError: there is nothing to halve.
   """
-  smaller = halved(work.batches.shape, work.batches.longest())
+  smaller = work.batches.halved()
   if smaller is None:
     raise UserError(_too_long(work, state, checkpoints, cause)) from None
   state, records = _intact(state, checkpoints)
@@ -183,7 +184,7 @@ def _too_long(work: Training, state: TrainState, checkpoints: RunCheckpoints, ca
   while fits >= 16:
     try:
       row = Example(np.zeros(fits - 1, np.int32), np.zeros(1, np.int32), 0)
-      batch = pack([row], Shape(rows=1, length=fits, targets=min(fits, shape.targets)))
+      batch = work.batches.packing.pack([row], Shape(rows=1, length=fits, targets=min(fits, shape.targets)))
       jax.block_until_ready(work.advance(_intact(state, checkpoints)[0], work.frozen, batch)[1])
       break
     except Exception as e:

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from fiat_jax.models.decoder import DecoderConfig
+from fiat_jax.models.family import Family
 
 WITHOUT_ACCELERATOR = 1024  # tokens; on a processor more is no faster
 SHARE = 0.8  # of what is free beside weights and optimizer: the rest is for the compiler's temporaries
 MOST = 2**17  # tokens
 
 
-def tokens_that_fit(config: DecoderConfig, length: int, held: int) -> int:
+def tokens_that_fit(family: Family, length: int, held: int) -> int:
   """Tokens of a microbatch by estimate, a power of two.
 
   Args:
@@ -24,19 +24,8 @@ def tokens_that_fit(config: DecoderConfig, length: int, held: int) -> int:
   stats = jax.local_devices()[0].memory_stats() or {}
   if "bytes_limit" not in stats:
     return WITHOUT_ACCELERATOR
-  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // bytes_a_token(config, length))
+  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // family.bytes_a_token(length))
   return min(MOST, 1 << (room.bit_length() - 1))
-
-
-def bytes_a_token(config: DecoderConfig, length: int) -> int:
-  """What one token's activations take until the backward pass has used them, roughly.
-
-  Per layer a dozen of the model's width (hidden states, norms, projections), five of the feed-forward width, and the
-  probabilities of every head; at the end logits, their softmax and their gradient in f32, as if all were targets.
-  """
-  c = config
-  layer = c.compute_dtype.itemsize * (12 * c.width + 5 * c.ffn_width) + 8 * c.heads * length
-  return c.layers * layer + 3 * 4 * c.vocab_size
 
 
 def size(tree: Any) -> int:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from fiat_jax.data.batches import Batch
 from fiat_jax.data.pairs import PairBatch
+from fiat_jax.data.sequences import Batch
 
 Collection = Literal["lora", "params"]
 AnyBatch = Batch | PairBatch  # of a decoder-only model, of an encoder–decoder

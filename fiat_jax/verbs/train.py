@@ -16,11 +16,12 @@ from fiat_jax import runtime
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, choose_shape, longest_example
+from fiat_jax.data.batches import Batches, choose_shape, longest_size
+from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, metrics, report
 from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
-from fiat_jax.models import lora, registry
+from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import occupied
@@ -92,9 +93,8 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
-    module = bench.described.module
-    leaves = registry.decoder_leaves(module.config)
-    peft.write_adapter(folder / "adapter", trained, leaves, lora_config(settings), base=settings.model)
+    family = bench.described.family
+    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=settings.model)
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
@@ -166,10 +166,11 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   settings, shard = bench.settings, bench.shard("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shard("train", without_reasoning(recipe)) if dropout else None
-  length = longest_example(shard, short)
-  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(bench.described.module.config, length, held)
-  shape = choose_shape(shard, tokens, size, short)
-  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout)
+  family = bench.described.family
+  packing = packing_of(family.start_id)
+  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(family, longest_size(packing, shard, short), held)
+  shape = choose_shape(shard, tokens, size, short, packing)
+  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing)
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:

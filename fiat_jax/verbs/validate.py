@@ -73,7 +73,8 @@ def _tokenizer(configuration: Configuration, findings: Findings) -> Tokenizer | 
   """The model's, its marks checked; None, with a warning, where the model is not to be had."""
   settings = configuration.settings
   try:
-    tokenizer = Tokenizer.load(locate(settings.model, configuration.models.get(settings.model)), plain=settings.plain)
+    found = locate(settings.model, configuration.models.get(settings.model))
+    tokenizer = Tokenizer.load(found.tokenizer, plain=settings.plain)
   except UserError as e:
     if settings.show:
       raise

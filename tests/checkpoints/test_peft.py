@@ -12,6 +12,7 @@ from fiat_jax.checkpoints.peft import write_adapter
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.models import registry
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.lora import ATTENTION_QUERY_VALUE, LoraConfig
 
 NAMES = {
@@ -25,7 +26,7 @@ IDS = tiny.random_ids(20, 2)
 def written(folder, params, config):
   """An adapter of random A and B, the file's tensors and the description beside it."""
   adapter = tiny.random_adapter(params, config)
-  write_adapter(folder, adapter, registry.decoder_leaves(tiny.CONFIG), config, base="OWNER/NAME")
+  write_adapter(folder, adapter, DecoderOnly(tiny.CONFIG), config, base="OWNER/NAME")
   assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
   return (
     adapter,

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiat_jax.data.batches import Batch, Batches, Example, Shape, Shard, choose_shape, fill_rows, halved, pack
+from fiat_jax.data.batches import Batches, Shard, choose_shape
+from fiat_jax.data.packing import Example, Shape, fill_rows, halved
+from fiat_jax.data.sequences import Batch, pack
 
 LENGTHS = st.tuples(st.integers(1, 40), st.integers(1, 12))  # of inputs and targets
 
@@ -164,7 +166,7 @@ def test_a_halved_shape_is_smaller_and_still_holds_the_longest_example(rows: int
   while shape is not None:
     assert shape.length >= longest and shape.rows >= 1
     sizes.append(shape.rows * shape.length)
-    shape = halved(shape, longest)
+    shape = halved(shape, longest, 8)
   assert all(after < before for before, after in itertools.pairwise(sizes))
   assert sizes[-1] == 64 * -(-longest // 64), "ends with one row that just holds the longest"
 

@@ -14,8 +14,10 @@ from test_tokenizer import CHATML, TRIMMED, write_folder, write_gguf, write_llam
 
 from fiat_jax import prompts
 from fiat_jax.data import marks, show
-from fiat_jax.data.batches import Example, Shape, Shard, pack
+from fiat_jax.data.batches import Shard
+from fiat_jax.data.packing import Example, Shape
 from fiat_jax.data.rows import Layout, Row, read_rows
+from fiat_jax.data.sequences import pack
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.engine import Completion, Engine

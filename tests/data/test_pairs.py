@@ -10,7 +10,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiat_jax.data.batches import Example, Shape
+from fiat_jax.data.packing import Example, Shape
 from fiat_jax.data.pairs import pack_pairs
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.t5 import T5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fiat_jax.data.batches import Example
+from fiat_jax.data.packing import Example
 from fiat_jax.data.rows import Row
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.evaluation.evaluate import choose_label, generate

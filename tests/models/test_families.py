@@ -26,6 +26,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.models import decoder, registry
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import LoraConfig
 
@@ -198,7 +199,7 @@ def test_gemma_3_4b_s_sparse_configuration_is_filled_in_from_its_family():
 @pytest.mark.parametrize("family", ["qwen3", "gemma3"])
 def test_an_adapter_has_the_names_that_peft_gives_it(tmp_path: Path, family: str, loaded):
   config, _ = loaded(family)
-  write_adapter(tmp_path, adapter_of(config), registry.decoder_leaves(config), LORA, base="OWNER/NAME")
+  write_adapter(tmp_path, adapter_of(config), DecoderOnly(config), LORA, base="OWNER/NAME")
   names = DESCRIBED[family]["adapter"]["names"]
   assert sorted(load_file(tmp_path / "adapter_model.safetensors")) == names
   targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]

@@ -11,7 +11,8 @@ import pytest
 import tiny
 from golden_script import golden_script
 
-from fiat_jax.data.batches import Example, Shape, pack
+from fiat_jax.data.packing import Example, Shape
+from fiat_jax.data.sequences import pack
 from fiat_jax.decoding.engine import Engine, Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import decoder, lora

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import tiny
 
-from fiat_jax.data.batches import Shape, pack
+from fiat_jax.data.packing import Shape
+from fiat_jax.data.sequences import pack
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.neftune import add_noise
 from fiat_jax.training.step import summed_gradients

@@ -11,10 +11,11 @@ import tiny
 from fiat_jax import signals
 from fiat_jax.checkpoints.peft import write_adapter
 from fiat_jax.checkpoints.run import RunCheckpoints
-from fiat_jax.data.batches import Batches, Shape
+from fiat_jax.data.batches import Batches
+from fiat_jax.data.packing import Shape
 from fiat_jax.errors import UserError
-from fiat_jax.models import registry
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.lora import LoraConfig, init_adapter
 from fiat_jax.training import loop, optimizers
 from fiat_jax.training.journal import Journal
@@ -98,7 +99,7 @@ def start(tmp_path_factory, tiny_model, jitted):
     finally:
       checkpoints.close()
       journal.close()
-    write_adapter(folder / "adapter", trained, registry.decoder_leaves(tiny.CONFIG), LORA, base="tiny")
+    write_adapter(folder / "adapter", trained, DecoderOnly(tiny.CONFIG), LORA, base="tiny")
     return best, jax.tree.map(np.asarray, trained)
 
   return begin

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from fiat_jax.checkpoints.run import RunCheckpoints
-from fiat_jax.data.batches import Batches, Shape
+from fiat_jax.data.batches import Batches
+from fiat_jax.data.packing import Shape
 from fiat_jax.errors import UserError
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig, init_adapter

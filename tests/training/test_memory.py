@@ -14,9 +14,12 @@ import pytest
 import tiny
 
 from fiat_jax.checkpoints.run import RunCheckpoints
-from fiat_jax.data.batches import Batches, Shape, pack
+from fiat_jax.data.batches import Batches
+from fiat_jax.data.packing import Shape
+from fiat_jax.data.sequences import pack
 from fiat_jax.errors import UserError
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.lora import LoraConfig, init_adapter
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
@@ -140,13 +143,13 @@ def test_halved_microbatches_give_equal_gradients(tiny_model):
 
 
 def test_the_estimate_follows_memory_and_is_fixed_without_an_accelerator(monkeypatch):
-  assert microbatch.tokens_that_fit(tiny.CONFIG, 64, held=0) == microbatch.WITHOUT_ACCELERATOR
+  assert microbatch.tokens_that_fit(DecoderOnly(tiny.CONFIG), 64, held=0) == microbatch.WITHOUT_ACCELERATOR
 
   class Device:
     def memory_stats(self):
       return {"bytes_limit": 2**24}
 
   monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-  tokens = [microbatch.tokens_that_fit(tiny.CONFIG, 64, held) for held in (0, 2**23, 2**24)]
+  tokens = [microbatch.tokens_that_fit(DecoderOnly(tiny.CONFIG), 64, held) for held in (0, 2**23, 2**24)]
   assert tokens[0] == 2 * tokens[1] > 64 and tokens[2] == 1
-  assert tokens[0] * microbatch.bytes_a_token(tiny.CONFIG, 64) <= microbatch.SHARE * 2**24
+  assert tokens[0] * DecoderOnly(tiny.CONFIG).bytes_a_token(64) <= microbatch.SHARE * 2**24

@@ -11,14 +11,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import t5 as small
 
 ROWS = 24
 
 
-@pytest.fixture(scope="module")
-def command(tmp_path_factory, tiny_checkpoint):
+@pytest.fixture(scope="module", params=["decoder-only", pytest.param("encoder-decoder", marks=pytest.mark.slow)])
+def command(request, tmp_path_factory, tiny_checkpoint):
   """The command line of a run with dropout over two epochs, without its folder."""
   folder = tmp_path_factory.mktemp("rows")
+  t5 = request.param == "encoder-decoder"
+  checkpoint = small.write_model(tmp_path_factory.mktemp("t5")) if t5 else tiny_checkpoint
   for split, count in (("train", ROWS), ("validation", 4)):
     lines = [
       json.dumps({"id": f"{split}{n}", "input": f"What is {n} + 1?", "target": str(n + 1), "reasoning": "Count on."})
@@ -26,7 +29,7 @@ def command(tmp_path_factory, tiny_checkpoint):
     ]
     (folder / f"{split}.jsonl").write_text("\n".join(lines))
   settings = {
-    "model": tiny_checkpoint,
+    "model": checkpoint,
     "train": folder / "train.jsonl",
     "validation": folder / "validation.jsonl",
     "batch": 4,

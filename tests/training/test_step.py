@@ -7,7 +7,8 @@ import optax
 import pytest
 import tiny
 
-from fiat_jax.data.batches import Shape, pack
+from fiat_jax.data.packing import Shape
+from fiat_jax.data.sequences import pack
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.training.step import init_state, make_step, summed_gradients

@@ -1,0 +1,107 @@
+"""A whole model, merged or fully tuned, as a Hugging Face folder of either family. T5X's own form is in `t5x.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from fiat_jax.errors import UserError
+from fiat_jax.models.family import Family
+
+SHARD_BYTES = 4 << 30  # so much is held a second time while it is written
+TOKENIZER_FILES = (
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "spiece.model",
+  "tokenizer.model",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+  "generation_config.json",
+)
+
+
+def write_hugging_face(
+  folder: str | os.PathLike[str],
+  params: Mapping[str, Any],
+  family: Family,
+  description: Mapping[str, Any],
+  tokenizer: Path | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes `config.json`, safetensors in the parameters' type, and the tokenizer's files: all of it or nothing.
+
+  Args:
+    params: the tree `params`, its adapter merged (`models/lora.py`).
+    description: the `config.json` that the model came with, or what a T5X checkpoint's shapes say.
+    tokenizer: the folder that its tokenizer's files are copied from.
+    shard_bytes: of a file; a model of more is written in shards, with their index.
+
+  Raises:
+    UserError: there is something already.
+  """
+  final = Path(folder)
+  if final.exists():
+    raise UserError("is there already: give another folder, or remove it", final)
+  partial = final.with_name(final.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  for name in TOKENIZER_FILES if tokenizer else ():
+    if tokenizer and (tokenizer / name).exists():
+      shutil.copy(tokenizer / name, partial / name)
+  dtype = _write_weights(partial, params, family, shard_bytes)
+  # A head of its own stands in the files, and transformers ties it unless told not to.
+  tied = not any(leaf.path[0] == "head" for leaf in family.leaves())
+  described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
+  described.pop("torch_dtype", None)  # the name of old
+  (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+  partial.rename(final)
+
+
+def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shard_bytes: int) -> str:
+  """Writes the tensors and returns their type's name."""
+  shards: list[dict[str, np.ndarray]] = [{}]
+  weight_map: dict[str, int] = {}
+  filled = total = 0
+  dtype = ""
+
+  def write(number: int) -> None:
+    save_file(shards[number], folder / f"{number}.safetensors", metadata={"format": "pt"})
+    shards[number] = {}
+
+  for name, tensor in _tensors(params, family):
+    if filled and filled + tensor.nbytes > shard_bytes:
+      write(len(shards) - 1)
+      shards.append({})
+      filled = 0
+    shards[-1][name], weight_map[name] = tensor, len(shards) - 1
+    filled, total, dtype = filled + tensor.nbytes, total + tensor.nbytes, tensor.dtype.name
+  write(len(shards) - 1)
+  if len(shards) == 1:
+    (folder / "0.safetensors").rename(folder / "model.safetensors")
+    return dtype
+  files = [f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors" for n in range(len(shards))]
+  for number, file in enumerate(files):
+    (folder / f"{number}.safetensors").rename(folder / file)
+  index = {"metadata": {"total_size": total}, "weight_map": {name: files[n] for name, n in weight_map.items()}}
+  (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+  return dtype
+
+
+def _tensors(params: Mapping[str, Any], family: Family) -> Iterator[tuple[str, np.ndarray]]:
+  """Every tensor under Hugging Face's name and in its layout, one at a time."""
+  for leaf in family.leaves():
+    values: Any = params
+    for part in leaf.path:
+      values = values[part]
+    for number in range(values.shape[0]) if leaf.stacked else (None,):
+      tensor = np.asarray(values if number is None else values[number])
+      yield leaf.source.format(number), np.ascontiguousarray(tensor.T if leaf.transposed else tensor)

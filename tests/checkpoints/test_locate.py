@@ -1,0 +1,68 @@
+"""Where models lie: T5X checkpoints and their vocabularies, beside them or named in gin."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import t5 as small
+
+from fiat_jax.checkpoints.locate import Checkpoint, locate
+from fiat_jax.checkpoints.t5x_store import is_t5x
+from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.errors import UserError
+
+
+@pytest.fixture
+def t5x(tmp_path: Path) -> Path:
+  """What is told from other folders by its name alone."""
+  folder = tmp_path / "run" / "checkpoint_7"
+  folder.mkdir(parents=True)
+  (folder / "checkpoint").write_bytes(b"")
+  return folder
+
+
+@pytest.mark.parametrize("place", ["run", "run/checkpoint_7"])
+@pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.model"])
+def test_a_vocabulary_is_found_in_the_folder_and_beside_it(t5x: Path, tmp_path: Path, place: str, name: str):
+  small.write_vocabulary(tmp_path / "made")
+  (tmp_path / "made" / "spiece.model").rename(tmp_path / place / name)
+  found = locate(str(t5x))
+  assert found.weights == str(t5x) and is_t5x(found.weights)
+  tokenizer = Tokenizer.load(found.tokenizer)
+  assert tokenizer.for_encoder and tokenizer.encode_prompt("red apple")[-1] == 1
+
+
+def test_a_vocabulary_may_be_named_in_gin(t5x: Path, tmp_path: Path):
+  small.write_vocabulary(tmp_path / "made")
+  named = Checkpoint(sources=(f"folder:{t5x}",), vocabulary=str(tmp_path / "made" / "spiece.model"))
+  assert Tokenizer.load(locate("mine", named).tokenizer).for_encoder
+  with pytest.raises(UserError, match="no such vocabulary"):
+    locate("mine", Checkpoint(sources=(f"folder:{t5x}",), vocabulary=str(tmp_path / "none.model")))
+
+
+def test_without_a_vocabulary_it_is_said_where_one_belongs(t5x: Path):
+  with pytest.raises(UserError, match=r"checkpoint_7: .*has no vocabulary: put T5's SentencePiece file beside it"):
+    locate(str(t5x))
+
+
+def test_a_missing_folder_and_an_unknown_place_are_told(tmp_path: Path):
+  with pytest.raises(UserError, match=r"'mine' is not to be had: .*gone: no such folder"):
+    locate("mine", Checkpoint(sources=(f"folder:{tmp_path}/gone",)))
+  with pytest.raises(UserError, match="not from ftp://"):
+    locate("ftp://host/folder")
+
+
+@pytest.mark.slow
+def test_a_bucket_that_cannot_be_reached_is_given_up_soon():
+  begun = time.monotonic()
+  with pytest.raises(UserError, match=r"cannot be reached .*check the name, the network and the rights"):
+    locate("gs://no-such-bucket-of-fiat/checkpoint_1")
+  assert time.monotonic() - begun < 60
+
+
+def test_a_hugging_face_folder_is_its_own_tokenizer_s(tmp_path: Path):
+  (tmp_path / "config.json").write_text("{}")
+  (tmp_path / "checkpoint").mkdir()
+  assert locate(str(tmp_path)) == (str(tmp_path), tmp_path) and not is_t5x(str(tmp_path))
