@@ -49,7 +49,9 @@ class HuggingFaceCheckpoint:
     shard = self._shard(name)
     if (kind := shard.get_slice(self._stored[name]).get_dtype()) not in _FLOATS:
       raise UserError(f"{name} is stored as {kind}: save the model unquantized", path=self._files[name])
-    return shard.get_tensor(self._stored[name]).astype(np.float32)
+    # Opened anew: what is read through one mapping stays in memory as long as the mapping, a second set of weights.
+    with safe_open(self._files[name], framework="numpy") as file:
+      return file.get_tensor(self._stored[name])
 
   @property
   def fingerprint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from fiat_jax.models.registry import Leaf
 
 # Kept by folders of old, used by no model: rotary frequencies, and a bias that T5 1.0's cross-attention never had.
 UNUSED = (".inv_freq", ".EncDecAttention.relative_attention_bias.weight")
+
+ALIGNMENT = 64  # bytes; XLA's on CPUs
 
 
 def load_params(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str) -> dict[str, Any]:
@@ -35,12 +38,20 @@ def load_params(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, d
 
 
 def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str) -> jax.Array:
-  kept = np.empty(shape, ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype))
+  kept = _aligned(shape, np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
   for number in range(shape[0]) if leaf.stacked else (None,):
     tensor = source.read(leaf.source.format(number))
     target = kept if number is None else kept[number]
     target[...] = tensor.T if leaf.transposed else tensor
   return jnp.asarray(kept)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Memory that JAX takes over on a CPU where it lies; what begins anywhere would be copied, and stand there twice."""
+  size = math.prod(shape) * dtype.itemsize
+  memory = np.empty(size + ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % ALIGNMENT
+  return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _check(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any) -> None:

@@ -55,7 +55,7 @@ class CheckpointSource(Protocol):
     ...
 
   def read(self, name: str) -> np.ndarray:
-    """Reads one tensor: float32, in the naming's layout (Hugging Face: `[out, in]`, rotary halves), a new array.
+    """Reads one tensor, a new array of the stored float type, in the naming's layout (Hugging Face: `[out, in]`).
 
     Raises UserError where there is no such tensor or its storage type is not supported.
     """

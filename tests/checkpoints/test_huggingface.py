@@ -40,13 +40,13 @@ def write_folder(folder: Path, sharded: bool = False, **config: Any) -> Path:
 
 
 @pytest.mark.parametrize("sharded", [False, True])
-def test_every_storage_type_is_read_as_float32(tmp_path: Path, sharded: bool):
+def test_every_storage_type_is_read_as_it_is(tmp_path: Path, sharded: bool):
   source = open_checkpoint(write_folder(tmp_path, sharded))
   assert source.names() == sorted(TENSORS)
   for name, values in TENSORS.items():
     read = source.read(name)
-    assert read.dtype == np.float32 and source.shape(name) == values.shape
-    np.testing.assert_array_equal(read, values.astype(np.float32))
+    assert read.dtype == values.dtype and source.shape(name) == values.shape
+    np.testing.assert_array_equal(read, values)
 
 
 def test_a_head_that_is_not_there_is_tied(tmp_path: Path):
