@@ -122,6 +122,7 @@ def test_model_without_a_chat_template(verb, files, refused, tiny_checkpoint, tm
   assert message.startswith(f"error: {base}: the model has no chat template") and "--template plain" in message
 
 
+@pytest.mark.slow
 def test_target_without_a_token(files, refused, tiny_checkpoint):
   rows = files("train.jsonl", GOOD, {**GOOD, "id": "b", "target": "\x04"})
   message = refused(

@@ -145,6 +145,7 @@ def test_predict_answers_rows_without_targets(compared, rows, tmp_path, capsys):
   assert all("target" not in answer and "f1_squad" not in answer for answer in answers)
 
 
+@pytest.mark.slow
 def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path):
   fiat(
     "compare", tmp_path / "run", "--recipes", "fiat", "--labels", "choices", "--metrics", "accuracy", "--seeds", "1,2"
@@ -158,6 +159,7 @@ def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path):
     assert record["prediction"] == max(record["label_logprobs"], key=record["label_logprobs"].get)
 
 
+@pytest.mark.slow
 def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows, tiny_checkpoint, capsys):
   plain = tmp_path / "plain"
   plain.mkdir()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from fiat_jax.data.packing import Shape
@@ -30,6 +31,7 @@ def loss(tiny_model, alpha, key, examples=8):
   return float(summed(module, "params", tiny_model.params, {}, batch, jax.random.key(key))[0])
 
 
+@pytest.mark.slow
 def test_noise_changes_the_loss_with_the_key_and_repeats_for_the_same(tiny_model):
   losses = [loss(tiny_model, 5.0, key) for key in (0, 0, 1)]
   assert losses[0] == losses[1] != losses[2]

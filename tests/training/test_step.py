@@ -104,6 +104,7 @@ def test_microbatches_beyond_the_last_are_not_computed(adapted):
   jax.tree.map(np.testing.assert_array_equal, gradients(adapted, batch), gradients(adapted, other))
 
 
+@pytest.mark.slow
 def test_dropout_differs_by_step_and_seed_and_repeats_for_the_same(adapted):
   _, frozen, adapter = adapted
   module, batch = Decoder(tiny.CONFIG, LoraConfig(rank=3, dropout=0.5, targets=tiny.ALL_LINEAR)), pack(EXAMPLES, WHOLE)
