@@ -97,7 +97,7 @@ def rows_task(
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
-      lambda split, shuffle_files=False, seed=None: _dataset(files[split], layout, labelled, cut),
+      lambda split, shuffle_files=False, seed=None: dataset_of_rows(files[split], layout, labelled, cut),
       splits=tuple(files),
       num_input_examples=counts,
     ),
@@ -105,7 +105,8 @@ def rows_task(
     if in_batches
     else [*texts, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={
-      "inputs": seqio.Feature(inputs, add_eos=False),
+      # A vocabulary of the checkpoint's own writes its prompt's marks itself; to another T5's end mark is added.
+      "inputs": seqio.Feature(inputs, add_eos=not isinstance(inputs, vocabularies.TextVocabulary)),
       "targets": seqio.Feature(targets, add_eos=True),
     },
   )
@@ -117,9 +118,11 @@ def batches(task: seqio.Task, split: str, names: Sequence[str]) -> Iterator[dict
   yield from dataset.map(lambda example: {name: example[name] for name in names}).ragged_batch(BATCH_ROWS)
 
 
-def _dataset(
-  path: str, layout: Layout, labelled: bool, cut: Callable[[Sequence[Row]], Sequence[str]] | None
+def dataset_of_rows(
+  path: str, layout: Layout, labelled: bool, cut: Callable[[Sequence[Row]], Sequence[str]] | None = None
 ) -> tf.data.Dataset:
+  """The texts of a file of rows, one example a row: `x`, `targets` (the first), `id`, `lang`, `group`, `truncated`."""
+
   def batches() -> Iterator[dict[str, Sequence[Any]]]:
     rows = iter_rows(path, layout, labelled=labelled)
     while batch := list(itertools.islice(rows, BATCH_ROWS)):

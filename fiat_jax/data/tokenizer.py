@@ -16,11 +16,10 @@ from typing import Any
 
 import tokenizers
 
-from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.data.chat import SENTINEL, ChatTemplate
+from fiat_jax.data.tokenizer_folder import is_t5, load_folder, of_encoder
 from fiat_jax.errors import UserError
 
-ENCODER_TYPES = ("t5", "mt5", "umt5")
 _MARK = "\ufdd0mark\ufdd1"  # Unicode's noncharacters stand in no text
 
 
@@ -57,7 +56,7 @@ class Tokenizer:
     self.vocab_size = len(hugging_face)
     self._chat, self.path = ChatTemplate(hugging_face, path), path
     self.template_source = self._chat.source
-    self.for_encoder = _is_t5(hugging_face) if for_encoder is None else for_encoder
+    self.for_encoder = is_t5(hugging_face) if for_encoder is None else for_encoder
     self._prefix = _prefix(hugging_face)
     self._suffix = [self.eos_id] if self.for_encoder and self.eos_id is not None else []
     description = json.loads(hugging_face.backend_tokenizer.to_str())
@@ -89,7 +88,7 @@ class Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
     place = Path(path).expanduser()
     if place.is_dir():
-      return cls._made(*_load_folder(place), place, plain, _of_encoder(place))
+      return cls._made(*load_folder(place), place, plain, of_encoder(place))
     if not place.exists():
       raise UserError("no such file or folder: give a .gguf file or a Hugging Face folder", path=place)
     from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
@@ -236,33 +235,3 @@ def _prefix(hugging_face: Any) -> list[int]:
   bare = hugging_face.encode("a", add_special_tokens=False)
   whole = hugging_face.encode("a", add_special_tokens=True)
   return whole[: next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)]
-
-
-def _is_t5(hugging_face: Any) -> bool:
-  return any(kind.__name__ == "T5Tokenizer" for kind in type(hugging_face).__mro__)
-
-
-def _of_encoder(path: Path) -> bool | None:
-  """Whether a folder holds an encoder–decoder; None where it holds no model."""
-  config = path / "config.json"
-  return read_json(config).get("model_type") in ENCODER_TYPES if config.exists() else None
-
-
-def _load_folder(path: Path) -> tuple[Any, list[int]]:
-  from transformers import AutoTokenizer, T5Tokenizer
-
-  # Beside T5X checkpoints nothing says whose the SentencePiece model is; older folders name a class that is gone.
-  alone = (path / "spiece.model").exists() and not (path / "tokenizer.json").exists()
-  try:
-    kind = T5Tokenizer if alone else AutoTokenizer
-    wrapped = kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-  except Exception as error:  # transformers raises whatever its many loaders do
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    raise UserError(
-      f"no tokenizer could be loaded ({reason}): is tokenizer.json there, or T5's spiece.model?", path=path
-    ) from error
-  if not getattr(wrapped, "backend_tokenizer", None):
-    raise UserError("the tokenizer has no fast form: save it with a tokenizer.json", path=path)
-  settings = path / "generation_config.json"
-  ends = read_json(settings).get("eos_token_id") if settings.exists() else None
-  return wrapped, [ends] if isinstance(ends, int) else list(ends or [])

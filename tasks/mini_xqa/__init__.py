@@ -1,7 +1,8 @@
-"""SeqIO tasks over the shipped set: `mini_xqa_fiat` and `mini_xqa_fine_tuning` (FIAT without reasoning).
+"""SeqIO tasks over the shipped set, for any SeqIO trainer to name.
 
-Importing this module registers both over bytes (ByT5's vocabulary, which needs no file), so that any SeqIO trainer can
-name them. `register` makes the same tasks over another vocabulary.
+Importing this module registers `mini_xqa_fiat`, `mini_xqa_fine_tuning` (FIAT without reasoning) and `mini_xqa_spans`
+(span corruption over the passages) over bytes (ByT5's vocabulary, which needs no file), and the same with the prefix
+`mini_xqa_t5` over T5's SentencePiece file, which is read when the task is. `register` makes them over another one.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import seqio
 from fiat_jax import prompts
 from fiat_jax.data.features import rows_task
 from fiat_jax.data.rows import Layout
+from fiat_jax.data.spans import span_corruption_task
 from fiat_jax.macros import read_macros
 
 FOLDER = pathlib.Path(__file__).parent
 SPLITS = ("train", "validation", "test")
+T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 
 
 def register(prefix: str, vocabulary: seqio.Vocabulary) -> list[seqio.Task]:
   """Registers `{prefix}_fiat` and `{prefix}_fine_tuning` over one vocabulary for prompts and targets."""
   texts = read_macros(FOLDER.parent.parent / "gin" / "tasks" / "mini_xqa.gin")
   files = {split: str(FOLDER / f"{split}.jsonl") for split in SPLITS}
-  return [
+  spans = span_corruption_task(f"{prefix}_spans", files, Layout(input="{passage}"), vocabulary)
+  return [spans] + [
     rows_task(
       f"{prefix}_{recipe}",
       files,
@@ -36,4 +40,5 @@ def register(prefix: str, vocabulary: seqio.Vocabulary) -> list[seqio.Task]:
   ]
 
 
-TASKS = register("mini_xqa", seqio.ByteVocabulary())
+TASKS = register("mini_xqa", seqio.ByteVocabulary(extra_ids=125))
+TASKS += register("mini_xqa_t5", seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100))
