@@ -166,6 +166,12 @@ def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: py
   assert all(Path(path).is_file() for path in s.files().values()) and len(s.files()) == 3
 
 
+@pytest.mark.parametrize("name", ["demo", "demo_t5"])
+def test_the_demos_name_models_and_recipes_that_there_are(name: str):
+  c = configured("--gin_file", f"gin/runs/{name}.gin")
+  assert c.settings.model in c.models and c.settings.train and all(map(c.recipe, c.settings.recipes))
+
+
 def test_a_gin_file_is_found_on_the_search_paths(gin_file, tmp_path: Path):
   gin_file("STEPS = 9")
   assert configured("--gin_search_paths", f"/nowhere,{tmp_path}", "--gin_file", "my.gin").settings.steps == 9

@@ -1,5 +1,6 @@
 """The written adapter, read as PEFT reads it: names, layout, scale."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -21,6 +22,7 @@ NAMES = {
   "ffn": {"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
 }
 IDS = tiny.random_ids(20, 2)
+WEIGHTS = "adapter_model.safetensors"
 
 
 def written(folder, params, config):
@@ -98,3 +100,14 @@ def test_torch_weights_with_the_file_s_delta_give_our_logits(tmp_path, tiny_mode
   np.testing.assert_allclose(tiny.logits_of(tiny_model.module, {"params": merged}, IDS), ours, atol=2e-4)
   base = tiny.logits_of(tiny_model.module, {"params": tiny_model.params}, IDS)
   assert np.abs(ours - base).max() > 0.1
+
+
+def test_biases_of_projections_are_no_modules(tmp_path):
+  biased = dataclasses.replace(tiny.CONFIG, qkv_bias=True)
+  config = LoraConfig(rank=2)
+  write_adapter(
+    tmp_path, tiny.random_adapter(tiny.random_params(biased), config), DecoderOnly(biased), config, base="x"
+  )
+  modules = {name.rpartition(".lora_")[0].rpartition(".")[2] for name in load_file(tmp_path / WEIGHTS)}
+  assert modules == {"q_proj", "v_proj"}
+  assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["q_proj", "v_proj"]
