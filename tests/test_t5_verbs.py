@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import t5 as small
+from commands import answers_without_targets, records, results, runner
 from safetensors import safe_open
 
-from fiat_jax import cli
 from fiat_jax.checkpoints.t5x import write_t5x
 
 COLOURS = {"apple": "red", "plum": "blue", "leaf": "green"}
@@ -34,43 +34,40 @@ def rows(tmp_path_factory):
   return folder
 
 
-@pytest.fixture
-def fiat(rows, checkpoint, capsys):
+@pytest.fixture(scope="module")
+def fiat(rows, checkpoint):
   """Runs a verb on the rows; returns what it printed."""
-
-  def run(verb, folder, *words, splits=("train", "validation", "test")):
-    files = [word for split in splits for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
-    settings = ["--model", str(checkpoint), "--batch", "8", "--target_length", "8", "--instruction", "answer: {x}"]
-    code = cli.main([verb, *files, *settings, "--model_dir", str(folder), *words])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out
-
-  return run
+  return runner(
+    rows, "--model", str(checkpoint), "--batch", "8", "--target_length", "8", "--instruction", "answer: {x}"
+  )
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-  return tmp_path_factory.mktemp("compared") / "run"
+def comparison(fiat, tmp_path_factory):
+  """FIAT and beta alone, compared once: the folder, and what was printed."""
+  folder = tmp_path_factory.mktemp("compared") / "run"
+  return folder, fiat("compare", folder, "--recipes", "fiat,beta", *BRIEF)
 
 
+@pytest.fixture
+def compared(comparison):
+  return comparison[0]
+
+
+BRIEF = ("--steps", "2", "--neftune", "1")
 RECIPES = ("fine_tuning", "fiat", "full_fine_tuning", "beta", "untuned")
 
 
-def results(folder):
-  return json.loads((folder / "results.json").read_text())
-
-
-def test_compare_ends_in_a_verdict(fiat, compared):
-  printed = fiat("compare", compared, "--recipes", "fiat,beta", "--steps", "2", "--neftune", "1")
+def test_compare_ends_in_a_verdict(comparison):
+  compared, printed = comparison
   assert results(compared)["verdict"]["words"] in printed
   assert results(compared)["recipes"][1]["test"]["overall"]["exact_match"] == pytest.approx(75.0)
 
 
 @pytest.mark.slow
-def test_compare_runs_every_recipe(fiat, compared):
-  printed = fiat("compare", compared, "--recipes", ",".join(RECIPES), "--steps", "2", "--neftune", "1")
-  recipes = {result["recipe"]: result for result in results(compared)["recipes"]}
+def test_compare_runs_every_recipe(fiat, tmp_path):
+  printed = fiat("compare", tmp_path / "run", "--recipes", ",".join(RECIPES), *BRIEF)
+  recipes = {result["recipe"]: result for result in results(tmp_path / "run")["recipes"]}
   assert tuple(recipes) == RECIPES and all(result["title"] in printed for result in recipes.values())
   assert recipes["full_fine_tuning"]["tuned_parameters"] > recipes["fiat"]["tuned_parameters"]
 
@@ -90,15 +87,9 @@ def test_full_fine_tuning_learns_what_the_rows_say_and_evaluates_the_same(fiat, 
 
 
 @pytest.mark.slow
-def test_predict_answers_rows_without_targets(compared, rows, tmp_path, capsys):
-  bare = tmp_path / "bare.jsonl"
-  lines = [json.loads(line) for line in (rows / "test.jsonl").read_text().splitlines()]
-  bare.write_text("\n".join(json.dumps({k: row[k] for k in ("id", "input", "reasoning")}) for row in lines))
-  output = tmp_path / "answers.jsonl"
-  words = ["predict", "--model_dir", str(compared / "fiat"), "--test", str(bare), "--output", str(output)]
-  assert cli.main(words) == 0, capsys.readouterr().err
-  answers = [json.loads(line)["prediction"] for line in output.open()]
-  assert answers == [json.loads(line)["prediction"] for line in (compared / "fiat/predictions/test.jsonl").open()]
+def test_predict_answers_rows_without_targets(compared, rows, tmp_path):
+  answers = [answer["prediction"] for answer in answers_without_targets(rows, compared / "fiat", tmp_path)]
+  assert answers == [record["prediction"] for record in records(compared / "fiat" / "predictions" / "test.jsonl")]
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """The commands end to end on a tiny random checkpoint: what they leave, what they print, what they compute again."""
 
-import contextlib
-import io
 import json
 import pathlib
 from typing import NamedTuple
 
 import pytest
+from commands import answers_without_targets, records, results, runner
 
 from fiat_jax import cli
 
@@ -37,17 +36,7 @@ def rows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fiat(rows, tiny_checkpoint):
-  """Runs a verb on the rows; returns what it printed."""
-
-  def run(verb, folder, *words, splits=("train", "validation", "test")):
-    files = [word for split in splits for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
-    settings = ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "2", "--target_length", "8"]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-      code = cli.main([verb, *files, *settings, "--model_dir", str(folder), *words])
-    assert code == 0, err.getvalue()
-    return out.getvalue()
-
-  return run
+  return runner(rows, "--model", str(tiny_checkpoint), "--batch", "4", "--steps", "2", "--target_length", "8")
 
 
 RECIPES = ("fine_tuning", "fiat", "full_fine_tuning", "beta", "untuned")
@@ -68,10 +57,6 @@ def comparison(fiat, tmp_path_factory) -> Compared:
 @pytest.fixture
 def compared(comparison):
   return comparison.folder
-
-
-def results(folder):
-  return json.loads((folder / "results.json").read_text())
 
 
 def test_compare_runs_every_recipe_and_shows_one_table(comparison):
@@ -132,15 +117,9 @@ def test_the_saved_configuration_runs_again(compared, tmp_path, capsys):
     assert (tmp_path / "again" / file).read_bytes() == (compared / "fiat" / file).read_bytes()
 
 
-def test_predict_answers_rows_without_targets(compared, rows, tmp_path, capsys):
-  bare = tmp_path / "bare.jsonl"
-  lines = [json.loads(line) for line in (rows / "test.jsonl").read_text().splitlines()]
-  bare.write_text("\n".join(json.dumps({k: row[k] for k in ("id", "input", "reasoning")}) for row in lines))
-  output = tmp_path / "answers.jsonl"
-  words = ["predict", "--model_dir", str(compared / "fiat"), "--test", str(bare), "--output", str(output)]
-  assert cli.main(words) == 0, capsys.readouterr().err
-  answers = [json.loads(line) for line in output.read_text().splitlines()]
-  scored = [json.loads(line) for line in (compared / "fiat" / "predictions" / "test.jsonl").read_text().splitlines()]
+def test_predict_answers_rows_without_targets(compared, rows, tmp_path):
+  answers = answers_without_targets(rows, compared / "fiat", tmp_path)
+  scored = records(compared / "fiat" / "predictions" / "test.jsonl")
   assert [a["prediction"] for a in answers] == [s["prediction"] for s in scored]
   assert all("target" not in answer and "f1_squad" not in answer for answer in answers)
 

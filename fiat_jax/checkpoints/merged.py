@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from fiat_jax.errors import UserError
+from fiat_jax.checkpoints.new_folder import new_folder
 from fiat_jax.models.family import Family
 
 SHARD_BYTES = 4 << 30  # so much is held a second time while it is written
@@ -48,22 +48,16 @@ def write_hugging_face(
   Raises:
     UserError: there is something already.
   """
-  final = Path(folder)
-  if final.exists():
-    raise UserError("is there already: give another folder, or remove it", final)
-  partial = final.with_name(final.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  for name in TOKENIZER_FILES if tokenizer else ():
-    if tokenizer and (tokenizer / name).exists():
-      shutil.copy(tokenizer / name, partial / name)
-  dtype = _write_weights(partial, params, family, shard_bytes)
-  # A head of its own stands in the files, and transformers ties it unless told not to.
-  tied = not any(leaf.path[0] == "head" for leaf in family.leaves())
-  described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
-  described.pop("torch_dtype", None)  # the name of old
-  (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-  partial.rename(final)
+  with new_folder(folder) as partial:
+    for name in TOKENIZER_FILES if tokenizer else ():
+      if tokenizer and (tokenizer / name).exists():
+        shutil.copy(tokenizer / name, partial / name)
+    dtype = _write_weights(partial, params, family, shard_bytes)
+    # A head of its own stands in the files, and transformers ties it unless told not to.
+    tied = not any(leaf.path[0] == "head" for leaf in family.leaves())
+    described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
+    described.pop("torch_dtype", None)  # the name of old
+    (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
 def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shard_bytes: int) -> str:

@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fiat_jax.checkpoints.new_folder import new_folder
 from fiat_jax.checkpoints.source import no_such_tensor
 from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
 from fiat_jax.errors import UserError
@@ -131,35 +131,29 @@ def write_t5x(folder: str | os.PathLike[str], params: Mapping[str, Any], config:
   import tensorstore
   from flax import serialization
 
-  final = Path(folder)
-  if final.exists():
-    raise UserError("is there already: give another folder, or remove it", final)
-  partial = final.with_name(final.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  target: dict[str, Any] = {}
-  for leaf in t5x_leaves(config):
-    values: Any = params
-    for part in leaf.path:
-      values = values[part]
-    for number in range(values.shape[0]) if leaf.stacked else (None,):
-      *parts, last = leaf.source.format(number).split("/")
-      node = target
-      for part in parts:
-        node = node.setdefault(part, {})
-      array = np.ascontiguousarray(values if number is None else values[number])
-      if array.nbytes < INLINE_BYTES:
-        node[last] = array
-        continue
-      name = ".".join(["target", *parts, last])
-      spec = _spec(array, name)
-      place = {**spec, "kvstore": {**folder_spec(str(partial)), "path": f"{partial}/{name}/"}}
-      stored = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-      tensorstore.open(place, create=True, open=True).result().write(stored).result()
-      node[last] = spec
-  content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
-  (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
-  partial.rename(final)
+  with new_folder(folder) as partial:
+    target: dict[str, Any] = {}
+    for leaf in t5x_leaves(config):
+      values: Any = params
+      for part in leaf.path:
+        values = values[part]
+      for number in range(values.shape[0]) if leaf.stacked else (None,):
+        *parts, last = leaf.source.format(number).split("/")
+        node = target
+        for part in parts:
+          node = node.setdefault(part, {})
+        array = np.ascontiguousarray(values if number is None else values[number])
+        if array.nbytes < INLINE_BYTES:
+          node[last] = array
+          continue
+        name = ".".join(["target", *parts, last])
+        spec = _spec(array, name)
+        place = {**spec, "kvstore": {**folder_spec(str(partial)), "path": f"{partial}/{name}/"}}
+        stored = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+        tensorstore.open(place, create=True, open=True).result().write(stored).result()
+        node[last] = spec
+    content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
+    (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
 
 
 def _spec(array: np.ndarray, name: str) -> dict[str, Any]:
