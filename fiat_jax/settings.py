@@ -9,6 +9,8 @@ from fiat_jax.data.splits import Split
 from fiat_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+OBJECTIVES = ("answer", "span_corruption")
+SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Settings:
   dtype: str
   model_dir: str
   recipes: tuple[str, ...]
+  objective: str
   lora_rank: int
   lora_alpha: float
   lora_scaling: str
@@ -80,6 +83,12 @@ class Settings:
       )
     if self.template not in ("chat", "plain"):
       raise UserError(f"--template {self.template!r}: give chat or plain")
+    if self.objective not in OBJECTIVES:
+      raise UserError(f"--objective {self.objective!r}: give {' or '.join(OBJECTIVES)}")
+    if self.corrupts and self.truncate:
+      raise UserError(
+        "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
+      )
     if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
       raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
     if not self.seeds:
@@ -91,6 +100,24 @@ class Settings:
   def plain(self) -> bool:
     """Whether prompts are plain text, not turns of a chat."""
     return self.template == "plain"
+
+  @property
+  def corrupts(self) -> bool:
+    """Whether pretraining goes on over corrupted spans of x, and no answer is learned."""
+    return self.objective == "span_corruption"
+
+  @property
+  def scores(self) -> tuple[str, ...]:
+    """What is measured; the first chooses the checkpoint."""
+    return SPAN_SCORES if self.corrupts else self.metrics
+
+  def answers(self, verb: str) -> None:
+    """Raises UserError where the objective has no answers, with which a verb works."""
+    if self.corrupts:
+      raise UserError(
+        f"--objective span_corruption: {verb} works with answers, and a model that fills in spans gives none: tune on "
+        "(`fiat export` makes a --model of the run), or see its loss with `fiat evaluate`"
+      )
 
   @property
   def layout(self) -> Layout:

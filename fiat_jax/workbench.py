@@ -15,7 +15,8 @@ from fiat_jax import prompts
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
-from fiat_jax.data.batches import Shard
+from fiat_jax.data.batches import Examples, Shard
+from fiat_jax.data.corruption import CorruptedPieces, Corruption
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
@@ -104,6 +105,8 @@ class Workbench:
         tokenizer=found.tokenizer,
       )
       marks.check_format(self.described.tokenizer, plain=self.settings.plain)
+      if self.settings.corrupts:
+        self._check_pretrainable()
       specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
       self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
 
@@ -117,7 +120,7 @@ class Workbench:
       targeted(self.described.family.shapes(), lora_config(self.settings))
     for recipe in self._models:
       for split in self.rows:
-        self.shard(split, recipe)
+        self.examples(split, recipe)
     for recipe in self._dropped():
       self.shard("train", recipe)
 
@@ -157,6 +160,17 @@ class Workbench:
       marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.file(split))
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
+
+  def examples(self, split: str, recipe: Recipe) -> Examples:
+    """What is trained on, or judged by its loss: the split's shard, or pieces of its texts, corrupted.
+
+    Raises:
+      UserError: as `shard`, or a piece has more spans than the vocabulary has extra ids.
+    """
+    if not self.settings.corrupts:
+      return self.shard(split, recipe)
+    self._tokenising.wait()
+    return CorruptedPieces(self._spec(split, recipe).folder, Corruption.of(self.described.tokenizer))
 
   def truncated(self, recipe: Recipe) -> dict[str, dict[str, int]]:
     """What results say of rows of which TRUNCATE cut a column, by split; nothing where it is not set."""
@@ -201,7 +215,17 @@ class Workbench:
       labelled=self._labelled,
       plain=self.settings.plain,
       truncation=self._truncation,
+      pieces=self.settings.source_length if self.settings.corrupts else 0,
     )
+
+  def _check_pretrainable(self) -> None:
+    if self.described.family.start_id is None:
+      raise UserError(
+        "--objective span_corruption corrupts what an encoder reads, and this is a decoder-only model: give an "
+        "encoder–decoder, such as --model t5_1_1_small",
+        self.described.path,
+      )
+    Corruption.of(self.described.tokenizer)
 
   def _dropped(self) -> list[Recipe]:
     """The forms that reasoning dropout needs of the training rows."""

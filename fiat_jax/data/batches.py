@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -16,12 +16,48 @@ from fiat_jax.data.sequences import Sequences
 DROPOUT_STREAM = 0x5EA5  # sets these draws apart from others with the same seed
 
 
+class Examples(Protocol):
+  """Random access to tokenised examples.
+
+  Attributes:
+    sources: the number of the row that each example is of [N].
+  """
+
+  @property
+  def sources(self) -> np.ndarray: ...
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Example: ...
+
+  def lengths(self, name: str) -> np.ndarray:
+    """Number of ids of every example's `inputs` or `targets` [N], the same in every epoch."""
+    ...
+
+  def of_epoch(self, seed: int, epoch: int) -> Examples:
+    """The examples as training reads them in one pass over them."""
+    ...
+
+
+def read_ids(folder: pathlib.Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+  """All ids of a column, memory-mapped, one example after another, and where each example ends [N]."""
+  return np.load(folder / f"{name}.npy", mmap_mode="r"), np.load(folder / f"{name}_ends.npy")
+
+
 class Shard:
-  """Memory-mapped random access to the examples of a folder that `data/tokenise.py` wrote."""
+  """`Examples`: memory-mapped random access to a folder that `data/tokenise.py` wrote."""
 
   def __init__(self, folder: pathlib.Path):
-    self._ids = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("inputs", "targets")}
-    self._ends = {name: np.load(folder / f"{name}_ends.npy") for name in ("inputs", "targets")}
+    columns = {name: read_ids(folder, name) for name in ("inputs", "targets")}
+    self._ids = {name: ids for name, (ids, _) in columns.items()}
+    self._ends = {name: ends for name, (_, ends) in columns.items()}
+
+  @property
+  def sources(self) -> np.ndarray:
+    return np.arange(len(self))
+
+  def of_epoch(self, seed: int, epoch: int) -> Shard:
+    return self
 
   def __len__(self) -> int:
     return len(self._ends["inputs"])
@@ -56,7 +92,7 @@ class Shard:
 
 
 def choose_shape(
-  shard: Shard, microbatch_tokens: int, batch: int, short: Shard | None = None, packing: Packing | None = None
+  shard: Examples, microbatch_tokens: int, batch: int, short: Shard | None = None, packing: Packing | None = None
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, tried on the first rows.
 
@@ -69,7 +105,7 @@ def choose_shape(
   return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, batch)
 
 
-def longest_size(packing: Packing, shard: Shard, short: Shard | None = None) -> int:
+def longest_size(packing: Packing, shard: Examples, short: Shard | None = None) -> int:
   """How much of a row's length the longest example takes, in whichever form."""
   return max(int(packing.sizes(s.lengths("inputs"), s.lengths("targets")).max()) for s in (shard, short) if s)
 
@@ -85,7 +121,7 @@ class Batches:
 
   def __init__(
     self,
-    shard: Shard,
+    shard: Examples,
     *,
     size: int,
     seed: int,
@@ -114,9 +150,10 @@ class Batches:
     return self.packing.sizes(self._shard.lengths("inputs"), self._shard.lengths("targets"))
 
   def _example(self, place: int, number: int) -> Example:
-    if self._short and number in _dropped(self._seed, place // len(self._shard), len(self._shard), self._dropout):
+    epoch = place // len(self._shard)
+    if self._short and number in _dropped(self._seed, epoch, len(self._shard), self._dropout):
       return self._short[number]
-    return self._shard[number]
+    return self._shard.of_epoch(self._seed, epoch)[number]
 
   def rows(self, i: int) -> list[int]:
     """The numbers of the rows in batch i."""

@@ -1,7 +1,7 @@
-"""Span corruption, T5's pretraining objective (Raffel et al., 2020, §3.1.4), as a SeqIO preprocessor.
+"""Span corruption (`corruption.py`) as a SeqIO preprocessor and a task, and the task of the pieces that it is done to.
 
-Random spans of a text's tokens go; the input holds one extra id in the place of each, the target the extra ids with
-what stood there. SeqIO hands every example seeds of its own, so that a seeded task gives the same spans again.
+SeqIO hands every example seeds of its own, so that a seeded task gives the same spans again. Our own training reads
+the pieces, and corrupts them anew each epoch.
 """
 
 from __future__ import annotations
@@ -14,44 +14,13 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from fiat_jax.data.features import dataset_of_rows
+from fiat_jax.data import features, vocabularies
+from fiat_jax.data.corruption import DENSITY, MEAN_SPAN, corrupt, noise_spans
 from fiat_jax.data.rows import Layout
 from fiat_jax.errors import UserError
 
 
-def noise_spans(length: int, generator: np.random.Generator, density: float, mean_span: float) -> np.ndarray:
-  """Which of `length` tokens go [length]: spans of `mean_span` tokens on average, `density` of all, kept ones between.
-
-  The first token stays, the last goes, as in T5's own.
-  """
-  if length < 2:
-    return np.zeros(length, bool)
-  noise = int(np.clip(round(length * density), 1, length - 1))
-  spans = int(np.clip(round(noise / mean_span), 1, min(noise, length - noise)))
-  parts = [_split(total, spans, generator) for total in (length - noise, noise)]
-  lengths = np.stack(parts, axis=1).reshape(-1)  # kept, gone, kept, gone …
-  return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-
-
-def _split(total: int, parts: int, generator: np.random.Generator) -> np.ndarray:
-  """A random split of `total` into so many parts of at least one."""
-  cuts = np.sort(generator.permutation(total - 1)[: parts - 1]) + 1
-  return np.diff(np.concatenate([[0], cuts, [total]]))
-
-
-def corrupt(ids: np.ndarray, gone: np.ndarray, first_extra: int) -> tuple[np.ndarray, np.ndarray]:
-  """Input and target of ids [S] of which some are `gone` [S]; the n-th span has the extra id `first_extra` - n."""
-  return _with_extra_ids(ids, gone, first_extra), _with_extra_ids(ids, ~gone, first_extra)
-
-
-def _with_extra_ids(ids: np.ndarray, out: np.ndarray, first_extra: int) -> np.ndarray:
-  """The ids with each run that is `out` replaced by the next extra id."""
-  starts = out & ~np.concatenate([[False], out[:-1]])
-  replaced = np.where(starts, first_extra + 1 - np.cumsum(starts), ids)
-  return replaced[starts | ~out].astype(np.int32)
-
-
-def span_corruption(*, length: int, density: float = 0.15, mean_span: float = 3.0) -> Callable[..., Any]:
+def span_corruption(*, length: int, density: float = DENSITY, mean_span: float = MEAN_SPAN) -> Callable[..., Any]:
   """Preprocessor: ids `targets` of whole texts become pairs `inputs`, `targets`, of pieces of at most `length` tokens.
 
   A text of more tokens gives several examples; nothing of it is left out. Where the vocabulary has no extra id for each
@@ -59,10 +28,10 @@ def span_corruption(*, length: int, density: float = 0.15, mean_span: float = 3.
   """
 
   @seqio.map_over_dataset(num_seeds=1)
-  def corrupted(example, seed, first_extra):
+  def corrupted(example, seed, sentinels):
     def pair(ids: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       generator = np.random.default_rng(key.astype(np.uint32).tolist())
-      return corrupt(ids, noise_spans(len(ids), generator, density, mean_span), first_extra)
+      return corrupt(ids, noise_spans(len(ids), generator, density, mean_span), sentinels)
 
     inputs, targets = tf.numpy_function(pair, [example["targets"], seed], (tf.int32, tf.int32), stateful=False)
     inputs.set_shape([None])
@@ -77,16 +46,44 @@ def span_corruption(*, length: int, density: float = 0.15, mean_span: float = 3.
         f"pieces of {length} tokens have up to {most} spans, and the vocabulary {vocabulary.extra_ids} extra ids: give "
         "a smaller length, or a vocabulary with more"
       )
-    pieces = dataset.flat_map(functools.partial(_pieces, length=length))
-    return corrupted(pieces, first_extra=vocabulary.vocab_size - 1)  # pyright: ignore[reportCallIssue]  SeqIO gives seeds
+    pieces = in_pieces(dataset, length)
+    sentinels = vocabulary.vocab_size - 1 - np.arange(most)
+    return corrupted(pieces, sentinels=sentinels)  # pyright: ignore[reportCallIssue]  SeqIO gives seeds
 
   return preprocess
 
 
-def _pieces(example: Mapping[str, Any], length: int) -> Any:
-  ids = example["targets"]
-  starts = tf.data.Dataset.from_tensor_slices(tf.range(0, tf.size(ids), length))
-  return starts.map(lambda at: {"targets": ids[at : at + length]})
+def in_pieces(dataset: Any, length: int) -> Any:
+  """Preprocessor: ids `targets` in pieces of at most `length`; `row` is the number of the text that each is of."""
+
+  def pieces(row: Any, example: Mapping[str, Any]) -> Any:
+    ids = example["targets"]
+    starts = tf.data.Dataset.from_tensor_slices(tf.range(0, tf.size(ids), length))
+    return starts.map(lambda at: {"targets": ids[at : at + length], "row": row})
+
+  return dataset.enumerate().flat_map(pieces)
+
+
+def pieces_task(
+  name: str, path: str, layout: Layout, vocabulary: vocabularies.TextVocabulary, length: int
+) -> seqio.Task:
+  """Registers the SeqIO task `name`: x of the rows of a file (split `rows`) in pieces of at most `length` tokens.
+
+  Its examples hold token ids `targets` and the number `row`; no target is needed, and no end mark is added.
+  """
+  return seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
+      lambda split, shuffle_files=False, seed=None: features.dataset_of_rows(path, layout, False), splits=("rows",)
+    ),
+    preprocessors=[
+      functools.partial(seqio.preprocessors.rekey, key_map={"targets": "x"}),
+      features.together,
+      features.tokenize_together,
+      functools.partial(in_pieces, length=length),
+    ],
+    output_features={"targets": seqio.Feature(vocabulary, add_eos=False)},
+  )
 
 
 def span_corruption_task(
@@ -96,7 +93,7 @@ def span_corruption_task(
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
-      lambda split, shuffle_files=False, seed=None: dataset_of_rows(files[split], layout, False),
+      lambda split, shuffle_files=False, seed=None: features.dataset_of_rows(files[split], layout, False),
       splits=tuple(files),
     ),
     preprocessors=[

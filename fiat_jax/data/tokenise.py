@@ -2,7 +2,8 @@
 
 A shard is a folder named by everything its content depends on: `inputs.npy` and `targets.npy` hold all ids one row
 after another, `inputs_ends.npy` and `targets_ends.npy` where each row ends, `truncated.npy` the numbers of the rows of
-which `truncation.py` cut a column.
+which `truncation.py` cut a column. A shard of pieces holds `targets` alone, and in `rows.npy` the number of each one's
+row.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,14 +30,15 @@ from fiat_jax.data.truncation import Truncation
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
-FORMAT = 2  # part of every key: raise it when what a shard holds changes
+FORMAT = 3  # part of every key: raise it when what a shard holds changes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSpec:
   """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path).
 
-  `plain` prompts are not put into the checkpoint's chat format.
+  `plain` prompts are not put into the checkpoint's chat format. Where `pieces` is not 0, there are no prompts and
+  targets but x alone, in pieces of at most so many tokens.
   """
 
   path: str
@@ -48,6 +51,7 @@ class ShardSpec:
   labelled: bool = True
   plain: bool = False
   truncation: Truncation | None = None
+  pieces: int = 0
 
   @property
   def template(self) -> prompts.Template:
@@ -99,16 +103,20 @@ def truncated(folder: pathlib.Path) -> int:
   return len(np.load(folder / "truncated.npy"))
 
 
-def write_shard(spec: ShardSpec) -> None:
-  """Runs the SeqIO task over the spec's rows and puts the shard in its place, whole or not at all."""
-  from fiat_jax.data import features, vocabularies
+def _task(spec: ShardSpec) -> tuple[Any, tuple[str, ...], str]:
+  """The SeqIO task of a spec, which of its features are ids, and which says a number of each example."""
+  from fiat_jax.data import features, spans, vocabularies
 
+  name = f"rows_{spec.folder.name}"
+  if spec.pieces:
+    vocabulary = vocabularies.TextVocabulary(spec.tokenizer, plain=True)
+    return spans.pieces_task(name, spec.path, spec.layout, vocabulary, spec.pieces), ("targets",), "row"
   inputs = vocabularies.PromptVocabulary(spec.tokenizer, plain=spec.plain)
   cutting = spec.truncation and functools.partial(
     truncation.cut, layout=spec.layout, template=spec.template, tokenizer=inputs.tokenizer, truncation=spec.truncation
   )
   task = features.rows_task(
-    f"rows_{spec.folder.name}",
+    name,
     {"rows": spec.path},
     spec.layout,
     spec.template,
@@ -117,21 +125,33 @@ def write_shard(spec: ShardSpec) -> None:
     labelled=spec.labelled,
     cut=cutting,
   )
+  return task, ("inputs", "targets"), "truncated"
+
+
+def write_shard(spec: ShardSpec) -> None:
+  """Runs the SeqIO task over the spec's rows and puts the shard in its place, whole or not at all."""
+  from fiat_jax.data import features
+
+  task, names, number = _task(spec)
   spec.folder.parent.mkdir(parents=True, exist_ok=True)
   work = pathlib.Path(tempfile.mkdtemp(dir=spec.folder.parent, prefix="partial-"))
   try:
     with contextlib.ExitStack() as files:
-      columns = {name: files.enter_context(Column(work / f"{name}.npy")) for name in ("inputs", "targets")}
+      columns = {name: files.enter_context(Column(work / f"{name}.npy")) for name in names}
       lengths: dict[str, list[np.ndarray]] = {name: [] for name in columns}
-      shorter: list[np.ndarray] = []
-      for batch in features.batches(task, "rows", (*columns, "truncated")):
+      numbers: list[np.ndarray] = []
+      for batch in features.batches(task, "rows", (*columns, number)):
         for name, column in columns.items():
           column.append(batch[name].flat_values.numpy())
           lengths[name].append(batch[name].row_lengths().numpy())
-        shorter.append(batch["truncated"].numpy())
-    for name in columns:
+        numbers.append(batch[number].numpy())
+    if not numbers:
+      raise UserError("no row has text to learn from: is --input its template?", spec.path)
+    for name in names:
       np.save(work / f"{name}_ends.npy", np.cumsum(np.concatenate(lengths[name])), allow_pickle=False)
-    np.save(work / "truncated.npy", np.flatnonzero(np.concatenate(shorter)), allow_pickle=False)
+    found = np.concatenate(numbers)
+    file, found = ("rows", found) if spec.pieces else ("truncated", np.flatnonzero(found))
+    np.save(work / f"{file}.npy", found, allow_pickle=False)
     os.rename(work, spec.folder)
   except OSError:
     if not spec.folder.is_dir():  # another process may have put the same shard there first

@@ -45,6 +45,14 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
 }
 
 
+LOWER_IS_BETTER = ("loss", "perplexity")
+
+
+def rank(name: str, score: float) -> float:
+  """A score turned so that the higher is the better."""
+  return -score if name in LOWER_IS_BETTER else score
+
+
 def check(names: Sequence[str]) -> None:
   """Raises UserError for a metric that there is not."""
   for name in names:

@@ -35,6 +35,21 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str
   return _lay_out(rows) + note
 
 
+def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> str:
+  """A row a recipe: the scores of `teacher_forced.score` on a split, and before the first step where that is known.
+
+  Args:
+    results: each holds `title`, under the split's name `rows`, `pieces`, `overall`, and perhaps `before`, validation's
+      scores before the first step.
+  """
+  rows = [[f"{split}, {results[0][split]['rows']} rows", *names], ["---"] + ["---:"] * len(names)]
+  for result in results:
+    rows.append([result["title"], *(f"{result[split]['overall'][name]:.4g}" for name in names)])
+    if split == "validation" and "before" in result:
+      rows.append(["before", *(f"{result['before'][name]:.4g}" for name in names)])
+  return _lay_out(rows)
+
+
 def markdown(
   results: Sequence[Mapping[str, Any]], names: Sequence[str], found: Verdict | None, could_show: str = ""
 ) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics
 from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.training.picture import loss_picture
 
@@ -58,8 +59,12 @@ class Journal:
     return any(r["step"] == step and "validation" in r for r in self.records)
 
   def best(self, metric: str) -> int:
-    """The step with the highest validation metric; the first of equals."""
+    """The step with the best validation metric; the first of equals."""
     return _best(self.records, metric)
+
+  def validation(self, step: int) -> dict[str, float]:
+    """The validation metrics of a step."""
+    return next(r["validation"] for r in self.records if r["step"] == step and "validation" in r)
 
   def waited(self, metric: str) -> int:
     """The number of validations since the best one."""
@@ -126,7 +131,7 @@ def _best(records: Sequence[Record], metric: str) -> int:
   known = next(iter(scores.values()), {})
   if metric not in known:
     raise UserError(f"the metric {metric!r} that chooses the checkpoint is not computed; there is {', '.join(known)}")
-  return max(scores, key=lambda step: (scores[step][metric], -step))
+  return max(scores, key=lambda step: (metrics.rank(metric, scores[step][metric]), -step))
 
 
 def _line(record: Record) -> str:

@@ -25,6 +25,7 @@ from fiat_jax.workbench import Workbench, lora_config
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
+  settings.answers("bench")
   recipe = configuration.recipe(one_recipe(settings))
   if not {"train", "test"} & set(settings.files()):
     raise UserError("nothing to measure: give --train FILE to time training, --test FILE to time decoding")

@@ -32,6 +32,7 @@ SPLITS = ("train", "validation", "test")
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
+  settings.answers("compare")
   metrics.check(settings.metrics)
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)

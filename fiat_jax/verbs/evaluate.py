@@ -12,12 +12,12 @@ from fiat_jax import runtime
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.evaluation import metrics
+from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.training.journal import best_step
-from fiat_jax.verbs.predictions import predict, say_doubts
+from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench, lora_config
 
@@ -33,19 +33,16 @@ def main(configuration: Configuration) -> None:
   runtime.start()
   metrics.check(settings.metrics)
   folder = pathlib.Path(settings.model_dir)
-  bench = Workbench(configuration)
+  bench = Workbench(configuration, labelled=not settings.corrupts)
+  objective = objective_of(bench, recipe)
   bench.check_splits(folder)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
-  engine = None if recipe.answer_of_beta else bench.engine(recipe, trained)
-  predictions = predict(bench, split, recipe, engine)
-  result = {"recipe": name, "title": recipe.title, split: summarise(predictions, settings.metrics)}
+  result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, folder)}
   result |= bench.truncated(recipe)
-  write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
-  print(report.table([result], settings.metrics, split))
-  say_doubts([result], settings.metrics, split)
-  print(f"\n{folder}/predictions/{split}.jsonl holds the answers")
+  objective.show([result], split)
+  print(f"\n{folder}/{objective.written.format(split=split)}")
 
 
 def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:
@@ -64,6 +61,6 @@ def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any 
     like = lora.init_adapter(jax.random.key(0), bench.params, lora_config(bench.settings))
   checkpoints = RunCheckpoints(folder / "checkpoints")
   try:
-    return checkpoints.restore_best(like, best_step(folder, bench.settings.metrics[0]))
+    return checkpoints.restore_best(like, best_step(folder, bench.settings.scores[0]))
   finally:
     checkpoints.close()

@@ -16,6 +16,7 @@ from fiat_jax.workbench import Workbench
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
+  settings.answers("predict")
   if "test" not in settings.files():
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:

@@ -19,8 +19,8 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data.batches import Batches, choose_shape, longest_size
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import diagnosis, metrics, report
-from fiat_jax.evaluation.evaluate import summarise, write_predictions, write_whole
+from fiat_jax.evaluation import metrics
+from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
@@ -29,10 +29,10 @@ from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
-from fiat_jax.verbs.predictions import predict, say_doubts
+from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
-DEFAULT_RECIPE = "fiat"
+DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"
 
 
 def main(configuration: Configuration) -> None:
@@ -46,18 +46,17 @@ def main(configuration: Configuration) -> None:
   runtime.start()
   metrics.check(settings.metrics)
   optimizer_config(settings)
-  bench = Workbench(configuration)
+  bench = Workbench(configuration, labelled=not settings.corrupts)
+  objective = objective_of(bench, recipe)
   bench.prepare([recipe])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
-  split = "test" if "test" in result else "validation"
-  print(report.table([result], settings.metrics, split))
-  say_doubts([result], settings.metrics, split)
+  objective.show([result], "test" if "test" in result else "validation")
   adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapter == "lora" else ""
   print(f"\n{settings.model_dir} holds the run{adapter}")
 
 
 def one_recipe(settings: Settings) -> str:
-  names = list(settings.recipes) or [DEFAULT_RECIPE]
+  names = list(settings.recipes) or [PRETRAINING_RECIPE if settings.corrupts else DEFAULT_RECIPE]
   if len(names) > 1:
     raise UserError(f"--recipes {','.join(names)}: give one here; `fiat compare` takes several")
   return names[0]
@@ -89,7 +88,8 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
   settings = bench.settings
   started = time.monotonic()
-  figures, trained = _train(bench, recipe, folder, seed)
+  objective = objective_of(bench, recipe)
+  figures, trained = _train(bench, recipe, objective, folder, seed)
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
@@ -98,20 +98,23 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
-      predictions = predict(bench, split, recipe, bench.engine(recipe, trained))
-      write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
-      result[split] = summarise(predictions, settings.metrics)
+      result[split] = objective.judge(split, trained, folder)
   result["seconds"] = round(time.monotonic() - started, 1)
   return result
 
 
-def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[dict[str, Any], Any]:
+def _train(
+  bench: Workbench, recipe: Recipe, objective: Objective, folder: pathlib.Path, seed: int
+) -> tuple[dict[str, Any], Any]:
   """The best step and how many were taken, for the results, and the best trained tree."""
   settings, module = bench.settings, bench.described.module
-  names = [row.id for row in bench.rows["train"]]
+  ids = [row.id for row in bench.rows["train"]]
+  names = [ids[row] for row in bench.examples("train", recipe).sources]
   size = min(settings.batch, len(names))
   if size < settings.batch:
-    say(f"--batch {settings.batch} is more than the {len(names)} training rows: an update takes them all once")
+    say(
+      f"--batch {settings.batch} is more than the {len(names)} training {objective.unit}: an update takes them all once"
+    )
   steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
   full = recipe.adapter == "full"
   if full:
@@ -123,30 +126,21 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
-    f"{recipe.title}: {len(names)} rows, {steps} steps of {size}, packed into rows of {batches.shape.length} tokens; "
-    f"{lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
+    f"{recipe.title}: {len(names)} {objective.unit}, {steps} steps of {size}, packed into rows of "
+    f"{batches.shape.length} tokens; {lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
   )
-
-  stuck = diagnosis.Stuck(settings.metrics)
-
-  def validate(tree: Any) -> dict[str, float]:
-    predictions = predict(bench, "validation", recipe, bench.engine(recipe, tree))
-    summary = summarise(predictions, settings.metrics)
-    for doubt in stuck.heard(summary):
-      say(f"warning: {recipe.title}: {doubt}")
-    return summary["overall"]
 
   work = loop.Training(
     config=loop.LoopConfig(
       steps=steps,
       validate_every=settings.validate_every or max(1, -(-steps // 4)),
-      metric=settings.metrics[0],
+      metric=settings.scores[0],
       patience=settings.patience,
     ),
     advance=make_step(module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed),
     frozen=frozen,
     batches=batches,
-    validate=validate,
+    validate=objective.validate,
     rates=optimizers.learning_rate(optimizer_config(settings), steps),
     names=names.__getitem__,
     keeps_state=not full,
@@ -154,16 +148,14 @@ def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) ->
   checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
   with contextlib.closing(journal), contextlib.closing(checkpoints):
     best, tree = loop.train(work, state, checkpoints, journal)
-    return {
-      "best_step": best,
-      "steps": journal.records[-1]["step"],
-      "stopped_early": journal.records[-1]["step"] < steps,
-    }, tree
+    last = journal.records[-1]["step"]
+    before = {"before": journal.validation(0)} if settings.corrupts else {}
+    return {"best_step": best, "steps": last, "stopped_early": last < steps, **before}, tree
 
 
 def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: int) -> Batches:
   """The training rows in microbatches of the size that was asked for, or is estimated to fit beside `held` bytes."""
-  settings, shard = bench.settings, bench.shard("train", recipe)
+  settings, shard = bench.settings, bench.examples("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shard("train", without_reasoning(recipe)) if dropout else None
   family = bench.described.family

@@ -31,6 +31,7 @@ def main(configuration: Configuration) -> None:
       format has no template, two begin marks or no end mark.
   """
   settings = configuration.settings
+  settings.answers("validate")
   if not settings.files():
     raise UserError("no rows to look at: give --train FILE, --validation FILE or --test FILE")
   rule = AnswerRule.parse(settings.answer)

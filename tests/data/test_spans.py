@@ -11,8 +11,9 @@ import seqio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fiat_jax.data.corruption import corrupt, noise_spans, spans_of
 from fiat_jax.data.rows import Layout
-from fiat_jax.data.spans import corrupt, noise_spans, span_corruption_task
+from fiat_jax.data.spans import span_corruption_task
 from fiat_jax.errors import UserError
 
 EXTRA = 1000  # above every id below
@@ -35,7 +36,7 @@ def restored(inputs: np.ndarray, targets: np.ndarray) -> list[int]:
 def test_input_and_target_together_are_the_text(length: int, density: float, mean: float, seed: int):
   ids = np.arange(1, length + 1, dtype=np.int32)
   gone = noise_spans(length, np.random.default_rng(seed), density, mean)
-  inputs, targets = corrupt(ids, gone, EXTRA)
+  inputs, targets = corrupt(ids, gone, EXTRA - np.arange(400))
   assert [id for id in inputs if id <= 500] == ids[~gone].tolist()
   extras = [id for id in inputs.tolist() if id > 500]
   assert extras == list(range(EXTRA, EXTRA - len(extras), -1))
@@ -45,6 +46,8 @@ def test_input_and_target_together_are_the_text(length: int, density: float, mea
     assert [id for id in targets.tolist() if id <= 500] == ids[gone].tolist()
     runs = np.flatnonzero(np.diff(gone.astype(int)) == 1)
     assert len(runs) == len(extras)
+  noise, spans = spans_of(np.array([length]), density, mean)
+  assert (gone.sum(), len(extras)) == (noise[0], spans[0])
 
 
 @pytest.fixture(scope="module")

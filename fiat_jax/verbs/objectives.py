@@ -1,0 +1,120 @@
+"""What is learned, as the verbs `train` and `evaluate` see it: answers to rows, or the spans that a text lost."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fiat_jax import signals
+from fiat_jax.data.batches import Examples, choose_shape, longest_size
+from fiat_jax.data.packing import Packing, Shape
+from fiat_jax.data.pairs import packing_of
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation import diagnosis, report, teacher_forced
+from fiat_jax.evaluation.evaluate import summarise, write_predictions
+from fiat_jax.progress import progress, say
+from fiat_jax.recipe import Recipe
+from fiat_jax.training import microbatch
+from fiat_jax.verbs.predictions import predict, say_doubts
+from fiat_jax.workbench import Workbench
+
+
+class Objective(Protocol):
+  """How a trained tree is judged; None is the model as it came.
+
+  Attributes:
+    unit: what training goes through.
+    written: what stands in the run folder afterwards.
+  """
+
+  unit: str
+  written: str
+
+  def validate(self, tree: Any | None) -> dict[str, float]:
+    """The scores on validation."""
+    ...
+
+  def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
+    """What results say of a split; what belongs to it is written into the run folder."""
+    ...
+
+  def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
+    """Prints results as a table."""
+    ...
+
+
+def objective_of(bench: Workbench, recipe: Recipe) -> Objective:
+  return Spans(bench, recipe) if bench.settings.corrupts else Answers(bench, recipe)
+
+
+class Answers:
+  """An `Objective`: answers are generated, or chosen, and scored."""
+
+  unit, written = "rows", "predictions/{split}.jsonl holds the answers"
+
+  def __init__(self, bench: Workbench, recipe: Recipe):
+    self._bench, self._recipe, self._metrics = bench, recipe, bench.settings.metrics
+    self._stuck = diagnosis.Stuck(self._metrics)
+
+  def validate(self, tree: Any | None) -> dict[str, float]:
+    predictions = predict(self._bench, "validation", self._recipe, self._bench.engine(self._recipe, tree))
+    summary = summarise(predictions, self._metrics)
+    for doubt in self._stuck.heard(summary):
+      say(f"warning: {self._recipe.title}: {doubt}")
+    return summary["overall"]
+
+  def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
+    engine = None if self._recipe.answer_of_beta else self._bench.engine(self._recipe, tree)
+    predictions = predict(self._bench, split, self._recipe, engine)
+    write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, self._metrics)
+    return summarise(predictions, self._metrics)
+
+  def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
+    print(report.table(results, self._metrics, split))
+    say_doubts(results, self._metrics, split)
+
+
+class Spans:
+  """An `Objective`: the loss on spans that are left out, the same ones each time."""
+
+  unit, written = "pieces of text", "evaluation_{split}.json holds them"
+
+  def __init__(self, bench: Workbench, recipe: Recipe):
+    if recipe.reasoning or recipe.answer_of_beta:
+      raise UserError(
+        f"the recipe {recipe.title!r} reads reasoning, and --objective span_corruption x alone: choose --recipes "
+        "full_fine_tuning, or fine_tuning, which is LoRA"
+      )
+    self._bench, self._recipe = bench, recipe
+
+  def validate(self, tree: Any | None) -> dict[str, float]:
+    return self.judge("validation", tree, pathlib.Path())["overall"]
+
+  def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
+    bench, described = self._bench, self._bench.described
+    examples = bench.examples(split, self._recipe)
+    packing = packing_of(described.family.start_id)
+    shape = self._shape(packing, examples)
+    variables = {"params": bench.params} if tree is None or self._recipe.adapter == "lora" else {"params": tree}
+    if tree is not None and self._recipe.adapter == "lora":
+      variables["lora"] = tree
+
+    with progress(f"filling in spans of {split}", len(examples)) as bar:
+
+      def on_done(count: int) -> None:
+        bar.advance(count)
+        signals.check()
+
+      found = teacher_forced.score(described.module, variables, examples, packing, shape, on_done)
+    counts = {"rows": len(bench.rows[split]), "pieces": len(examples), "target_tokens": int(found["tokens"])}
+    return {**counts, "overall": {name: found[name] for name in bench.settings.scores}}
+
+  def _shape(self, packing: Packing, examples: Examples) -> Shape:
+    bench, longest = self._bench, longest_size(packing, examples)
+    held = 4 * microbatch.size(bench.params)  # the optimizer's state of full fine-tuning stays beside it
+    tokens = bench.settings.microbatch_tokens or microbatch.tokens_that_fit(bench.described.family, longest, held)
+    return choose_shape(examples, tokens, teacher_forced.CHUNK, packing=packing)
+
+  def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
+    print(report.losses(results, self._bench.settings.scores, split))
