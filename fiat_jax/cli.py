@@ -25,10 +25,14 @@ VERBS = {
     "which recipe is best on these rows",
     "fiat compare --gin_file gin/tasks/mini_xqa.gin --recipes fine_tuning,fiat,beta --model_dir runs/compared",
   ),
+  "export": (
+    "a tuned model in the form that other programs load",
+    "fiat export --model_dir runs/mine --format huggingface --output mine_merged",
+  ),
   "bench": ("how fast this machine trains and decodes", "fiat bench --gin_file gin/tasks/mini_xqa.gin --steps 4"),
 }
 
-OF_A_RUN = ("evaluate", "predict")  # these start from the settings of the run in MODEL_DIR
+OF_A_RUN = ("evaluate", "predict", "export")  # these start from the settings of the run in MODEL_DIR
 
 
 def main(argv: Sequence[str] | None = None) -> int:

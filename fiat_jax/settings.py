@@ -35,6 +35,7 @@ class Settings:
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
   model: str
+  base_model: str
   template: str
   dtype: str
   model_dir: str
@@ -65,6 +66,7 @@ class Settings:
   truncate: str
   slots: int
   output: str
+  format: str
   show: int
 
   def __post_init__(self):
@@ -95,11 +97,6 @@ class Settings:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
-
-  @property
-  def plain(self) -> bool:
-    """Whether prompts are plain text, not turns of a chat."""
-    return self.template == "plain"
 
   @property
   def corrupts(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fiat_jax.checkpoints.new_folder import new_folder
+from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
+from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.models.family import Family
 
 SHARD_BYTES = 4 << 30  # so much is held a second time while it is written
-TOKENIZER_FILES = (
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "spiece.model",
-  "tokenizer.model",
-  "vocab.json",
-  "merges.txt",
-  "chat_template.jinja",
-  "generation_config.json",
-)
 
 
 def write_hugging_face(
@@ -34,7 +24,7 @@ def write_hugging_face(
   params: Mapping[str, Any],
   family: Family,
   description: Mapping[str, Any],
-  tokenizer: Path | None = None,
+  tokenizer: Tokenizer | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
   """Writes `config.json`, safetensors in the parameters' type, and the tokenizer's files: all of it or nothing.
@@ -42,16 +32,15 @@ def write_hugging_face(
   Args:
     params: the tree `params`, its adapter merged (`models/lora.py`).
     description: the `config.json` that the model came with, or what a T5X checkpoint's shapes say.
-    tokenizer: the folder that its tokenizer's files are copied from.
+    tokenizer: whose files are written beside it.
     shard_bytes: of a file; a model of more is written in shards, with their index.
 
   Raises:
     UserError: there is something already.
   """
   with new_folder(folder) as partial:
-    for name in TOKENIZER_FILES if tokenizer else ():
-      if tokenizer and (tokenizer / name).exists():
-        shutil.copy(tokenizer / name, partial / name)
+    if tokenizer:
+      save_tokenizer(tokenizer, partial)
     dtype = _write_weights(partial, params, family, shard_bytes)
     # A head of its own stands in the files, and transformers ties it unless told not to.
     tied = not any(leaf.path[0] == "head" for leaf in family.leaves())

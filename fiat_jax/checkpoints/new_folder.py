@@ -11,6 +11,13 @@ from pathlib import Path
 from fiat_jax.errors import UserError
 
 
+def refuse_taken(folder: str | os.PathLike[str]) -> None:
+  """Raises UserError where there is something already, be it not an empty folder."""
+  final = Path(folder)
+  if final.exists() and (not final.is_dir() or any(final.iterdir())):
+    raise UserError("is there already: give another folder, or remove it", final)
+
+
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
   """Gives an empty folder beside it to write into, which gets its name at the end.
@@ -19,8 +26,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     UserError: there is something already.
   """
   final = Path(folder)
-  if final.exists():
-    raise UserError("is there already: give another folder, or remove it", final)
+  refuse_taken(final)
   partial = final.with_name(final.name + ".partial")
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)

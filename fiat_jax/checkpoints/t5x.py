@@ -18,6 +18,8 @@ import numpy as np
 from fiat_jax.checkpoints.new_folder import new_folder
 from fiat_jax.checkpoints.source import no_such_tensor
 from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
+from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
+from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 from fiat_jax.models.registry import Naming
 from fiat_jax.models.t5 import T5Config
@@ -120,8 +122,16 @@ def _some(shapes: Mapping[str, tuple[int, ...]]) -> str:
   return ", ".join(sorted(shapes)[:3]) or "none"
 
 
-def write_t5x(folder: str | os.PathLike[str], params: Mapping[str, Any], config: T5Config, step: int = 0) -> None:
+def write_t5x(
+  folder: str | os.PathLike[str],
+  params: Mapping[str, Any],
+  config: T5Config,
+  step: int = 0,
+  tokenizer: Tokenizer | None = None,
+) -> None:
   """Writes parameters as T5X's native checkpoint: `checkpoint` and a zarr folder for each large leaf.
+
+  The tokenizer's files stand beside them, which T5X does not look at.
 
   The folder appears whole or not at all; T5X takes its step from the name `checkpoint_STEP`.
 
@@ -132,6 +142,8 @@ def write_t5x(folder: str | os.PathLike[str], params: Mapping[str, Any], config:
   from flax import serialization
 
   with new_folder(folder) as partial:
+    if tokenizer:
+      save_tokenizer(tokenizer, partial)
     target: dict[str, Any] = {}
     for leaf in t5x_leaves(config):
       values: Any = params

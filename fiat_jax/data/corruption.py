@@ -36,8 +36,14 @@ class Corruption:
     """What a tokenizer's models were pretrained with.
 
     Raises:
-      UserError: its vocabulary has no extra ids or no end mark.
+      UserError: it is a decoder-only model's, or its vocabulary has no extra ids or no end mark.
     """
+    if not tokenizer.for_encoder:
+      raise UserError(
+        "--objective span_corruption corrupts what an encoder reads, and this is a decoder-only model: give an "
+        "encoder–decoder, such as --model t5_1_1_small",
+        tokenizer.path,
+      )
     vocabulary = tokenizer.hugging_face.get_vocab()  # mT5's are ordinary pieces, which begin with a blank
     found = [vocabulary.get(f"<extra_id_{n}>", vocabulary.get(f"▁<extra_id_{n}>")) for n in range(1000)]
     sentinels = tuple(id for id in found if id is not None)

@@ -92,7 +92,7 @@ class Spans:
     return self.judge("validation", tree, pathlib.Path())["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
-    bench, described = self._bench, self._bench.described
+    bench, described = self._bench, self._bench.model(self._recipe)
     examples = bench.examples(split, self._recipe)
     packing = packing_of(described.family.start_id)
     shape = self._shape(packing, examples)
@@ -112,8 +112,10 @@ class Spans:
 
   def _shape(self, packing: Packing, examples: Examples) -> Shape:
     bench, longest = self._bench, longest_size(packing, examples)
-    held = 4 * microbatch.size(bench.params)  # the optimizer's state of full fine-tuning stays beside it
-    tokens = bench.settings.microbatch_tokens or microbatch.tokens_that_fit(bench.described.family, longest, held)
+    held = 4 * microbatch.size(bench.params(self._recipe))  # the optimizer's state of full fine-tuning stays beside it
+    tokens = bench.settings.microbatch_tokens or microbatch.tokens_that_fit(
+      bench.model(self._recipe).family, longest, held
+    )
     return choose_shape(examples, tokens, teacher_forced.CHUNK, packing=packing)
 
   def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:

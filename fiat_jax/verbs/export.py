@@ -1,0 +1,112 @@
+"""`fiat export`: a run's best checkpoint in the form that other programs load, or that goes back in as --model."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from fiat_jax import runtime
+from fiat_jax.checkpoints.huggingface import read_json
+from fiat_jax.checkpoints.merged import write_hugging_face
+from fiat_jax.checkpoints.new_folder import new_folder, refuse_taken
+from fiat_jax.checkpoints.source import open_checkpoint
+from fiat_jax.checkpoints.t5x import write_t5x
+from fiat_jax.configuration import Configuration
+from fiat_jax.errors import UserError
+from fiat_jax.models import lora
+from fiat_jax.models.encoder_decoder import EncoderDecoder
+from fiat_jax.models.pretrained import Description
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+from fiat_jax.training.journal import best_step
+from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import Workbench, lora_config
+
+FORMATS = ("peft", "huggingface", "t5x")
+
+
+def main(configuration: Configuration) -> None:
+  """Writes the folder OUTPUT, all of it or nothing.
+
+  Raises:
+    UserError: the folder is taken, the run has no checkpoint, or the format cannot hold what the run trained.
+  """
+  settings = configuration.settings
+  folder, output = pathlib.Path(settings.model_dir), pathlib.Path(settings.output)
+  recipe = configuration.recipe(one_recipe(settings))
+  _check(settings, recipe)
+  if settings.format == "peft":
+    _copy_adapter(folder, output)
+  else:
+    runtime.start()
+    bench = Workbench(configuration.only())
+    bench.prepare([recipe])
+    _write(bench, recipe, folder, output)
+  print(f"{output} holds the run {folder} as {settings.format}{_next(settings)}")
+
+
+def _check(settings: Settings, recipe: Recipe) -> None:
+  if settings.format not in FORMATS:
+    raise UserError(f"--format {settings.format!r}: give one of {', '.join(FORMATS)}")
+  if not settings.output:
+    raise UserError("no place for what is exported: give --output FOLDER")
+  if not recipe.trains:
+    raise UserError(f"the recipe {recipe.title!r} tunes nothing: there is nothing to export")
+  if settings.format == "peft" and recipe.adapter == "full":
+    raise UserError(
+      f"--format peft: {recipe.title} trained all parameters, there is no adapter: give --format huggingface (or t5x)"
+    )
+  refuse_taken(settings.output)
+
+
+def _copy_adapter(folder: pathlib.Path, output: pathlib.Path) -> None:
+  adapter = folder / "adapter"
+  if not adapter.is_dir():
+    raise UserError("holds no adapter: give one recipe's run, and let `fiat train` come to its end", folder)
+  with new_folder(output) as partial:
+    for file in adapter.iterdir():
+      shutil.copy(file, partial / file.name)
+
+
+def _write(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: pathlib.Path) -> None:
+  """The whole model, its adapter merged in f32 and rounded once."""
+  described = bench.model(recipe)
+  family, tokenizer = described.family, described.tokenizer
+  if bench.settings.format == "t5x":
+    if not isinstance(family, EncoderDecoder):
+      raise UserError("--format t5x: T5X has encoder–decoders alone, and this model is none: give --format huggingface")
+    if not any((pathlib.Path(tokenizer.path or "") / name).exists() for name in ("spiece.model", "tokenizer.json")):
+      raise UserError("--format t5x: its vocabulary of bytes is kept in no file: give --format huggingface")
+  params = restore_best(bench, recipe, folder)
+  assert params is not None, "the recipe trains"
+  if recipe.adapter == "lora":
+    params = lora.merge(bench.params(recipe), params, lora_config(bench.settings))
+  if isinstance(family, EncoderDecoder) and bench.settings.format == "t5x":
+    write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer)
+  else:
+    write_hugging_face(output, params, family, _description(described), tokenizer)
+
+
+def _description(described: Description) -> Mapping[str, Any]:
+  """The `config.json` that the model came with, or what its GGUF metadata or T5X shapes say."""
+  path = pathlib.Path(described.path)
+  if (path / "config.json").exists():
+    return read_json(path / "config.json")
+  config = open_checkpoint(described.path).config
+  if (config.get("rope_scaling") or {}).get("rope_type") == "divisors":
+    raise UserError(
+      "its rotary factors, as GGUF keeps them, have no form in config.json: train on the model's Hugging Face folder, "
+      "or give --format peft",
+      described.path,
+    )
+  return config
+
+
+def _next(settings: Settings) -> str:
+  if settings.format == "peft":
+    return f": PeftModel.from_pretrained(model, {settings.output!r}) loads it"
+  step = "; T5X takes its step from a name such as checkpoint_100" if settings.format == "t5x" else ""
+  return f": --model {settings.output} takes it back in{step}"

@@ -1,0 +1,126 @@
+"""A run's best checkpoint goes out, and back in as a model: the same answers, bit for bit where nothing is merged."""
+
+import json
+import pathlib
+
+import pytest
+import t5 as small
+from commands import records, results, runner
+
+from fiat_jax import cli
+from fiat_jax.configuration import configure
+
+UNTUNED = ("--recipes", "untuned", "--gin.untuned/Recipe.reasoning=False")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("rows")
+  for split, count in (("train", 8), ("validation", 2), ("test", 4)):
+    lines = [{"id": f"{split}{n}", "input": f"what is {n} + 1?", "target": "none"} for n in range(count)]
+    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  return folder
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+  return small.write_model(tmp_path_factory.mktemp("t5"), num_layers=1)
+
+
+@pytest.fixture(scope="module")
+def fiat(rows):
+  return runner(rows, "--steps", "2", "--batch", "4", "--target_length", "6")
+
+
+@pytest.fixture(scope="module")
+def of_t5(fiat, t5, tmp_path_factory):
+  """Full fine-tuning of an encoder–decoder."""
+  folder = tmp_path_factory.mktemp("runs") / "t5"
+  fiat("train", folder, "--model", str(t5), "--recipes", "full_fine_tuning", "--steps", "24", "--learning_rate", "0.01")
+  return folder
+
+
+@pytest.fixture(scope="module")
+def of_lora(fiat, t5, tmp_path_factory):
+  """LoRA on it."""
+  folder = tmp_path_factory.mktemp("runs") / "lora"
+  fiat("train", folder, "--model", str(t5), "--recipes", "fine_tuning", "--steps", "24", "--learning_rate", "0.05")
+  return folder
+
+
+@pytest.fixture(scope="module")
+def of_llama(tiny_checkpoint, tmp_path_factory):
+  """What a decoder-only model's run says of itself."""
+  folder = tmp_path_factory.mktemp("llama")
+  flags = {"MODEL": str(tiny_checkpoint), "RECIPES": "fine_tuning"}
+  (folder / "config.gin").write_text(configure([], [], flags).text())
+  return folder
+
+
+def answers_again(fiat, model: pathlib.Path, scratch: pathlib.Path, *words: str) -> pathlib.Path:
+  """The predictions of an exported model as it came."""
+  fiat("compare", scratch, "--model", str(model), *UNTUNED, *words, splits=("test",))
+  return scratch / "untuned" / "predictions" / "test.jsonl"
+
+
+@pytest.mark.parametrize("form", ["huggingface", "t5x"])
+def test_a_fully_tuned_t5_comes_back_with_the_same_answers_bit_for_bit(fiat, of_t5, form, tmp_path):
+  output = tmp_path / "checkpoint_2"
+  assert cli.main(["export", "--model_dir", str(of_t5), "--format", form, "--output", str(output)]) == 0
+  again = answers_again(fiat, output, tmp_path / "run", "--gin.untuned/Recipe.instruction=False")
+  assert again.read_bytes() == (of_t5 / "predictions" / "test.jsonl").read_bytes()
+  assert results(of_t5)["best_step"] > 0, "it is the model as it came"
+
+
+def test_a_merged_adapter_gives_the_adapted_answers(fiat, of_lora, tmp_path):
+  output = tmp_path / "merged"
+  output.mkdir()  # an empty folder is no obstacle
+  assert cli.main(["export", "--model_dir", str(of_lora), "--format", "huggingface", "--output", str(output)]) == 0
+  again = records(answers_again(fiat, output, tmp_path / "run"))
+  assert results(of_lora)["best_step"] > 0, "B is zero"
+  for found, wanted in zip(again, records(of_lora / "predictions" / "test.jsonl"), strict=True):
+    assert found["prediction"] == wanted["prediction"]
+    assert found["logprob"] == pytest.approx(wanted["logprob"], abs=1e-4)
+
+
+def test_an_adapter_is_copied(of_lora, tmp_path, capsys):
+  assert cli.main(["export", "--model_dir", str(of_lora), "--output", str(tmp_path / "out")]) == 0
+  assert "PeftModel.from_pretrained" in capsys.readouterr().out
+  for file in (of_lora / "adapter").iterdir():
+    assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_what_was_a_gguf_file_is_a_folder_with_its_tokenizer(fiat, smollm2_path, tmp_path):
+  from fiat_jax.data.tokenizer import Tokenizer
+
+  words = ["--model", str(smollm2_path), "--recipes", "fine_tuning", "--steps", "1"]
+  fiat("train", tmp_path / "run", *words)
+  words = ["--model_dir", str(tmp_path / "run"), "--format", "huggingface", "--output", str(tmp_path / "out")]
+  assert cli.main(["export", *words]) == 0
+  assert Tokenizer.load(tmp_path / "out").fingerprint == Tokenizer.load(smollm2_path).fingerprint
+  again = records(answers_again(fiat, tmp_path / "out", tmp_path / "again"))
+  wanted = records(tmp_path / "run" / "predictions" / "test.jsonl")
+  assert [row["prediction"] for row in again] == [row["prediction"] for row in wanted]
+
+
+REFUSED = {
+  ("full", "--format", "peft", "--output", "out"): "there is no adapter: give --format huggingface (or t5x)",
+  ("llama", "--format", "t5x", "--output", "out"): "T5X has encoder–decoders alone, and this model is none",
+  ("llama", "--format", "gguf", "--output", "out"): "--format 'gguf': give one of peft, huggingface, t5x",
+  ("llama", "--format", "peft"): "give --output FOLDER",
+  ("llama", "--recipes", "untuned", "--output", "out"): "tunes nothing: there is nothing to export",
+  ("llama", "--output", "out"): "holds no adapter: give one recipe's run",
+  ("llama", "--output", "full"): "full: is there already: give another folder, or remove it",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_what_cannot_be_is_refused_with_the_alternative(words, of_t5, of_llama, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "full").mkdir()
+  (tmp_path / "full" / "file").write_text("mine")
+  run = {"full": of_t5, "llama": of_llama}[words[0]]
+  assert cli.main(["export", "--model_dir", str(run), *words[1:]]) == 2
+  assert REFUSED[words] in capsys.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == ["full"]
