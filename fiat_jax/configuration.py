@@ -16,13 +16,17 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import Checkpoint
+from fiat_jax.checkpoints.locate import Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
-from fiat_jax.recipe import Recipe
+from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.settings import SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION")  # in these flags `\n` is a newline
+NEEDED: dict[ModelSetting, str] = {
+  "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
+  "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
+}
 
 _recipe = gin.external_configurable(Recipe, "Recipe")
 _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
@@ -40,6 +44,36 @@ class Configuration:
     if name not in self.recipes:
       raise UserError(f"the recipe {name!r} is {prompts.nearest(name, self.recipes)}")
     return self.recipes[name]
+
+  def model_of(self, recipe: Recipe) -> str:
+    """What the user calls the model that a recipe works on.
+
+    Raises:
+      UserError: none is given.
+    """
+    setting = recipe.model_setting
+    if not (name := getattr(self.settings, setting)):
+      raise UserError(f"the recipe {recipe.title!r} needs --{setting}: {NEEDED[setting]}")
+    return name
+
+  def located(self, recipe: Recipe) -> Located:
+    """Where the model lies that a recipe works on.
+
+    Raises:
+      UserError: none is given, or it is not to be had.
+    """
+    name = self.model_of(recipe)
+    return locate(name, self.models.get(name))
+
+  def plain(self, recipe: Recipe) -> bool:
+    """Whether a recipe's prompts are plain text, not turns of a chat: a base model's always are."""
+    return self.settings.template == "plain" or not recipe.instruction_tuned
+
+  def of_run(self, name: str, seed: int, folder: str) -> Configuration:
+    """That of one recipe's run, which the model that it does not work on is no part of."""
+    setting = self.recipe(name).model_setting
+    unused = {other: "" for other in NEEDED if other != setting}
+    return self.replace(recipes=(name,), seeds=(seed,), model_dir=folder, **unused)
 
   def replace(self, **changes: Any) -> Configuration:
     """The same with some settings changed."""

@@ -64,8 +64,10 @@ def occupied(
 
 
 def _names_recipes(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-  new_or_gone = name not in old or name not in new  # `model`: a comparison that began with recipes that need none
-  return name == "RECIPES" or (new_or_gone and ("/Recipe." in name or name == "model"))
+  # `model`: a comparison may have begun with recipes that need none
+  new_or_gone = name not in old or name not in new
+  of_base = name == "BASE_MODEL" and "''" in (old.get(name), new.get(name))
+  return name == "RECIPES" or of_base or (new_or_gone and ("/Recipe." in name or name in ("model", "base_model")))
 
 
 def _values(text: str) -> dict[str, str]:

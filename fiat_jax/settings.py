@@ -33,6 +33,7 @@ class Settings:
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
   model: str
+  base_model: str
   template: str
   dtype: str
   model_dir: str
@@ -86,11 +87,6 @@ class Settings:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
-
-  @property
-  def plain(self) -> bool:
-    """Whether prompts are plain text, not turns of a chat."""
-    return self.template == "plain"
 
   @property
   def layout(self) -> Layout:

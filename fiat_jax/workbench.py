@@ -1,18 +1,16 @@
-"""What the runs of one command share, made once: rows, tokenised shards, the pretrained model."""
+"""What the runs of one command share, made once: rows, tokenised shards, the pretrained models."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fiat_jax import prompts
-from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Shard
@@ -25,6 +23,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig, targeted
+from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
@@ -58,7 +57,9 @@ class Workbench:
     self.rows: dict[str, Spilled[Row]] = {
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
-    self._models: list[Recipe] = []
+    self._recipes: list[Recipe] = []  # those that a model works for
+    self._described: dict[str, Description] = {}  # by the setting that names it
+    self._weights: Weights | None = None
     self._told: set[pathlib.Path] = set()
     self._truncation = Truncation.parse(self.settings.truncate, self.settings.source_length)
     if self._truncation:
@@ -84,28 +85,29 @@ class Workbench:
     return splits.record(files, self.rows, digest(whole)) if whole else None
 
   def prepare(self, recipes: Sequence[Recipe]) -> None:
-    """Reads the model's description and starts to tokenise the rows in every form that the recipes read.
+    """Reads the models' descriptions and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, or the model is not to be had, broken, or has no usable
-        chat format.
+      UserError: a recipe needs reasoning and a row has none, or a model that is not given, not to be had, broken, or
+        without a usable chat format.
     """
-    self._models = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    self._recipes = [recipe for recipe in recipes if not recipe.answer_of_beta]
     for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
-    if self._models:
-      found = locate(self.settings.model, self.configuration.models.get(self.settings.model))
-      self.described = pretrained.describe(
-        found.weights,
-        dtype=self.settings.dtype,
-        lora=lora_config(self.settings),
-        plain=self.settings.plain,
-        tokenizer=found.tokenizer,
-      )
-      marks.check_format(self.described.tokenizer, plain=self.settings.plain)
-      specs = [self._spec(split, recipe) for recipe in self._models for split in self.settings.files()]
+    for recipe in self._recipes:
+      if recipe.model_setting not in self._described:
+        self._described[recipe.model_setting] = self._describe(recipe)
+    if self._recipes:
+      specs = [self._spec(split, recipe) for recipe in self._recipes for split in self.settings.files()]
       self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
+
+  def _describe(self, recipe: Recipe) -> Description:
+    found, plain = self.configuration.located(recipe), self.configuration.plain(recipe)
+    dtype, lora = self.settings.dtype, lora_config(self.settings)
+    described = pretrained.describe(found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer)
+    marks.check_format(described.tokenizer, plain=plain)
+    return described
 
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
@@ -113,21 +115,26 @@ class Workbench:
     Raises:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
-    if any(recipe.adapter == "lora" for recipe in self._models):
-      targeted(self.described.family.shapes(), lora_config(self.settings))
-    for recipe in self._models:
+    for setting in {recipe.model_setting for recipe in self._recipes if recipe.adapter == "lora"}:
+      targeted(self._described[setting].family.shapes(), lora_config(self.settings))
+    for recipe in self._recipes:
       for split in self.rows:
         self.shard(split, recipe)
     for recipe in self._dropped():
       self.shard("train", recipe)
 
-  @functools.cached_property
-  def params(self) -> Mapping[str, Any]:
-    return pretrained.load(self.described)
+  def model(self, recipe: Recipe) -> Description:
+    """What is known of the model that the recipe works on."""
+    return self._described[recipe.model_setting]
 
-  @functools.cached_property
-  def _layers(self) -> Mapping[str, Any]:
-    return self.described.family.unstack(self.params)
+  def params(self, recipe: Recipe) -> Mapping[str, Any]:
+    """That model's weights, as they came. Those of the other model are let go of first."""
+    return self._weights_of(recipe).params
+
+  def _weights_of(self, recipe: Recipe) -> Weights:
+    if self._weights is None or self._weights.of is not self.model(recipe):
+      self._weights = Weights(self.model(recipe))  # reads nothing yet: two models are not in memory together
+    return self._weights
 
   def shard(self, split: str, recipe: Recipe) -> Shard:
     """The split's tokenised rows in the recipe's form, checked against the length limits.
@@ -146,7 +153,7 @@ class Workbench:
       message = "the prompt has no tokens: fill in the row's input, or put words into --instruction"
       raise UserError(message, self.settings.file(split), self.rows[split][int(empty[0])].line)
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
-    longest, room = int(shard.lengths("inputs").max()), self.described.family.room
+    longest, room = int(shard.lengths("inputs").max()), self.model(recipe).family.room
     if room is not None and longest + self.settings.target_length > room:
       raise UserError(
         f"the longest prompt has {longest} tokens; with --target_length {self.settings.target_length} that is more "
@@ -154,7 +161,7 @@ class Workbench:
         self.settings.file(split),
       )
     if self._labelled:
-      marks.check_targets(shard, self.described.tokenizer, self.rows[split], self.settings.file(split))
+      marks.check_targets(shard, self.model(recipe).tokenizer, self.rows[split], self.settings.file(split))
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
@@ -168,38 +175,40 @@ class Workbench:
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
     row = self.rows[split][number]
-    template, tokenizer, x = self._template(recipe), self.described.tokenizer, row.x
+    template, tokenizer, x = self._template(recipe), self.model(recipe).tokenizer, row.x
     if self._truncation:
       (x,) = truncation.cut([row], self.settings.layout, template, tokenizer, self._truncation)
     return tokenizer.prompt_string(truncation.prompt_text(template, row, x))
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model, or with `trained` in the place that the recipe trains."""
-    family = self.described.family
+    model = self.model(recipe)
     if trained is None:
-      weights = self._layers
+      weights = self._weights_of(recipe).layers
     elif recipe.adapter == "full":
-      weights = family.unstack(trained)
+      weights = model.family.unstack(trained)
     else:
-      weights = family.with_adapter(self._layers, trained)
-    return Engine(self.described.module, weights, stop_ids=self.described.tokenizer.stop_ids, slots=self.settings.slots)
+      weights = model.family.with_adapter(self._weights_of(recipe).layers, trained)
+    return Engine(model.module, weights, stop_ids=model.tokenizer.stop_ids, slots=self.settings.slots)
 
-  def fingerprints(self) -> dict[str, str]:
-    """What the results depend on beside the settings: the model's fingerprint and each split's SHA-256."""
-    model = {"model": self.described.fingerprint} if self._models else {}
-    return model | {split: digest(path) for split, path in self.settings.files().items()}
+  def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
+    """What these recipes' results depend on beside the settings: their models' fingerprints, each split's SHA-256."""
+    used = dict.fromkeys(recipe.model_setting for recipe in recipes if not recipe.answer_of_beta)
+    models = {setting: self._described[setting].fingerprint for setting in used}
+    return models | {split: digest(path) for split, path in self.settings.files().items()}
 
   def _spec(self, split: str, recipe: Recipe) -> ShardSpec:
+    tokenizer = self.model(recipe).tokenizer
     return ShardSpec(
       path=self.settings.files()[split],
       layout=self.settings.layout,
       instruction=self.settings.instruction,
       use_instruction=recipe.instruction,
       use_reasoning=recipe.reasoning,
-      tokenizer=str(self.described.tokenizer.path),
-      tokenizer_fingerprint=self.described.tokenizer.fingerprint,
+      tokenizer=str(tokenizer.path),
+      tokenizer_fingerprint=tokenizer.fingerprint,
       labelled=self._labelled,
-      plain=self.settings.plain,
+      plain=not tokenizer.template_source,
       truncation=self._truncation,
     )
 
@@ -207,7 +216,7 @@ class Workbench:
     """The forms that reasoning dropout needs of the training rows."""
     if not self.settings.reasoning_dropout or "train" not in self.settings.files():
       return []
-    return [without_reasoning(recipe) for recipe in self._models if recipe.reasoning and recipe.trains]
+    return [without_reasoning(recipe) for recipe in self._recipes if recipe.reasoning and recipe.trains]
 
   def _template(self, recipe: Recipe) -> prompts.Template:
     return prompts.tuned_prompt(

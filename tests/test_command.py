@@ -86,8 +86,9 @@ def claim_as_train_does(words: list[str]) -> None:
   given = flags.parse(words)
   configuration = configure([], [], given.settings).replace(recipes=(DEFAULT_RECIPE,))
   bench = Workbench(configuration)
-  bench.prepare([configuration.recipe(DEFAULT_RECIPE)])
-  claim(Path("run"), configuration.text(), bench.fingerprints())
+  recipes = [configuration.recipe(DEFAULT_RECIPE)]
+  bench.prepare(recipes)
+  claim(Path("run"), configuration.text(), bench.fingerprints(recipes))
 
 
 def test_help_is_quick_and_names_every_setting(tmp_path: Path):

@@ -78,7 +78,7 @@ def test_backslash_n_is_a_line_end_in_templates_alone():
 UNKNOWN = {
   ("--epoch", "2"): r"the flag --epoch is unknown; did you mean epochs\?",
   ("--gin.EPOCH=2",): r"--gin\.EPOCH: unknown; did you mean EPOCHS\?",
-  ("--gin.zzzzzz=2",): r"--gin\.zzzzzz: unknown; there is ANSWER, BATCH",
+  ("--gin.zzzzzz=2",): r"--gin\.zzzzzz: unknown; there is ANSWER, BASE_MODEL, BATCH",
   ("--gin.fiat/Recipe.resoning=True",): "doesn't have a parameter named 'resoning'",
   ("--gin.Recipes.reasoning=True",): "No configurable matching 'Recipes'",
   ("--gin.EPOCHS",): "write --gin.NAME=VALUE",
@@ -118,6 +118,7 @@ FILES = {
   "fiat/Recipe.adapter = 'Lora'": "the recipe's adapter is 'Lora': give one of lora, full, none",
   "fiat/Recipe.reasoning = 'no'": "the recipe's reasoning is 'no': give True or False",
   "fiat/Recipe.instruction = 0": "the recipe's instruction is 0: give True or False",
+  "fiat/Recipe.instruction_tuned = 'no'": "the recipe's instruction_tuned is 'no': give True or False",
   "EPOCHS = %NOTHING": "EPOCHS = %NOTHING leads to no value",
   "EPOCHS = %EPOCHS": "EPOCHS = %EPOCHS leads to no value",
   "EPOCHS = @Recipe()": "give a number",

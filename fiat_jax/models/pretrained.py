@@ -1,9 +1,11 @@
-"""A pretrained model in memory: module, parameters, tokenizer."""
+"""A pretrained model: what is known of it before its weights are read, and those."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from fiat_jax.checkpoints.load import load_params
@@ -56,3 +58,20 @@ def load(description: Description) -> dict[str, Any]:
   """The tree `params`, kept in the configuration's dtype."""
   source, family = open_checkpoint(description.path), description.family
   return load_params(source, family.leaves(source.naming), family.shapes(), description.module.config.dtype)
+
+
+class Weights:
+  """A model's weights, read when they are first asked for and in memory as long as this is."""
+
+  def __init__(self, of: Description):
+    self.of = of
+
+  @functools.cached_property
+  def params(self) -> Mapping[str, Any]:
+    """The tree that training scans, layers stacked."""
+    return load(self.of)
+
+  @functools.cached_property
+  def layers(self) -> Mapping[str, Any]:
+    """The same one layer at a time, as decoding walks them."""
+    return self.of.family.unstack(self.params)

@@ -48,9 +48,10 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   if steps < 2:
     raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
-  step = make_step(bench.described.module, optimizer, "lora", seed=0)
-  state = init_state(lora.init_adapter(jax.random.key(0), bench.params, lora_config(settings)), optimizer)
-  frozen = {"params": bench.params}
+  params = bench.params(recipe)
+  step = make_step(bench.model(recipe).module, optimizer, "lora", seed=0)
+  state = init_state(lora.init_adapter(jax.random.key(0), params, lora_config(settings)), optimizer)
+  frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, batches[0]))
   begun = time.perf_counter()
@@ -69,7 +70,7 @@ def _generate(bench: Workbench, recipe: Recipe) -> dict[str, float]:
   """Every prompt gets exactly TARGET_LENGTH new tokens; prefill is counted in."""
   settings = bench.settings
   shard = bench.shard("test", recipe)
-  engine = Engine(bench.described.module, bench.engine(recipe).weights, stop_ids=(), slots=settings.slots)
+  engine = Engine(bench.model(recipe).module, bench.engine(recipe).weights, stop_ids=(), slots=settings.slots)
   requests = [
     Request(tokens=shard[n].inputs.tolist(), max_new_tokens=settings.target_length) for n in range(len(shard))
   ]

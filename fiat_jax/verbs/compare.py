@@ -26,7 +26,7 @@ from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.workbench import Workbench
 
-DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta")
+DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
 SPLITS = ("train", "validation", "test")
 
 
@@ -40,13 +40,13 @@ def main(configuration: Configuration) -> None:
   recipes = _recipes(bench)
   bench.prepare(list(recipes.values()))
   bench.check()
-  folder = pathlib.Path(settings.model_dir)
+  folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
   power = report.power_line(langs, groups)
   results: list[dict[str, Any]] = []
   scores: dict[str, np.ndarray] = {}
   found = None
-  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), bench.fingerprints(), widens=True):
+  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), used, widens=True):
     bench.keep_splits(folder)
     say(power)
     _show_example(bench, recipes)
@@ -63,13 +63,15 @@ def main(configuration: Configuration) -> None:
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
-    asked = settings.test or "new_rows.csv"
-    print(f"\nNext: fiat predict --model_dir {folder}/{tuned[-1]} --test {asked} --output answers.jsonl")
+    asked, best = settings.test or "new_rows.csv", found.recipe if found and found.recipe in tuned else tuned[-1]
+    print(f"\nNext: fiat predict --model_dir {folder}/{best} --test {asked} --output answers.jsonl")
 
 
 def _recipes(bench: Workbench) -> dict[str, Recipe]:
-  """The recipes asked for, or those that the rows allow."""
+  """The recipes asked for, or those that the rows and the models at hand allow."""
   recipes = {name: bench.configuration.recipe(name) for name in bench.settings.recipes or DEFAULT_RECIPES}
+  if not (bench.settings.recipes or bench.settings.base_model):
+    recipes = {name: recipe for name, recipe in recipes.items() if recipe.instruction_tuned}
   bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
   if bare and not bench.settings.recipes:
     left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)

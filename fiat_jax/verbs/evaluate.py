@@ -59,9 +59,9 @@ def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any 
   if not (folder / "checkpoints" / "best").is_dir():
     raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
   if recipe.adapter == "full":
-    like = bench.params
+    like = bench.params(recipe)
   else:
-    like = lora.init_adapter(jax.random.key(0), bench.params, lora_config(bench.settings))
+    like = lora.init_adapter(jax.random.key(0), bench.params(recipe), lora_config(bench.settings))
   checkpoints = RunCheckpoints(folder / "checkpoints")
   try:
     return checkpoints.restore_best(like, best_step(folder, bench.settings.metrics[0]))

@@ -22,7 +22,7 @@ def predict(
   rows, settings = bench.rows[split][:limit], bench.settings
   if recipe.answer_of_beta or engine is None:
     return evaluate.answers_of_beta(rows, AnswerRule.parse(settings.answer))
-  tokenizer, shard = bench.described.tokenizer, bench.shard(split, recipe)
+  tokenizer, shard = bench.model(recipe).tokenizer, bench.shard(split, recipe)
   with progress(f"answering {split}", len(rows)) as bar:
 
     def on_done() -> None:

@@ -73,8 +73,8 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   bench.check()
-  configuration = bench.configuration.replace(recipes=(name,), seeds=(seed,), model_dir=str(folder))
-  with occupied(folder, configuration.text(), bench.fingerprints()):
+  configuration = bench.configuration.of_run(name, seed, str(folder))
+  with occupied(folder, configuration.text(), bench.fingerprints([recipe])):
     bench.keep_splits(folder)
     done = folder / "results.json"
     if done.exists():
@@ -93,8 +93,8 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
-    family = bench.described.family
-    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=settings.model)
+    family, base = bench.model(recipe).family, bench.configuration.model_of(recipe)
+    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=base)
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
@@ -107,24 +107,24 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
 
 def _train(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> tuple[dict[str, Any], Any]:
   """The best step and how many were taken, for the results, and the best trained tree."""
-  settings, module = bench.settings, bench.described.module
+  settings, module = bench.settings, bench.model(recipe).module
   names = [row.id for row in bench.rows["train"]]
   size = min(settings.batch, len(names))
   if size < settings.batch:
     say(f"--batch {settings.batch} is more than the {len(names)} training rows: an update takes them all once")
   steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
-  full = recipe.adapter == "full"
+  full, params = recipe.adapter == "full", bench.params(recipe)
   if full:
-    trained, frozen = jax.tree.map(jnp.copy, bench.params), {}
+    trained, frozen = jax.tree.map(jnp.copy, params), {}
   else:
-    trained = lora.init_adapter(jax.random.key(seed), bench.params, lora_config(settings))
-    frozen = {"params": bench.params}
+    trained = lora.init_adapter(jax.random.key(seed), params, lora_config(settings))
+    frozen = {"params": params}
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
     f"{recipe.title}: {len(names)} rows, {steps} steps of {size}, packed into rows of {batches.shape.length} tokens; "
-    f"{lora.count(trained):,} of {lora.count(bench.params):,} parameters are tuned"
+    f"{lora.count(trained):,} of {lora.count(params):,} parameters are tuned"
   )
 
   stuck = diagnosis.Stuck(settings.metrics)
@@ -166,7 +166,7 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   settings, shard = bench.settings, bench.shard("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shard("train", without_reasoning(recipe)) if dropout else None
-  family = bench.described.family
+  family = bench.model(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(family, longest_size(packing, shard, short), held)
   shape = choose_shape(shard, tokens, size, short, packing)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fiat_jax import prompts
-from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, marks
 from fiat_jax.data.keys import keys_of
@@ -19,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
 from fiat_jax.progress import watched
 from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.verbs.validation import contents, examples, repeats, tokens
 from fiat_jax.verbs.validation.findings import Findings
 
@@ -27,8 +27,8 @@ def main(configuration: Configuration) -> None:
   """Prints the report. Rows that would stop a run, and leaks, are warnings: they do not change the exit code.
 
   Raises:
-    UserError: no split is given, a row cannot be read, the instruction or the answer rule is faulty, the model's chat
-      format has no template, two begin marks or no end mark.
+    UserError: no split is given, a row cannot be read, the instruction or the answer rule is faulty, a recipe's model
+      is not given, or its chat format has no template, two begin marks or no end mark.
   """
   settings = configuration.settings
   if not settings.files():
@@ -41,23 +41,26 @@ def main(configuration: Configuration) -> None:
   findings = Findings({split: settings.file(split) for split in splits}, splits)
   keys = {split: keys_of(rows) for split, rows in splits.items()}
   _check_instruction(settings.instruction, findings)
-  tokenizer = _tokenizer(configuration, findings)
-  lengths = _lengths(tokenizer, splits, settings.instruction) if tokenizer else {}
+  tokenizers = _tokenizers(configuration, recipes, findings)
+  lengths = {model: _lengths(tokenizer, splits, settings.instruction) for model, tokenizer in tokenizers.items()}
   labels = audit.labels(splits)
   for split, rows in splits.items():
     lines = contents.counts(rows, keys[split]) + (contents.labels(labels[split]) if labels else [])
-    if split in lengths:
-      lines += [*tokens.table(lengths[split]), *tokens.cut(split, lengths[split], settings, findings)]
-      lines += filter(None, [tokens.vocabulary(lengths[split].fertilities)])
+    for model, found in lengths.items():
+      of = getattr(settings, model) if len(lengths) > 1 else ""
+      lines += [f"in the vocabulary of {of}:"] if of else []
+      lines += [*tokens.table(found[split]), *tokens.cut(split, found[split], settings, findings, of)]
+      lines += filter(None, [tokens.vocabulary(found[split].fertilities)])
     lines += contents.reasoning(split, rows, rule, settings, needed, findings)
     print("\n".join([f"{split}: {settings.files()[split]}", *(f"  {line}" for line in lines), ""]))
-  found = [fertility for split in lengths.values() for fertility in split.fertilities]
-  tokens.warn_of_poor_vocabulary(found, settings.model, findings)
+  for model, found in lengths.items():
+    fertilities = [fertility for split in found.values() for fertility in split.fertilities]
+    tokens.warn_of_poor_vocabulary(fertilities, getattr(settings, model), model, findings)
   if labels:
     contents.warn_of_unseen_labels(splits, findings)
   repeats.warn_of_repeats(splits, keys, findings)
-  if settings.show and tokenizer:
-    print("\n".join(examples.shown(configuration, splits, tokenizer, findings)))
+  if settings.show and tokenizers:
+    print("\n".join(examples.shown(configuration, splits, tokenizers, findings)))
   print(findings.report())
 
 
@@ -69,18 +72,31 @@ def _check_instruction(instruction: str, findings: Findings) -> None:
     findings.warn(str(e))
 
 
-def _tokenizer(configuration: Configuration, findings: Findings) -> Tokenizer | None:
+def _tokenizers(
+  configuration: Configuration, recipes: Sequence[Recipe], findings: Findings
+) -> dict[ModelSetting, Tokenizer]:
+  """Those of the models that the recipes work on, or that are given; a model that is not to be had is left out."""
+  given = ["fiat", "base_full_fine_tuning"][: 1 + bool(configuration.settings.base_model)]
+  working = [recipe for recipe in recipes if not recipe.answer_of_beta] or map(configuration.recipe, given)
+  found: dict[ModelSetting, Tokenizer] = {}
+  for recipe in {recipe.model_setting: recipe for recipe in working}.values():
+    configuration.model_of(recipe)  # that none is given is no finding, but an error
+    if tokenizer := _tokenizer(configuration, recipe, findings):
+      found[recipe.model_setting] = tokenizer
+  return found
+
+
+def _tokenizer(configuration: Configuration, recipe: Recipe, findings: Findings) -> Tokenizer | None:
   """The model's, its marks checked; None, with a warning, where the model is not to be had."""
-  settings = configuration.settings
+  plain = configuration.plain(recipe)
   try:
-    found = locate(settings.model, configuration.models.get(settings.model))
-    tokenizer = Tokenizer.load(found.tokenizer, plain=settings.plain)
+    tokenizer = Tokenizer.load(configuration.located(recipe).tokenizer, plain=plain)
   except UserError as e:
-    if settings.show:
+    if configuration.settings.show:
       raise
     findings.warn(f"lengths are not known: {e}")
     return None
-  marks.check_format(tokenizer, plain=settings.plain)
+  marks.check_format(tokenizer, plain=plain)
   if tokenizer.template_source and not tokenizer.ends_turns:
     findings.warn(
       f"the chat template ({tokenizer.template_source}) writes no end mark after the assistant's turn: "

@@ -11,16 +11,20 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import show
 from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
-from fiat_jax.recipe import Recipe
+from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.verbs.validation.findings import Findings
 
 
 def shown(
-  configuration: Configuration, splits: Mapping[str, Sequence[Row]], tokenizer: Tokenizer, findings: Findings
+  configuration: Configuration,
+  splits: Mapping[str, Sequence[Row]],
+  tokenizers: Mapping[ModelSetting, Tokenizer],
+  findings: Findings,
 ) -> list[str]:
   """The first rows of the first split in the form of the first recipe; loss in colour on a terminal, else ⟦…⟧."""
   split, rows = next(iter(splits.items()))
   recipe = _recipe(configuration, rows)
+  tokenizer = tokenizers[recipe.model_setting]
   template = prompts.tuned_prompt(
     configuration.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
   )

@@ -25,8 +25,13 @@ def table(lengths: SplitLengths) -> list[str]:
   return lines
 
 
-def cut(split: str, lengths: SplitLengths, settings: Settings, findings: Findings) -> list[str]:
-  """What exceeds the limits, in which field, and the limits that would fit."""
+def cut(split: str, lengths: SplitLengths, settings: Settings, findings: Findings, model: str = "") -> list[str]:
+  """What exceeds the limits, in which field, and the limits that would fit.
+
+  Args:
+    model: whose vocabulary it is, where there are several.
+  """
+  by = f" in the vocabulary of {model}" if model else ""
   longest = collections.Counter(lengths.longest_column(row) for row in lengths.prompt.over(settings.source_length))
   where = ", ".join(f"{column} in {count:,}" for column, count in longest.most_common())
   lines = [
@@ -38,13 +43,13 @@ def cut(split: str, lengths: SplitLengths, settings: Settings, findings: Finding
     over = field.over(getattr(settings, flag))
     if len(over):
       findings.warn(
-        f"{many(len(over), 'row')} of {split} would be refused, {what} longer than --{flag} {getattr(settings, flag)} "
-        f"({findings.places(split, over)}): set --{flag} {field.fits(1)}, or shorten them"
+        f"{many(len(over), 'row')} of {split} would be refused, {what} longer than --{flag} {getattr(settings, flag)}"
+        f"{by} ({findings.places(split, over)}): set --{flag} {field.fits(1)}, or shorten them"
       )
   empty = lengths.target.rows[lengths.target.tokens <= 1]
   if len(empty):
     findings.warn(
-      f"{many(len(empty), 'row')} of {split} would be refused, the target without a token "
+      f"{many(len(empty), 'row')} of {split} would be refused, the target without a token{by} "
       f"({findings.places(split, empty)}): the vocabulary leaves out all of it; remove them, or take another model"
     )
   return lines
@@ -55,7 +60,7 @@ def vocabulary(fertilities: Sequence[Fertility]) -> str:
   return f"tokens a word: {_listed(fertilities)}" if fertilities else ""
 
 
-def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, findings: Findings) -> None:
+def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, setting: str, findings: Findings) -> None:
   """Languages that the vocabulary spells out letter by letter, over all splits."""
   worst: dict[str, Fertility] = {}
   for fertility in found:
@@ -65,7 +70,7 @@ def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, findings: Fi
     shown = _listed([fertility for _, fertility in sorted(worst.items())])
     findings.warn(
       f"the vocabulary of {model} is poor for {many(len(worst), 'language')} (tokens a word: {shown}): prompts get "
-      "long, and the model can hardly read them: a multilingual one (--model) would serve better"
+      "long, and the model can hardly read them: a multilingual one (--{setting}) would serve better"
     )
 
 
