@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.run_lock import locked
 from fiat_jax.shortage import disk_full
+from fiat_jax.whole import write_whole
 
 FREE = ("MODEL_DIR", "OUTPUT", "SHOW", "SLOTS")  # may differ when a run goes on
 

@@ -22,12 +22,12 @@ from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.whole import write_whole
 
 
 def lora_config(settings: Settings) -> LoraConfig:
@@ -79,7 +79,7 @@ class Workbench:
       write_whole(folder / "splits.json", json.dumps(found, ensure_ascii=False) + "\n")
 
   def _splits(self) -> dict[str, Any] | None:
-    files = self.settings.files()
+    files = self.settings.bare_files()
     whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
     return splits.record(files, self.rows, digest(whole)) if whole else None
 

@@ -15,7 +15,7 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions, write_whole
+from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
@@ -24,6 +24,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta")
