@@ -12,7 +12,8 @@ from fiat_jax.reasoning import view
 
 SPLITS = ("train", "validation", "test")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
-NOT_NEGATIVE = ("shots", "temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
+NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
+NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,16 +100,7 @@ class Settings:
     for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in (
-      "steps",
-      "epochs",
-      "validate_every",
-      "microbatch_tokens",
-      "neftune",
-      "patience",
-      "show",
-      *NOT_NEGATIVE,
-    ):
+    for name in NOT_NEGATIVE:
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
     if not 0 <= self.reasoning_dropout < 1:

@@ -219,14 +219,20 @@ class Workbench:
       return
     for split, rows in self.rows.items():
       missing = [row for row in rows if not row.reasoning]
-      if missing:
+      if missing and self.settings.store and len(missing) <= (1 - self.settings.completeness) * len(rows):
+        say(f"warning: {len(missing)} of {len(rows)} rows of {split} have no reasoning in the store: theirs is empty")
+      elif missing:
         raise UserError(
-          f"{len(missing)} of {len(rows)} rows have no reasoning in the column {self.settings.reasoning!r}, which the "
+          f"{len(missing)} of {len(rows)} rows have no reasoning in {self._place_of_reasoning()}, which the "
           f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or "
           "choose --recipes fine_tuning",
           self.settings.file(split),
           missing[0].line,
         )
+
+  def _place_of_reasoning(self) -> str:
+    s = self.settings
+    return f"the store {s.store} (fiat annotate makes it)" if s.store else f"the column {s.reasoning!r}"
 
   def _check_length(self, split: str, lengths: np.ndarray, limit_name: str, what: str) -> None:
     limit = getattr(self.settings, limit_name)

@@ -7,7 +7,6 @@ command, answered ones too, so that a command that goes on shares what it shared
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Sequence
 
@@ -94,5 +93,7 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
   """How many first ids all prompts share; never the whole of one."""
   if len(prompts) < 2:
     return 0
-  shared = len(os.path.commonprefix([list(min(prompts)), list(max(prompts))]))
-  return min(shared, *(len(ids) - 1 for ids in prompts))
+  first, shared = prompts[0], min(map(len, prompts)) - 1
+  for ids in prompts[1:]:
+    shared = next((n for n in range(shared) if ids[n] != first[n]), shared)
+  return shared

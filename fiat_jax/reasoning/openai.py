@@ -1,4 +1,4 @@
-"""Any endpoint of OpenAI's protocol, over the package `openai`; its own retries are off, ours are in step with the desk.
+"""Any endpoint of OpenAI's protocol, over the package `openai`, whose own retries are off: ours keep the desk in step.
 
 Retried are 408, 429, 5xx and time-outs alone, with jittered exponential back-off that honours `Retry-After`. What came
 with status 200 is never asked for again: a body that is broken or cut is a failure, and counts as paid. The key is read
@@ -117,11 +117,11 @@ class EndpointReasoner:
         reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
       except openai.APIConnectionError as e:
         if _was_answered(e):
-          self._give_up(desk, claim, "the connection broke in the middle of the answer", charged=True)
+          self._unreadable(desk, claim, "the connection broke in the middle of the answer")
           return
         reason, charged, wait = f"no connection: {e.__cause__ or e}", not _refused(e), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
-        self._give_up(desk, claim, f"a broken answer: {str(e)[:200]}", charged=True)
+        self._unreadable(desk, claim, f"a broken answer: {str(e)[:200]}")
         return
       else:
         self._hopeless = 0
@@ -190,6 +190,14 @@ class EndpointReasoner:
 
   def _give_up(self, desk: Desk, claim: Claim, reason: str, *, charged: bool) -> None:
     desk.given_up(claim, reason, charged=charged)
+    self._count_hopeless(reason)
+
+  def _unreadable(self, desk: Desk, claim: Claim, reason: str) -> None:
+    """Something came, and is paid for."""
+    desk.answered(claim, Answer(text="", finish="broken", tokens=None, broken=reason))
+    self._count_hopeless(reason)
+
+  def _count_hopeless(self, reason: str) -> None:
     self._hopeless += 1
     if self._hopeless >= HOPELESS:
       raise UserError(f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {reason}")
@@ -219,4 +227,5 @@ def _refused(e: openai.APIConnectionError) -> bool:
 
 
 def _was_answered(e: openai.APIConnectionError) -> bool:
-  return type(e.__cause__).__name__ in ("RemoteProtocolError", "ReadError", "DecodingError")
+  """Whether a status line had come: the connection broke in the body, not before it."""
+  return type(e.__cause__).__name__ == "RemoteProtocolError" and "body" in str(e.__cause__)

@@ -69,8 +69,8 @@ def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
     prompts, shots = {key: recordings[key] for key in questions if key in recordings}, 0
     if not prompts:
       raise UserError(
-        f"no row has reasoning in the column {settings.reasoning!r}, and no big model is named: give --beta openai:NAME, "
-        "a model, or --reasoning COLUMN"
+        f"no row has reasoning in the column {settings.reasoning!r}, and no big model is named: give --beta "
+        "openai:NAME, a model, or --reasoning COLUMN"
       )
   else:
     shown = exemplars.load(settings)

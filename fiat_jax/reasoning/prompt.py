@@ -1,4 +1,4 @@
-"""I_β: what the big model is asked about a row, with exemplars before it. Chat formats are the tokenizer's or endpoint's.
+"""I_β: what the big model is asked about a row, exemplars before it. Chat formats are the tokenizer's or endpoint's.
 
 An exemplar is written as the row is, with its reasoning where the row's is to come:
 

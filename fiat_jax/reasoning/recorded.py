@@ -14,7 +14,8 @@ BATCH = 512
 class RecordedReasoner:
   """A `Reasoner` whose prompts are the recordings themselves: another text is another request."""
 
-  name, endpoint, context, remote = RECORDED, "", None, False
+  name, endpoint, remote = RECORDED, "", False
+  context: int | None = None
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [0] * len(prompts)

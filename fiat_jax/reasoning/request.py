@@ -64,16 +64,21 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-  """What came back. `tokens` are input and output as they are charged, thinking included; None: not told."""
+  """What came back. `tokens` are input and output as they are charged, thinking included; None: not told.
+
+  `broken` says what was wrong with an answer that came and could not be read.
+  """
 
   text: str
   finish: str
   tokens: tuple[int, int] | None
-  details: dict[str, Any] = dataclasses.field(default_factory=dict)
+  broken: str = ""
 
   @property
   def fault(self) -> str:
     """Why it cannot be used; empty where it can."""
+    if self.broken:
+      return self.broken
     if self.finish == "length":
       return "cut off: it is longer than --reasoning_length"
     if self.finish != "stop":

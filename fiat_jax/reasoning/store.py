@@ -89,7 +89,6 @@ class Store:
         "tokens": answer.tokens,
         "cost": cost,
         "reservation": reservation,
-        **answer.details,
       }
     )
 
