@@ -72,7 +72,8 @@ def _recipes(bench: Workbench) -> dict[str, Recipe]:
   """The recipes asked for, or those that the rows allow."""
   recipes = {name: bench.configuration.recipe(name) for name in bench.settings.recipes or DEFAULT_RECIPES}
   bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
-  if bare and not bench.settings.recipes:
+  allowed = (1 - bench.settings.completeness) * sum(map(len, bench.rows.values())) if bench.settings.store else 0
+  if bare > allowed and not bench.settings.recipes:
     left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)
     say(
       f"{bare} of {sum(map(len, bench.rows.values()))} rows have no reasoning in the column "
