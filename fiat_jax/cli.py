@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +14,10 @@ from fiat_jax.errors import UserError
 
 VERBS = {
   "validate": ("what is in the rows, and what would go wrong", "fiat validate --train train.jsonl --test test.jsonl"),
+  "annotate": (
+    "ask a big model for its reasoning about every row, and keep it",
+    "fiat annotate --data my.csv --beta openai:NAME --store stores/mine --dry_run",
+  ),
   "train": (
     "tune a model with one recipe",
     "fiat train --train train.jsonl --validation validation.jsonl --recipes fiat --model_dir runs/mine",
@@ -71,6 +77,7 @@ def _run(arguments: list[str]) -> int:
   if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
     given.gin_files[:0] = _run_configuration(given.settings["MODEL_DIR"])
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
+  configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:
     importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
   except (UserError, signals.Stopped, BrokenPipeError):

@@ -22,7 +22,7 @@ from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.settings import SPLITS, Settings
 
-TEMPLATES = ("INPUT", "INSTRUCTION")  # in these flags `\n` is a newline
+TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
   "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
@@ -34,11 +34,12 @@ _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-  """Settings, and the recipes and models that gin files name."""
+  """Settings, and the recipes and models that gin files name; `command` is what was typed, as a shell takes it."""
 
   settings: Settings
   recipes: Mapping[str, Recipe]
   models: Mapping[str, Checkpoint]
+  command: str = ""
 
   def recipe(self, name: str) -> Recipe:
     if name not in self.recipes:
@@ -81,7 +82,7 @@ class Configuration:
 
   def only(self, *splits: str) -> Configuration:
     """The same with the rows of these splits alone; a split of DATA stays the rows that it was."""
-    files = self.settings.files()
+    files = self.settings.bare_files()
     return self.replace(data="", **{split: files.get(split, "") if split in splits else "" for split in SPLITS})
 
   def text(self) -> str:
@@ -152,6 +153,8 @@ def _flag_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple):
       items = [item.strip() for item in text.split(",") if item.strip()]
       return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
+    if isinstance(default, bool):
+      return text == "True"  # so `flags.parse` writes it
     if isinstance(default, (int, float)):
       value = type(default)(text)
       if not math.isfinite(value):

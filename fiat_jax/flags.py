@@ -9,6 +9,8 @@ from fiat_jax import prompts
 from fiat_jax.errors import UserError
 from fiat_jax.macros import declared, kind
 
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
 
 @dataclasses.dataclass
 class Flags:
@@ -27,6 +29,7 @@ def parse(words: list[str]) -> Flags:
   Raises:
     UserError: an unknown flag (the nearest is named), a flag without its value, a word that belongs to none.
   """
+  switches = {name.lower() for name, setting in declared().items() if isinstance(setting.default, bool)} | {"quiet"}
   known = {name.lower() for name in declared()} | {"gin_file", "gin_search_paths", "quiet"}
   flags, rest = Flags(), list(words)
   while rest:
@@ -39,8 +42,14 @@ def parse(words: list[str]) -> Flags:
       continue
     if name not in known:
       raise UserError(f"the flag --{name} is {prompts.nearest(name, known)}")
-    if name == "quiet":
-      flags.quiet = _truth(name, value) if equals else True
+    if name in switches:  # alone it is true; only a word that says so is taken as its value
+      if not equals:
+        value = rest.pop(0) if rest and rest[0].lower() in TRUTHS else "true"
+      truth = _truth(name, value)
+      if name == "quiet":
+        flags.quiet = truth
+      else:
+        flags.settings[name.upper()] = str(truth)
       continue
     if not equals:
       if not rest or rest[0].startswith("--"):  # a text that begins so is given as --name=--text
@@ -56,9 +65,9 @@ def parse(words: list[str]) -> Flags:
 
 
 def _truth(name: str, text: str) -> bool:
-  if text.lower() not in ("true", "false", "1", "0"):
+  if text.lower() not in TRUTHS:
     raise UserError(f"--{name}={text}: give --{name}, or --{name}=false")
-  return text.lower() in ("true", "1")
+  return TRUTHS[text.lower()]
 
 
 def help_text(verb: str, says: str, example: str) -> str:
@@ -66,9 +75,10 @@ def help_text(verb: str, says: str, example: str) -> str:
   lines = [f"fiat {verb}: {says}", "", f"  {example}", "", "settings (with their defaults):"]
   for name, setting in declared().items():
     default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
-    shown = "" if default == "" else f" (default: {default})"
+    shown = "" if default == "" or default is False else f" (default: {default})"
+    value = "" if isinstance(default, bool) else f" {kind(setting.default).upper().split(',')[0]}"
     lines += textwrap.wrap(
-      f"--{name.lower()} {kind(setting.default).upper().split(',')[0]}  {setting.help}{shown}",
+      f"--{name.lower()}{value}  {setting.help}{shown}",
       width=116,
       initial_indent="  ",
       subsequent_indent="      ",

@@ -41,4 +41,10 @@ def read_macros(file: pathlib.Path) -> dict[str, Declared]:
 
 def kind(default: Any) -> str:
   """What a value like this default is called."""
-  return {str: "text", int: "whole number", float: "number", tuple: "list, as in a,b"}[type(default)]
+  return {
+    str: "text",
+    bool: "truth value, True or False",
+    int: "whole number",
+    float: "number",
+    tuple: "list, as in a,b",
+  }[type(default)]

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.run_lock import locked
 from fiat_jax.shortage import disk_full
+from fiat_jax.whole import write_whole
 
 FREE = ("MODEL_DIR", "OUTPUT", "FORMAT", "SHOW", "SLOTS")  # may differ when a run goes on
+FREE += ("PRICE", "MAX_COST", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "TIMEOUT", "BATCH_API")
+FREE += ("DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
 
 def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:

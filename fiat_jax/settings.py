@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+from fiat_jax.data.reasoned import Reasoned
 from fiat_jax.data.rows import Layout, locate
 from fiat_jax.data.splits import Split
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning import view
 
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
+SHOT_CHOICES = ("first", "random", "language", "nearest")
+NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
+NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,12 +73,39 @@ class Settings:
   output: str
   format: str
   show: int
+  beta: str
+  beta_url: str
+  beta_template: str
+  beta_context: int
+  store: str
+  reasoning_instruction: str
+  exemplars: str
+  shots: int
+  shot_choice: str
+  reasoning_length: int
+  temperature: float
+  samples: int
+  price: str
+  max_cost: float
+  concurrency: int
+  requests_per_minute: int
+  tokens_per_minute: int
+  timeout: float
+  batch_api: bool
+  dry_run: bool
+  pilot: int
+  limit: int
+  retry_failed: bool
+  completeness: float
+  filter_gold: bool
+  export_to: str
+  import_from: str
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots"):
+    for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show"):
+    for name in NOT_NEGATIVE:
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
     if not 0 <= self.reasoning_dropout < 1:
@@ -83,14 +115,23 @@ class Settings:
         f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "
         "something to train on"
       )
-    if self.template not in ("chat", "plain"):
-      raise UserError(f"--template {self.template!r}: give chat or plain")
     if self.objective not in OBJECTIVES:
       raise UserError(f"--objective {self.objective!r}: give {' or '.join(OBJECTIVES)}")
     if self.corrupts and self.truncate:
       raise UserError(
         "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
       )
+    for name in ("template", "beta_template"):
+      if getattr(self, name) not in ("chat", "plain"):
+        raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
+    if self.shot_choice not in SHOT_CHOICES:
+      raise UserError(f"--shot_choice {self.shot_choice!r}: give one of {', '.join(SHOT_CHOICES)}")
+    if not 0 <= self.completeness <= 1 or self.timeout <= 0:
+      raise UserError("--completeness is a share from 0 to 1, and --timeout more than 0 seconds")
+    if self.samples > 1 and not self.temperature:
+      raise UserError(f"--samples {self.samples} of a greedy model are all the same: give --temperature 0.7, say")
+    if self.filter_gold and not self.store:
+      raise UserError("--filter_gold goes by a store's reasoning: give --store")
     if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
       raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
     if not self.seeds:
@@ -130,14 +171,27 @@ class Settings:
 
   def file(self, split: str) -> str:
     """The file that a split's rows are read from, as messages name it."""
-    return str(locate(self.files()[split])[0])
+    return str(locate(self.bare_files()[split])[0])
 
   def files(self) -> dict[str, str]:
-    """The paths of the rows of each split that there is: a file that is given, or a split of `data`.
+    """The paths of the rows of each split that there is, with the reasoning of `store` where that is given.
 
     Raises:
-      UserError: `data` is given and every split beside it.
+      UserError: `data` is given and every split beside it, or the store holds no reasoning that was asked for so.
     """
+    bare = self.bare_files()
+    if not self.store:
+      return bare
+    file = str(view.find(self))
+    right = lambda split: self.filter_gold and split == "train"  # noqa: E731
+    return {split: f"{path}[{Reasoned(file, right(split))}]" for split, path in bare.items()}
+
+  def files_given(self) -> bool:
+    """Whether any rows are named."""
+    return bool(self.data or self.train or self.validation or self.test)
+
+  def bare_files(self) -> dict[str, str]:
+    """The same without the store's reasoning: a file that is given, or a split of `data`."""
     given = {split: path for split in SPLITS if (path := getattr(self, split))}
     if not self.data:
       return given

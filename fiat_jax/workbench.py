@@ -21,13 +21,13 @@ from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.whole import write_whole
 
 
 def lora_config(settings: Settings) -> LoraConfig:
@@ -81,7 +81,7 @@ class Workbench:
       write_whole(folder / "splits.json", json.dumps(found, ensure_ascii=False) + "\n")
 
   def _splits(self) -> dict[str, Any] | None:
-    files = self.settings.files()
+    files = self.settings.bare_files()
     whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
     return splits.record(files, self.rows, digest(whole)) if whole else None
 
@@ -243,14 +243,20 @@ class Workbench:
       return
     for split, rows in self.rows.items():
       missing = [row for row in rows if not row.reasoning]
-      if missing:
+      if missing and self.settings.store and len(missing) <= (1 - self.settings.completeness) * len(rows):
+        say(f"warning: {len(missing)} of {len(rows)} rows of {split} have no reasoning in the store: theirs is empty")
+      elif missing:
         raise UserError(
-          f"{len(missing)} of {len(rows)} rows have no reasoning in the column {self.settings.reasoning!r}, which the "
+          f"{len(missing)} of {len(rows)} rows have no reasoning in {self._place_of_reasoning()}, which the "
           f"recipe {recipe.title!r} needs (the first is {missing[0].id!r}): name its column with --reasoning, or "
           "choose --recipes fine_tuning",
           self.settings.file(split),
           missing[0].line,
         )
+
+  def _place_of_reasoning(self) -> str:
+    s = self.settings
+    return f"the store {s.store} (fiat annotate makes it)" if s.store else f"the column {s.reasoning!r}"
 
   def _check_length(self, split: str, lengths: np.ndarray, limit_name: str, what: str) -> None:
     limit = getattr(self.settings, limit_name)

@@ -37,7 +37,8 @@ def test_flags_macros_and_settings_are_the_same_names():
   fields = [field.name for field in dataclasses.fields(Settings)]
   assert sorted(fields) == sorted(name.lower() for name in declared())
   for name in fields:
-    assert flags.parse([f"--{name}", "v"]).settings == {name.upper(): "v"}
+    value, given = ("True", []) if isinstance(declared()[name.upper()].default, bool) else ("v", ["v"])
+    assert flags.parse([f"--{name}", *given]).settings == {name.upper(): value}
     assert f"--{name} " in flags.help_text("train", "says", "example")
 
 
@@ -50,6 +51,18 @@ def test_every_macro_has_help_and_its_default_is_the_settings_value():
 def test_values_of_every_kind():
   s = configured("--batch", "4", "--epochs=3", "--recipes", "fiat, beta", "--seeds=1,2", "--clip", "1e-1").settings
   assert (s.batch, s.epochs, s.recipes, s.seeds, s.clip) == (4, 3.0, ("fiat", "beta"), (1, 2), 0.1)
+
+
+@pytest.mark.parametrize(
+  ("words", "value"),
+  [([], False), (["--dry_run"], True), (["--dry_run=false"], False), (["--dry_run", "false"], False)],
+)
+def test_a_switch_needs_no_value(words: list[str], value: bool):
+  s = configured(*words, "--batch", "4").settings
+  assert (s.dry_run, s.batch) == (value, 4)
+  assert configured("--gin.DRY_RUN=True").settings.dry_run
+  with pytest.raises(UserError, match="give --dry_run, or --dry_run=false"):
+    configured("--dry_run=perhaps")
 
 
 @settings(max_examples=60, deadline=None)

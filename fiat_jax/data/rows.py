@@ -1,7 +1,8 @@
 """A user's labelled rows, checked. Every fault names its file and line; formats are read in `tables.py`.
 
 What is read is named by a path, which may end in a slice, `rows.jsonl[:512]`, and in one split of what stands before
-it, `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` (`splits.py`).
+it, `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` (`splits.py`), and last by the file
+whose reasoning they come with (`reasoned.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fiat_jax import prompts
-from fiat_jax.data import languages, layouts, splits
+from fiat_jax.data import languages, layouts, reasoned, splits
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tables import kind, open_file, records
 from fiat_jax.errors import UserError
@@ -64,9 +65,10 @@ class Row:
 
 def locate(path: str) -> tuple[pathlib.Path, slice]:
   """The file that `path` names and the rows wanted of it: `rows.jsonl[:512]` is the first 512; a split is left out."""
-  match = SLICE.match(splits.parse(path)[0])
+  whole = splits.parse(reasoned.parse(path)[0])[0]
+  match = SLICE.match(whole)
   if not match:
-    return pathlib.Path(splits.parse(path)[0]), slice(None)
+    return pathlib.Path(whole), slice(None)
   bounds = [int(n) if n else None for n in (match["start"], match["stop"])]
   return pathlib.Path(match["path"]), slice(*bounds)
 
@@ -77,6 +79,9 @@ def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> Spilled[Ro
   Raises:
     UserError: the file is missing, empty or broken, a field is absent or no text, an id stands twice.
   """
+  bare, reasoning = reasoned.parse(path)
+  if reasoning:
+    return _spilled(reasoning.join(iter_rows(bare, layout, labelled=labelled)))
   whole, split = splits.parse(path)
   if split is None:
     return _spilled(_checked_rows(whole, layout, labelled))
@@ -85,16 +90,21 @@ def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> Spilled[Ro
 
 def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[Row]:
   """As `read_rows`, one row after another, each as soon as it is checked; those of a split once all are."""
+  bare, reasoning = reasoned.parse(path)
+  if reasoning:
+    yield from reasoning.join(iter_rows(bare, layout, labelled=labelled))
+    return
   whole, split = splits.parse(path)
   yield from _checked_rows(whole, layout, labelled) if split is None else read_rows(path, layout, labelled=labelled)
 
 
 def digest(path: str) -> str:
-  """SHA-256 of the file's bytes, of the slice and of the split asked for."""
+  """SHA-256 of the file's bytes, of the slice and of the split asked for, and of the reasoning."""
+  path, reasoning = reasoned.parse(path)
   (file, wanted), split = locate(path), splits.parse(path)[1]
   with open_file(file) as handle:
     content = hashlib.file_digest(handle, "sha256")
-  content.update(f"[{wanted.start}:{wanted.stop}]{split or ''}".encode())
+  content.update(f"[{wanted.start}:{wanted.stop}]{split or ''}{reasoning.digest() if reasoning else ''}".encode())
   return content.hexdigest()
 
 

@@ -1,4 +1,7 @@
-"""Decoder-only models in the engine: a prompt but for its last token goes into the cache, behind what all share."""
+"""Decoder-only models in the engine: a prompt but for its last token goes into the cache.
+
+What all prompts begin with is no part of the cache: it is computed once and read by every slot.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ import numpy as np
 from fiat_jax.decoding.family import Start, Weights, put_rows
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models import decoder
-from fiat_jax.models.attention import KV, after
+from fiat_jax.models.attention import KV
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderOnly:
-  """A `Family`; the cache is a `KV` a layer."""
+  """A `Family`; the cache is a `KV` a layer of each slot's tokens behind what is shared."""
 
   model: decoder.Decoder
 
@@ -40,21 +43,30 @@ class DecoderOnly:
   def fill(
     self, weights: Weights, cache: list[KV], tokens: jax.Array, counts: Array, slots: Array, prefix: list[KV] | None
   ) -> list[KV]:
-    count, before = tokens.shape[1], prefix[0].v.shape[2] if prefix else 0
+    count, before = tokens.shape[1], _places(prefix)
     mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
     positions = before + jnp.arange(count)[None]
     _, filled = decoder.cached_hidden(self.model, weights, tokens, positions, mask, prefix=prefix)
-    filled = [after(prefix[n] if prefix else None, kv) for n, kv in enumerate(filled)]
     room = cache[0].v.shape[2]
     filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
     return jax.tree.map(functools.partial(put_rows, slots=slots), cache, filled)
 
-  def step(self, weights: Weights, cache: list[KV], tokens: jax.Array, places: jax.Array) -> tuple[jax.Array, list[KV]]:
-    room = cache[0].v.shape[2]
-    write = jnp.minimum(places, room - 1)[:, None]
-    mask = jnp.arange(room)[None, None, :] <= write[:, :, None]
-    hidden, cache = decoder.cached_hidden(self.model, weights, tokens[:, None], write, mask, cache, write)
+  def step(
+    self, weights: Weights, cache: list[KV], tokens: jax.Array, places: jax.Array, prefix: list[KV] | None
+  ) -> tuple[jax.Array, list[KV]]:
+    room, before = cache[0].v.shape[2], _places(prefix)
+    write = jnp.clip(places - before, 0, room - 1)[:, None]
+    positions = before + write
+    mask = jnp.arange(before + room)[None, None, :] <= positions[:, :, None]
+    hidden, cache = decoder.cached_hidden(
+      self.model, weights, tokens[:, None], positions, mask, cache, write, prefix=prefix
+    )
     return decoder.cached_logits(self.model, weights, hidden[:, 0]), cache
+
+
+def _places(prefix: list[KV] | None) -> int:
+  """How many tokens a prefix has."""
+  return prefix[0].v.shape[2] if prefix else 0
 
 
 @functools.partial(jax.jit, static_argnums=0)

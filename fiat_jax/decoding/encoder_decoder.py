@@ -62,7 +62,9 @@ class EncoderDecoder:
     filled = jax.tree.map(functools.partial(put_rows, slots=slots), cache.cross, cross)
     return Cache(cache.own, filled, cache.sources.at[slots].set(counts))
 
-  def step(self, weights: Weights, cache: Cache, tokens: jax.Array, places: jax.Array) -> tuple[jax.Array, Cache]:
+  def step(
+    self, weights: Weights, cache: Cache, tokens: jax.Array, places: jax.Array, prefix: None
+  ) -> tuple[jax.Array, Cache]:
     room = cache.own[0].v.shape[2]
     write = jnp.minimum(places, room - 1)[:, None]
     mask = jnp.arange(room)[None, None, :] <= write[:, :, None]

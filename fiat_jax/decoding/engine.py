@@ -103,9 +103,10 @@ class Engine:
     done = [Completion() for _ in requests]
     if not requests:
       return done
-    state = _empty_slots(self._family, self.slots, requests)
     prefix = self._family.share(self.weights, requests[0].tokens[:shared]) if shared else None
-    starts = [self._family.start(r.tokens, 0 if prefix is None else shared) for r in requests]
+    shared = 0 if prefix is None else shared
+    state = _empty_slots(self._family, self.slots, requests, shared)
+    starts = [self._family.start(r.tokens, shared) for r in requests]
     waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
     busy: dict[int, int] = {}
     while waiting or busy:
@@ -118,7 +119,7 @@ class Engine:
         state = _prefill(self._family, self.weights, state, tokens, new, prefix)
       busy |= joining
       any_sampled = any(requests[n].sampling.temperature > 0 for n in busy.values())
-      state, tokens, logprobs = _decode(self._family, self.weights, state, self._stop, any_sampled)
+      state, tokens, logprobs = _decode(self._family, self.weights, state, self._stop, prefix, any_sampled)
       tokens, logprobs, left = jax.device_get((tokens, logprobs, state.left))
       for slot, number in list(busy.items()):
         self._collect(done[number], tokens[slot], logprobs[slot])
@@ -181,10 +182,10 @@ def _joining(slots: Sequence[int], starts: Sequence[Start], requests: Sequence[R
   )
 
 
-def _empty_slots(family: Family, slots: int, requests: Sequence[Request]) -> Slots:
+def _empty_slots(family: Family, slots: int, requests: Sequence[Request], shared: int) -> Slots:
   room = family.room(
-    max(len(r.tokens) for r in requests),
-    max(len(r.tokens) + r.max_new_tokens for r in requests),
+    max(len(r.tokens) for r in requests) - shared,
+    max(len(r.tokens) + r.max_new_tokens for r in requests) - shared,
     max(r.max_new_tokens for r in requests),
   )
   place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
@@ -204,8 +205,10 @@ def _prefill(family: Family, weights, state: Slots, tokens, new: Joining, prefix
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
-def _decode(family: Family, weights, state: Slots, stop, any_sampled: bool) -> tuple[Slots, jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=2)
+def _decode(
+  family: Family, weights, state: Slots, stop, prefix, any_sampled: bool
+) -> tuple[Slots, jax.Array, jax.Array]:
   """Up to `CHUNK` steps, fewer once all slots are idle: tokens [B, CHUNK], -1 where idle, and log-probabilities."""
   slots = state.place.shape[0]
   out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
@@ -217,7 +220,7 @@ def _decode(family: Family, weights, state: Slots, stop, any_sampled: bool) -> t
   def one(carry):
     i, state, (tokens, logprobs) = carry
     active = state.left > 0
-    logits, cache = family.step(weights, state.cache, state.token, state.place)
+    logits, cache = family.step(weights, state.cache, state.token, state.place, prefix)
     token = choose(logits, state.sampling, state.place, any_sampled=any_sampled)
     logprob = jnp.take_along_axis(logits, token[:, None], -1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
     tokens = tokens.at[:, i].set(jnp.where(active, token, -1))

@@ -29,7 +29,10 @@ class Family(Protocol):
   """
 
   def room(self, longest_prompt: int, longest_whole: int, longest_new: int) -> Hashable:
-    """Static sizes of a cache for requests of at most so many tokens: prompt, prompt and new ones, new ones."""
+    """Static sizes of a cache for requests of at most so many tokens: prompt, prompt and new ones, new ones.
+
+    What is shared is not counted in.
+    """
     ...
 
   def empty(self, slots: int, room: Any) -> Any:
@@ -48,7 +51,9 @@ class Family(Protocol):
     """The cache with G requests' ids [G, S], of which the first `counts` [G] count, put into `slots` [G]."""
     ...
 
-  def step(self, weights: Weights, cache: Any, tokens: jax.Array, places: jax.Array) -> tuple[jax.Array, Any]:
+  def step(
+    self, weights: Weights, cache: Any, tokens: jax.Array, places: jax.Array, prefix: Any
+  ) -> tuple[jax.Array, Any]:
     """f32 logits [B, V] after each slot's token [B] at its place [B], and the cache with it."""
     ...
 

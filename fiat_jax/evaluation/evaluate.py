@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from fiat_jax.decoding.engine import Completion, Engine, Request
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.evaluation import metrics
 from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.whole import write_whole
 
 OnDone = Callable[[], None]
 
@@ -112,15 +112,3 @@ def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], nam
 def read_scores(path: pathlib.Path, metric: str) -> list[float]:
   """One metric of every row, in the rows' order, from what `write_predictions` wrote."""
   return [json.loads(line)[metric] for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-  """Writes a file beside its place and moves it there, so that no half of one is ever seen."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  try:
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-  except OSError:
-    partial.unlink(missing_ok=True)
-    raise

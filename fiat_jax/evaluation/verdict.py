@@ -25,7 +25,7 @@ other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
 - indistinguishable: it is not above all, and the {100 * (1 - ERROR):g} % interval of its difference to each of the rest
   stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: without reasoning before with,
   which costs an answer of the big model each time; of those without, untuned before tuned; of equals the better on
-  validation.
+  validation. Whether it is MODEL or BASE_MODEL that answers does not count as a cost.
 - too little data: an interval reaches further, and the pick is the best guess; or a recipe is above the pick on test,
   so that validation and test disagree, and that one is.
 

@@ -25,6 +25,7 @@ def attend(
   kv: KV,
   mask: jax.Array,
   *,
+  prefix: KV | None = None,
   causal: bool = False,
   scale: float | None = None,
   softcap: float | None = None,
@@ -34,7 +35,8 @@ def attend(
   Args:
     q: [B, T, H, head_dim].
     kv: keys and values; H is a multiple of K.
-    mask: [B, T, S], true where a query may look.
+    mask: [B, T, S], true where a query may look; with a prefix [B, T, P + S].
+    prefix: keys and values [1, K, …] of P tokens that stand before those of every row: read by all, copied for none.
     causal: promises that the mask lets no query see a later key (T = S): then the rest is not computed.
     scale: of the scores, in place of 1 / √head_dim.
     softcap: c, where scores s become c · tanh(s / c).
@@ -50,8 +52,10 @@ def attend(
     .transpose(0, 2, 3, 1, 4)
   )
   bias = jnp.where(mask, 0.0, MASKED)[:, None, None]
-  if not causal:
-    out: Any = _attend(q, kv.k, kv.v, bias, softcap)
+  if prefix is not None:
+    out: Any = _attend_behind(q, prefix, kv, bias, softcap)
+  elif not causal:
+    out = _attend(q, kv.k, kv.v, bias, softcap)
   else:
     blocks = [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
     parts: list[Any] = [
@@ -59,6 +63,27 @@ def attend(
     ]
     out = jnp.concatenate(parts, axis=3) if len(parts) > 1 else parts[0]
   return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads * width)
+
+
+def _attend_behind(q: jax.Array, prefix: KV, kv: KV, bias: jax.Array, softcap: float | None) -> jax.Array:
+  """As `_attend`; bias [B, 1, 1, T, P + S]. All rows' queries meet the prefix in one product for each of its heads."""
+  batch, heads, groups, length, _ = q.shape
+  places = prefix.v.shape[2]
+
+  def together(x: jax.Array) -> jax.Array:
+    return x.transpose(1, 0, 2, 3, 4).reshape(heads, batch * groups * length, -1)
+
+  def apart(x: jax.Array) -> jax.Array:
+    return x.reshape(heads, batch, groups, length, -1).transpose(1, 0, 2, 3, 4)
+
+  rows = lambda x: x.reshape(batch, heads, groups * length, -1)  # noqa: E731
+  own = _matmul(rows(q), kv.k).reshape(batch, heads, groups, length, -1)
+  scores = jnp.concatenate([apart(_matmul(together(q), prefix.k[0])), own], axis=-1)
+  if softcap is not None:
+    scores = softcap * jnp.tanh(scores / softcap)
+  weights = jax.nn.softmax(scores + bias, axis=-1).astype(kv.v.dtype)
+  out = apart(_matmul(together(weights[..., :places]), prefix.v[0]))
+  return (out + _matmul(rows(weights[..., places:]), kv.v).reshape(q.shape)).astype(q.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -101,14 +126,6 @@ _attend.defvjp(_forward, _backward)
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   """a · b, summed in f32 at the least: bf16 factors give f32, f64 ones f64."""
   return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
-
-
-def after(prefix: KV | None, new: KV) -> KV:
-  """New keys and values [B, …] behind those of a prefix that they share, [1, …]."""
-  if prefix is None:
-    return new
-  k, v = (jnp.broadcast_to(shared, (new.k.shape[0], *shared.shape[1:])) for shared in prefix)
-  return KV(jnp.concatenate([k, new.k], axis=3), jnp.concatenate([v, new.v], axis=2))
 
 
 def write(cache: KV, new: KV, places: jax.Array) -> KV:

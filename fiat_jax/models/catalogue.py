@@ -127,14 +127,18 @@ def rows_that_fit(name: str) -> int:
   return max(0, int((MEMORY - RESERVE - 2 * parameters(name)) // family(name).bytes_a_row(LENGTH, TARGETS)))
 
 
+def shown(size: int) -> str:
+  """A number of parameters as tables have it."""
+  return f"{size / 1e9:.2f} B" if size >= 1e9 else f"{size / 1e6:.0f} M"
+
+
 def table() -> str:
   """The README's table, in Markdown."""
   lines = ["| `--model` | parameters | languages | licence | rows in 24 GB |", "| --- | ---: | --- | --- | ---: |"]
   for name, known in MODELS.items():
     size = parameters(name)
-    shown = f"{size / 1e9:.2f} B" if size >= 1e9 else f"{size / 1e6:.0f} M"
     rows = rows_that_fit(name)
-    lines.append(f"| {name} | {shown} | {known.languages} | {known.licence} | {rows or 'none'} |")
+    lines.append(f"| {name} | {shown(size)} | {known.languages} | {known.licence} | {rows or 'none'} |")
   return "\n".join(lines)
 
 

@@ -21,9 +21,9 @@ def _norm(c: DecoderConfig, name: str | None = None) -> layers.RMSNorm:
 
 
 class Attention(nn.Module):
-  """Causal self-attention over the new tokens, and what stands before them in a prefix or in a cache.
+  """Causal self-attention over the new tokens, and what stands before them in a cache, in a prefix, or in both.
 
-  A cache is written to; what is returned for a prefix is the new tokens' part alone.
+  A cache is written to; a prefix is read alone.
   """
 
   config: DecoderConfig
@@ -50,8 +50,7 @@ class Attention(nn.Module):
     if cache is not None and write is not None:
       kv = attention.write(cache, kv, write)
     alone = cache is None and prefix is None
-    seen = attention.after(prefix, kv)
-    out = attend(q, seen, view.mask, causal=alone, scale=c.query_scale, softcap=c.attention_softcap)
+    out = attend(q, kv, view.mask, prefix=prefix, causal=alone, scale=c.query_scale, softcap=c.attention_softcap)
     out = layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, c.out_bias, name="out")(out)
     return out, kv
 
@@ -182,12 +181,12 @@ def cached_hidden(
     model: gives configuration and LoRA scale.
     weights: from `unstack`.
     tokens, positions: [B, T].
-    mask: [B, T, S] over the cache, [B, T, P + T] over a prefix of P tokens and the new ones, or [B, T, T]. Windows are
-      taken out of it here.
-    cache: a `KV` a layer, position p in place p; without it, the new tokens see one another alone and the result is a
-      fresh cache.
+    mask: [B, T, P + S] over a prefix of P tokens and the cache, or [B, T, P + T] without a cache. Windows are taken out
+      of it here.
+    cache: a `KV` a layer, position P + p in place p; without it, the new tokens see one another alone and the result is
+      a fresh cache.
     write: [B, T], where in the cache each new token goes.
-    prefix: a `KV` a layer of the P tokens at positions 0 … P - 1.
+    prefix: a `KV` a layer, [1, …], of the P tokens at positions 0 … P - 1 of every row; without it, P is 0.
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)

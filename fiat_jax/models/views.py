@@ -55,7 +55,7 @@ def _shared_or_stacked(values: Sequence[Any]) -> Any:
 
 
 def key_positions(positions: jax.Array, count: int, cached: bool) -> Array:
-  """Positions [·, count] of what a mask covers: the cache's places, or a prefix and then the new tokens."""
+  """Positions [·, count] of what a mask covers: those from 0 up to the cache's end, or a prefix and the new tokens."""
   if cached:
     return np.arange(count)[None]
   before = count - positions.shape[1]

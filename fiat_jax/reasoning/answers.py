@@ -1,14 +1,19 @@
-"""Reading the big model's own answer out of its reasoning."""
+"""Reading the big model's own answer out of its reasoning, and voting among several."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Sequence
 
 import regex
 
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.metrics import normalise_squad
 
 SECONDS = 1.0  # a pattern that takes longer on one text counts as no match
+LAST_LINE = "last_line"
+AFTER = "after:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +24,11 @@ class AnswerRule:
 
   @classmethod
   def parse(cls, text: str) -> AnswerRule:
+    """Of a regular expression, of `last_line`, or of `after:MARKER`: the rest of the line behind its last place."""
+    if text == LAST_LINE:
+      return cls(regex.compile(r"(?P<answer>[^\n]*\S)\s*\Z"))
+    if text.startswith(AFTER) and text != AFTER:
+      return cls(regex.compile(rf".*{regex.escape(text[len(AFTER) :])}(?P<answer>.*)$", regex.MULTILINE))
     try:
       pattern = regex.compile(text, regex.MULTILINE)
     except regex.error as e:
@@ -35,3 +45,29 @@ class AnswerRule:
       return None
     answer = matches[-1]["answer"] if matches else None
     return answer.strip() or None if answer else None
+
+
+def read_leniently(reasoning: str) -> str | None:
+  """What may be the answer where the rule finds none: the last line. It is counted apart and never used."""
+  return AnswerRule.parse(LAST_LINE).read(reasoning)
+
+
+def same(answer: str, target: str) -> bool:
+  """Whether an answer is the target: the same number, or the same text after SQuAD's normaliser."""
+  try:
+    return float(answer.replace(",", "")) == float(target.replace(",", ""))
+  except ValueError:
+    return normalise_squad(answer) == normalise_squad(target)
+
+
+def vote(answers: Sequence[str | None]) -> tuple[int, int] | None:
+  """The number of the first sample that has the majority's answer, and how many have it (self-consistency).
+
+  Of answers that are equally frequent, the one that came first wins; samples without an answer do not vote.
+  """
+  counts = collections.Counter(normalise_squad(answer) or answer for answer in answers if answer is not None)
+  if not counts:
+    return None
+  ((winner, count),) = counts.most_common(1)
+  voted = [answer is not None and (normalise_squad(answer) or answer) == winner for answer in answers]
+  return voted.index(True), count

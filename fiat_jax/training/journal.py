@@ -13,8 +13,8 @@ from typing import Any
 
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.training.picture import loss_picture
+from fiat_jax.whole import write_whole
 
 FLUSH_SECONDS = 10.0  # flushing events waits for the disk
 

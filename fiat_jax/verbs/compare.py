@@ -15,7 +15,7 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions, write_whole
+from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
@@ -24,6 +24,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
@@ -74,7 +75,8 @@ def _recipes(bench: Workbench) -> dict[str, Recipe]:
   if not (bench.settings.recipes or bench.settings.base_model):
     recipes = {name: recipe for name, recipe in recipes.items() if recipe.instruction_tuned}
   bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
-  if bare and not bench.settings.recipes:
+  allowed = (1 - bench.settings.completeness) * sum(map(len, bench.rows.values())) if bench.settings.store else 0
+  if bare > allowed and not bench.settings.recipes:
     left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)
     say(
       f"{bare} of {sum(map(len, bench.rows.values()))} rows have no reasoning in the column "

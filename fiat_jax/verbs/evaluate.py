@@ -13,12 +13,12 @@ from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
+from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config
 
 

@@ -20,7 +20,6 @@ from fiat_jax.data.batches import Batches, choose_shape, longest_size
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
-from fiat_jax.evaluation.evaluate import write_whole
 from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
@@ -30,6 +29,7 @@ from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.objectives import Objective, objective_of
+from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
 DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"

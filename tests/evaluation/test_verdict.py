@@ -12,6 +12,7 @@ from fiat_jax.recipe import Recipe
 TUNED = Recipe(title="fine-tuning")
 UNTUNED = Recipe(adapter="none", title="untuned")
 FIAT = Recipe(reasoning=True, title="FIAT")
+BASE = Recipe(adapter="full", instruction_tuned=False, title="full fine-tuning, base model")
 BETA = Recipe(adapter="none", answer_of_beta=True, title="beta alone")
 ROWS = 400
 
@@ -57,6 +58,12 @@ def test_the_order_of_cost(cheap, dear):
 @pytest.mark.parametrize(("fiat", "beta", "used"), [(60.0, 50.0, "fiat"), (50.0, 60.0, "beta")])
 def test_recipes_that_all_pay_the_big_model_cost_the_same(fiat, beta, used):
   found = judge({"fiat": right(0.5), "beta": right(0.5)}, fiat=(FIAT, fiat), beta=(BETA, beta))
+  assert (found.recipe, found.outcome) == (used, "indistinguishable")
+
+
+@pytest.mark.parametrize(("tuned", "base", "used"), [(60.0, 50.0, "tuned"), (50.0, 60.0, "base")])
+def test_recipes_of_either_model_cost_the_same(tuned, base, used):
+  found = judge({"tuned": right(0.5), "base": right(0.5)}, tuned=(TUNED, tuned), base=(BASE, base))
   assert (found.recipe, found.outcome) == (used, "indistinguishable")
 
 

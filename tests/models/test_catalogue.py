@@ -34,6 +34,44 @@ def test_a_model_has_as_many_parameters_as_published(name: str, size: int):
   assert catalogue.parameters(name) == size
 
 
+T5_PUBLISHED = {  # width, heads, layers of each stack, FFN, parameters: millions, to so many digits
+  "small": (512, 6, 8, 1024, (77.0, 3)),
+  "base": (768, 12, 12, 2048, (247.6, 4)),
+  "large": (1024, 16, 24, 2816, (783, 3)),
+  "xl": (2048, 32, 24, 5120, (2850, 3)),
+  "xxl": (4096, 64, 24, 10240, (11100, 3)),
+}
+
+
+@pytest.mark.parametrize("size", T5_PUBLISHED)
+@pytest.mark.parametrize("kind", ["flan_t5", "t5_1_1", "mt0", "mt5"])
+def test_a_t5_has_the_published_shape(kind: str, size: str):
+  config = catalogue.MODELS[f"{kind}_{size}"].config
+  *shape, (millions, digits) = T5_PUBLISHED[size]
+  assert [config[name] for name in ("d_model", "num_heads", "num_layers", "d_ff")] == shape
+  assert config["d_kv"] == 64 and config["feed_forward_proj"] == "gated-gelu" and not config["tie_word_embeddings"]
+  counted = catalogue.parameters(f"{kind}_{size}")
+  if kind in ("mt0", "mt5"):  # embedding and head are longer, and nothing else differs
+    assert config["vocab_size"] == 250112
+    counted -= 2 * (250112 - 32128) * shape[0]
+  else:
+    assert config["vocab_size"] == 32128
+  assert counted == catalogue.parameters(f"flan_t5_{size}")
+  assert float(f"{counted / 1e6:.{digits}g}") == millions
+
+
+@pytest.mark.parametrize("size", T5_PUBLISHED)
+@pytest.mark.parametrize("kind", ["flan_t5", "t5_1_1", "mt0", "mt5"])
+def test_a_t5_s_gin_file_says_its_shape(kind: str, size: str):
+  config = catalogue.MODELS[f"{kind}_{size}"].config
+  said = (
+    f"# {config['d_model']} wide, {config['num_heads']} heads of 64, {config['num_layers']} layers a stack, FFN "
+    f"{config['d_ff']}, vocabulary {config['vocab_size']:,}: "
+    f"{catalogue.shown(catalogue.parameters(f'{kind}_{size}'))} parameters."
+  )
+  assert said in (ROOT / "gin" / "models" / f"{kind}_{size}.gin").read_text().splitlines()
+
+
 def test_every_gin_file_names_itself_and_a_model_of_the_catalogue():
   files = {path.stem: path.read_text() for path in (ROOT / "gin" / "models").glob("*.gin")}
   assert set(files) == set(catalogue.MODELS)

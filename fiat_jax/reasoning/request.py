@@ -1,0 +1,92 @@
+"""What is asked of a big model, and its key: the same key is never paid for twice.
+
+The key is the SHA-256 of all that the answer depends on: prompt, model, endpoint, every sampling parameter, the number
+of the sample, and the version of how prompts are rendered. Whose row it is asked for is no part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any, Literal
+
+VERSION = 1  # raise it when the same settings come to mean another prompt
+
+Finish = Literal["stop", "length"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asking:
+  """What all requests of one command have in common.
+
+  Attributes:
+    beta: the model's name; of a checkpoint, with the fingerprint of its weights.
+    endpoint: where it is served; empty on this machine.
+    template: `chat` or `plain`.
+    length: the most tokens of an answer.
+    temperature: 0 is greedy.
+  """
+
+  beta: str
+  endpoint: str
+  template: str
+  length: int
+  temperature: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """One prompt for one sample. `row` is the key of the row's input."""
+
+  asking: Asking
+  prompt: str
+  sample: int
+  row: str
+  lang: str
+
+  @functools.cached_property
+  def key(self) -> str:
+    parts = {"prompt": self.prompt, "sample": self.sample, "version": VERSION, **dataclasses.asdict(self.asking)}
+    return digest(parts)
+
+  @property
+  def seed(self) -> int:
+    """Of sampling on this machine: another for each request, the same whenever it is asked."""
+    return int(self.key[:8], 16) >> 1
+
+  @property
+  def most_tokens(self) -> tuple[int, int]:
+    """Input and output tokens at the most: a token is at least a byte; a chat format adds some around the prompt."""
+    return len(self.prompt.encode()) + 64, self.asking.length
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+  """What came back. `tokens` are input and output as they are charged, thinking included; None: not told.
+
+  `broken` says what was wrong with an answer that came and could not be read.
+  """
+
+  text: str
+  finish: str
+  tokens: tuple[int, int] | None
+  broken: str = ""
+
+  @property
+  def fault(self) -> str:
+    """Why it cannot be used; empty where it can."""
+    if self.broken:
+      return self.broken
+    if self.finish == "length":
+      return "cut off: it is longer than --reasoning_length"
+    if self.finish != "stop":
+      return f"not ended: the finish reason is {self.finish!r}"
+    return "" if self.text.strip() else "empty"
+
+
+def digest(parts: Any) -> str:
+  """SHA-256 of canonical JSON."""
+  text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest()

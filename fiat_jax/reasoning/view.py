@@ -1,0 +1,97 @@
+"""A view of a store: the one reasoning of each row that the settings ask for, as the other verbs read it.
+
+It is the file `reasoning/{digest}.jsonl` in the store (`data/reasoned.py` says how it looks), named by the digest of
+the settings that say what is asked of whom. So a run that is evaluated months later reads the reasoning of the same
+question to the same model, whatever the store has come to hold since, or is told that there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fiat_jax.errors import UserError
+from fiat_jax.reasoning.request import VERSION, digest
+from fiat_jax.whole import write_whole
+
+if TYPE_CHECKING:
+  from fiat_jax.settings import Settings
+
+RECORDED = "recorded"
+
+
+NAMES = (
+  "beta",
+  "beta_url",
+  "beta_template",
+  "reasoning_instruction",
+  "exemplars",
+  "shots",
+  "shot_choice",
+  "reasoning_length",
+  "temperature",
+  "samples",
+  "answer",
+)
+
+
+def asked(settings: Settings) -> dict[str, Any]:
+  """Those settings by name, and the version of how prompts are rendered."""
+  if settings.beta == RECORDED:
+    return {"beta": RECORDED, "answer": settings.answer}
+  shots = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  return {name: getattr(settings, name) for name in NAMES} | shots | {"version": VERSION}
+
+
+def place(settings: Settings) -> pathlib.Path:
+  """Where the view of these settings is, made or not."""
+  return pathlib.Path(settings.store) / "reasoning" / f"{digest(asked(settings))[:16]}.jsonl"
+
+
+def find(settings: Settings) -> pathlib.Path:
+  """The view of these settings; where they name no model, the only one that there is.
+
+  Raises:
+    UserError: there is none, or there are several to choose from.
+  """
+  wanted = place(settings)
+  if wanted.exists():
+    return wanted
+  there = sorted(wanted.parent.glob("*.jsonl"))
+  if not there:
+    raise UserError("holds no reasoning: run `fiat annotate` with this --store first", settings.store)
+  if settings.beta == RECORDED and len(there) == 1:
+    return there[0]
+  others = [_described(path, asked(settings)) for path in there]
+  raise UserError(
+    f"holds no reasoning that was asked for like this, but such: {'; '.join(others[:3])}. Give those settings, or run "
+    "`fiat annotate` with these (what is the same is not paid for again)",
+    settings.store,
+  )
+
+
+def read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """The records of a view by row; none where it is not there."""
+  if not path.exists():
+    return {}
+  lines = path.read_text(encoding="utf-8").splitlines()[1:]
+  return {record["row"]: record for record in map(json.loads, lines)}
+
+
+def write(settings: Settings, records: Mapping[str, Mapping[str, Any]]) -> None:
+  """Makes the view anew, whole: what it said of other rows stays."""
+  path = place(settings)
+  whole = {**read(path), **records}
+  lines = [json.dumps({"asked": asked(settings)}, ensure_ascii=False)]
+  lines += [json.dumps(record, ensure_ascii=False) for record in whole.values()]
+  write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+def _described(path: pathlib.Path, wanted: Mapping[str, Any]) -> str:
+  """How the settings of a view differ from those that are wanted, as flags."""
+  with open(path, encoding="utf-8") as file:
+    found = json.loads(file.readline())["asked"]
+  differ = [name for name in found if name != "version" and found[name] != wanted.get(name)]
+  return " ".join(f"--{name} {str(found[name])[:40]!r}" for name in differ[:4]) or "of another version"

@@ -1,0 +1,173 @@
+"""`fiat annotate`: a big model's reasoning about every row of every split, bought once and kept in a store."""
+
+from __future__ import annotations
+
+import pathlib
+import uuid
+from collections.abc import Mapping, Sequence
+
+from fiat_jax.configuration import Configuration
+from fiat_jax.errors import UserError
+from fiat_jax.progress import progress, say
+from fiat_jax.reasoning import outcome, plan, reasoner, view
+from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.desk import Desk
+from fiat_jax.reasoning.estimate import estimate
+from fiat_jax.reasoning.ledger import Ledger, Price
+from fiat_jax.reasoning.outcome import Outcome
+from fiat_jax.reasoning.plan import Plan
+from fiat_jax.reasoning.reasoner import Reasoner
+from fiat_jax.reasoning.request import Request
+from fiat_jax.reasoning.store import Store
+from fiat_jax.settings import Settings
+
+
+def main(configuration: Configuration) -> None:
+  """Asks what is not answered yet, and makes the view that other verbs read.
+
+  Raises:
+    UserError: a setting is missing or wrong, the cap is reached, or fewer rows than COMPLETENESS have reasoning.
+  """
+  settings = configuration.settings
+  price = Price.parse(settings.price) if settings.price else None
+  _check(settings, price)
+  rule = AnswerRule.parse(settings.answer) if settings.answer else None
+  session = uuid.uuid4().hex[:12]
+  folder = pathlib.Path(settings.store)
+  store = Store(folder, session) if settings.store and not (settings.dry_run and not folder.exists()) else None
+  if store and settings.import_from:
+    say(f"{store.take_over(pathlib.Path(settings.import_from))} answers taken over from {settings.import_from}")
+  if settings.files_given():
+    asked = reasoner.make(configuration)
+    planned = plan.make(configuration, asked)
+    if settings.dry_run or store is None:
+      print("\n".join(_dry_run(configuration, planned, asked, store, price)))
+    else:
+      _annotate(configuration, planned, asked, store, price, rule)
+  if store and settings.export_to:
+    say(f"{settings.export_to} holds {store.export(pathlib.Path(settings.export_to))} answers")
+
+
+def _check(settings: Settings, price: Price | None) -> None:
+  if not settings.files_given() and not (settings.export_to or settings.import_from):
+    raise UserError("no rows to ask about: give --data FILE, or --train, --validation and --test")
+  if not settings.store and not settings.dry_run:
+    raise UserError("no place for the answers: give --store FOLDER, or --dry_run to ask nothing")
+  if settings.max_cost and price is None and settings.beta.startswith(reasoner.ENDPOINT):
+    raise UserError(
+      f"--max_cost {settings.max_cost:g} cannot be kept without the price: give --price INPUT,OUTPUT, "
+      "money a million tokens, as in 0.15,0.60"
+    )
+  if settings.filter_gold and "train" not in settings.bare_files():
+    raise UserError("--filter_gold is about training rows and there are none: on other rows it would show the answers")
+  if settings.batch_api:
+    raise UserError("--batch_api: the batch interface is not there yet; leave it out")
+
+
+def _annotate(
+  configuration: Configuration,
+  planned: Plan,
+  asked: Reasoner,
+  store: Store,
+  price: Price | None,
+  rule: AnswerRule | None,
+) -> None:
+  settings = configuration.settings
+  few = settings.limit or settings.pilot
+  requests = planned.requests[: few * settings.samples] if few else planned.requests
+  ledger = Ledger(store.folder, store.session, settings.max_cost)
+  try:
+    ledger.reconcile(store.costs)
+    with progress("asking", len(requests), done=sum(r.key in store.kept for r in requests)) as bar:
+      charge = price if asked.remote else None
+      desk = Desk(store, ledger, charge, requests, lambda request: bar.advance(), again=settings.retry_failed)
+      if len(desk):
+        say(
+          f"{asked.name}: {planned.shots} exemplars are shown; {len(desk)} requests to ask, "
+          f"{len(requests) - len(desk)} answered before"
+        )
+        store.begin(view.asked(settings), requests[0].prompt)
+      try:
+        if len(desk):
+          asked.run(desk, planned.prompts)
+      finally:
+        found = _keep(settings, planned, store, rule)
+        _say_state(configuration, planned, found, ledger, price)
+  finally:
+    ledger.close()
+  if settings.limit:
+    print("\n\n".join(_worked(request, found) for request in requests[:: settings.samples]))
+  elif settings.pilot:
+    print("\n".join(_costs(planned, asked, store, price)))
+  else:
+    _judge(settings, found, desk)
+
+
+def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
+  """Makes the view, `failed.jsonl` and `rows/` say what the store holds now."""
+  found = outcome.outcomes(planned, store, rule)
+  view.write(settings, outcome.records(planned, found))
+  outcome.write_failed(store.folder / "failed.jsonl", planned, found)
+  outcome.write_rows(store.folder / "rows", planned.rows, found)
+  return found
+
+
+def _say_state(
+  configuration: Configuration, planned: Plan, found: Mapping[str, Outcome], ledger: Ledger, price: Price | None
+) -> None:
+  count = outcome.counts(found)
+  spent = f"spent {ledger.spent:.4f}"
+  if ledger.unsettled:
+    spent += f", of which {ledger.unsettled:.4f} may not have been charged (no answer came)"
+  failed = count["failed"] + count["lenient"]
+  line = f"{count['done']} rows done, {failed} failed, {count['left']} left"
+  say(f"{line}; {spent}" if price or ledger.spent else line)
+  if count["lenient"]:
+    say(f"of {count['lenient']} the last line may be the answer, which --answer does not find")
+  if count["left"]:
+    say(f"to go on: {configuration.command}")
+
+
+def _judge(settings: Settings, found: Mapping[str, Outcome], desk: Desk) -> None:
+  done = sum(outcome.done for outcome in found.values())
+  if desk.capped and len(desk):
+    raise UserError(
+      f"--max_cost {settings.max_cost:g} is reached with {done} of {len(found)} rows done: raise it", settings.store
+    )
+  if done < settings.completeness * len(found):
+    raise UserError(
+      f"{done} of {len(found)} rows have reasoning, fewer than --completeness {settings.completeness:g}: failed.jsonl "
+      "says why of each; --retry_failed asks about those again",
+      settings.store,
+    )
+  print(
+    f"{settings.store} holds the reasoning of {done} of {len(found)} inputs: give --store {settings.store} to the "
+    "other verbs"
+  )
+
+
+def _worked(request: Request, found: Mapping[str, Outcome]) -> str:
+  o = found[request.row]
+  read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}"
+  return f"--- prompt ({request.lang})\n{request.prompt}\n--- reasoning\n{o.reasoning}\n--- {read}"
+
+
+def _dry_run(
+  configuration: Configuration, planned: Plan, asked: Reasoner, store: Store | None, price: Price | None
+) -> Sequence[str]:
+  settings = configuration.settings
+  columns = sorted({name for rows in planned.rows.values() for name in rows[0].fields})
+  leaves = f"leaves this machine for {asked.endpoint}" if asked.remote else "stays on this machine"
+  return [
+    f"--- one of {len(planned.requests)} requests, with {planned.shots} exemplars",
+    planned.requests[0].prompt,
+    "---",
+    f"of each row {', '.join(columns)} {leaves}; the column {settings.target!r} is not sent",
+    *_costs(planned, asked, store, price),
+  ]
+
+
+def _costs(planned: Plan, asked: Reasoner, store: Store | None, price: Price | None) -> list[str]:
+  left = [request for request in planned.requests if not store or request.key not in store.kept]
+  tokens = asked.count([request.prompt for request in left])
+  return [f"{len(left)} requests are to be asked", *estimate(left, tokens, store).lines(price)]

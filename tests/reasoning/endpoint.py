@@ -1,0 +1,111 @@
+"""A real server of OpenAI's protocol that misbehaves as it is told, and counts what it answered and charged."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Fault = Callable[["Endpoint", str, int], str]
+
+
+class Endpoint:
+  """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports."""
+
+  def __init__(self, fault: Fault = lambda endpoint, prompt, attempt: "", tokens: float = 0.5, key: str = ""):
+    self.fault, self.tokens, self.key, self.delay = fault, tokens, key, 0.0
+    self.attempts: collections.Counter[str] = collections.Counter()
+    self.answered: collections.Counter[str] = collections.Counter()
+    self.usage: list[tuple[int, int]] = []
+    self.bodies: list[dict[str, Any]] = []
+    self.lock = threading.Lock()
+
+  def cost(self, input_price: float, output_price: float) -> float:
+    return sum(i * input_price + o * output_price for i, o in self.usage) / 1e6
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  protocol_version = "HTTP/1.1"
+  endpoint: Endpoint
+
+  def log_message(self, format: str, *args: Any) -> None:
+    pass
+
+  def do_POST(self) -> None:
+    e = self.endpoint
+    body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    with e.lock:
+      e.attempts[prompt] += 1
+      e.bodies.append(body)
+      fault = e.fault(e, prompt, e.attempts[prompt])
+    time.sleep(e.delay)
+    if e.key and self.headers["authorization"] != f"Bearer {e.key}":
+      return self._send(401, json.dumps({"error": {"message": "wrong key"}}))
+    if fault.isdigit():
+      return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": "0.01"})
+    if fault.startswith("400:"):
+      return self._send(400, json.dumps({"error": {"message": fault[4:]}}))
+    if fault == "stall":
+      time.sleep(1.0)
+      self.close_connection = True
+      return None
+    if fault == "close":
+      self.close_connection = True
+      return None
+    self._answer(body, prompt, fault)
+
+  def _answer(self, body: dict[str, Any], prompt: str, fault: str) -> None:
+    e = self.endpoint
+    limit = body.get("max_tokens") or body["max_completion_tokens"]
+    usage = len(prompt.encode()) // 4, int(e.tokens * limit)
+    number = int(hashlib.sha256(prompt.encode()).hexdigest()[:4], 16)
+    text = "" if fault == "empty" else "Hm." if fault == "unparsed" else f"I think. The answer is {number}."
+    choice = {"index": 0, "finish_reason": "length" if fault == "length" else "stop"}
+    choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+    content = {
+      "id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
+      "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
+    }  # fmt: skip
+    with e.lock:
+      e.answered[prompt] += 1
+      e.usage.append(usage)
+    whole = json.dumps(content)
+    if fault == "broken":
+      return self._send(200, whole[: len(whole) // 2])
+    self._send(200, whole, cut=fault == "cut")
+
+  def _send(self, status: int, text: str, headers: dict[str, str] | None = None, cut: bool = False) -> None:
+    content = text.encode()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+      self.send_response(status)
+      for name, value in {
+        "content-type": "application/json",
+        "content-length": len(content),
+        **(headers or {}),
+      }.items():
+        self.send_header(name, str(value))
+      self.end_headers()
+      self.wfile.write(content[: len(content) // 2] if cut else content)
+      self.close_connection |= cut
+
+
+@contextlib.contextmanager
+def served(endpoint: Endpoint) -> Iterator[str]:
+  """Serves it on a free port; gives the base URL."""
+  handler = type("Bound", (Handler,), {"endpoint": endpoint})
+  pool = type("Pool", (http.server.ThreadingHTTPServer,), {"request_queue_size": 128})
+  server = pool(("127.0.0.1", 0), handler)
+  server.daemon_threads = True
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  try:
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+  finally:
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,165 @@
+"""`fiat annotate` against a server that misbehaves: nothing is lost, nothing answered is asked twice, caps hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from commands import records
+from endpoint import Endpoint, served
+
+from fiat_jax import cli
+from fiat_jax.reasoning import openai as client
+from fiat_jax.reasoning.ledger import Ledger
+from fiat_jax.reasoning.store import Store
+
+LANGS = ("en", "hi", "sw")
+
+
+@pytest.fixture
+def rows(tmp_path: pathlib.Path) -> pathlib.Path:
+  lines = [
+    {"id": f"r{n}", "lang": LANGS[n % 3], "input": f"What is {n} + 1?", "target": f"SECRET{n}"} for n in range(36)
+  ]
+  file = tmp_path / "rows.jsonl"
+  file.write_text("\n".join(map(json.dumps, lines)))
+  return file
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+  monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
+  monkeypatch.setattr(client, "HOPELESS", 20)
+
+
+def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
+  store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
+  return ["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more]
+
+
+def spent(rows: pathlib.Path) -> Ledger:
+  ledger = Ledger(rows.parent / "S", "reader", 0.0)
+  ledger.close()
+  return ledger
+
+
+def test_every_row_is_answered_once_and_other_verbs_read_it(rows, capsys):
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    for _ in range(2):
+      assert cli.main(words(rows, url)) == 0
+  assert set(endpoint.answered.values()) == {1} and len(endpoint.answered) == 36
+  assert spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+  assert not any("SECRET" in json.dumps(body) for body in endpoint.bodies)
+  assert cli.main(["validate", *words(rows, url)[1:], "--model", "none"]) == 0
+  assert "36" in capsys.readouterr().out
+  assert all(r["reasoning"].startswith("I think.") for r in records(rows.parent / "S" / "rows" / "train.jsonl"))
+
+
+@pytest.mark.parametrize("temporary", ["429", "500", "503", "408", "close", "stall"])
+def test_what_passes_is_tried_again(rows, temporary):
+  endpoint = Endpoint(lambda e, prompt, attempt: temporary if attempt <= 2 and "is 1" in prompt else "")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--timeout", "0.3")) == 0
+  assert set(endpoint.answered.values()) == {1} and len(endpoint.answered) == 36
+  ledger = spent(rows)
+  assert ledger.settled == pytest.approx(endpoint.cost(1000, 1000))
+  assert (ledger.lost > 0) == (temporary in ("close", "stall"))
+
+
+@pytest.mark.parametrize(
+  ("fault", "reason"),
+  [
+    ("length", "cut off"),
+    ("empty", "empty"),
+    ("unparsed", "unparsed"),
+    ("broken", "broken"),
+    ("cut", "connection broke"),
+  ],
+)
+def test_an_answer_that_cannot_be_used_is_a_failure_and_not_asked_for_again(rows, capsys, fault, reason):
+  endpoint = Endpoint(lambda e, prompt, attempt: fault if "is 1" in prompt else "")
+  with served(endpoint) as url:
+    for _ in range(2):
+      assert cli.main(words(rows, url)) == 2
+  failed = records(rows.parent / "S" / "failed.jsonl")
+  assert len(failed) == 11 and all(reason in record["reason"] for record in failed)
+  assert set(endpoint.answered.values()) == {1}
+  assert "25 of 36 rows have reasoning" in capsys.readouterr().err
+  ledger = spent(rows)
+  assert ledger.spent >= endpoint.cost(1000, 1000) - 1e-9
+
+
+def test_a_wrong_key_stops_at_once_and_is_written_nowhere(rows, capsys, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+  endpoint = Endpoint(key="sk-other")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 2
+    assert len(endpoint.bodies) == 1 and "check OPENAI_API_KEY" in capsys.readouterr().err
+    endpoint.key = "sk-mine"
+    assert cli.main(words(rows, url)) == 0
+  for file in (rows.parent / "S").rglob("*"):
+    assert not file.is_file() or b"sk-mine" not in file.read_bytes()
+
+
+def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
+  def picky(e: Endpoint, prompt: str, attempt: int) -> str:
+    body = e.bodies[-1]
+    if "max_tokens" in body:
+      return "400:Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    return "400:Unsupported value: 'temperature' does not support 0." if "temperature" in body else ""
+
+  endpoint = Endpoint(picky)
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 0
+  assert len(endpoint.bodies) == 36 + 2
+
+
+def test_a_cap_is_never_passed_by_a_server_that_reports_twice_the_tokens(rows, capsys):
+  endpoint = Endpoint(tokens=2.0)
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--max_cost", "1")) == 2
+  assert 0.3 < endpoint.cost(1000, 1000) <= 1.0
+  assert "--max_cost 1 is reached" in capsys.readouterr().err
+  langs = [r["lang"] for r in records(rows.parent / "S" / "rows" / "train.jsonl") if r["reasoning"]]
+  assert max(map(langs.count, LANGS)) - min(map(langs.count, LANGS)) <= 1
+
+
+def test_a_cap_needs_a_price_and_a_dry_run_asks_nothing(rows, capsys):
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main([*words(rows, url, "--max_cost", "1"), "--price="]) == 2
+    assert "give --price" in capsys.readouterr().err
+    assert cli.main(words(rows, url, "--dry_run")) == 0
+  shown = capsys.readouterr().out
+  assert not endpoint.bodies and "What is 0 + 1?" in shown and "SECRET" not in shown and "likely:" in shown
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_store_of_one_that_was_not(rows):
+  endpoint = Endpoint()
+  endpoint.delay = 0.02
+  rng = random.Random(0)
+  with served(endpoint) as url:
+    command = [sys.executable, "-m", "fiat_jax", *words(rows, url, "--concurrency", "2")]
+    for n in range(20):
+      child = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+      time.sleep(rng.uniform(0.6, 1.1))
+      child.send_signal(signal.SIGKILL if n % 2 else signal.SIGTERM)
+      child.wait()
+    assert cli.main(words(rows, url)) == 0
+  store = Store(rows.parent / "S", "reader")
+  assert len(store.kept) == 36 and not store.failures
+  ledger = spent(rows)
+  twice = sum(endpoint.answered.values()) - 36
+  dead = len(ledger._open)
+  assert twice <= dead  # only what was under way at a kill was asked again, and it stands in the ledger
+  assert ledger.settled <= endpoint.cost(1000, 1000) + 1e-9 <= ledger.spent + 2e-9
