@@ -36,20 +36,52 @@ class Asking:
   temperature: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+  """What is kept of a request: its key, the row and the sample, whom it went to, and the bytes of its prompt."""
+
+  key: str
+  row: str
+  sample: int
+  beta: str
+  endpoint: str
+  bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+  """A request that nobody else may send, and its reservation in the ledger."""
+
+  asked: Asked
+  reservation: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """One prompt for one sample. `row` is the key of the row's input."""
+  """One prompt for one sample. `row` is the key of the row's input; `head` is where in the prompt that begins."""
 
   asking: Asking
   prompt: str
   sample: int
   row: str
   lang: str
+  head: int = 0
 
   @functools.cached_property
   def key(self) -> str:
     parts = {"prompt": self.prompt, "sample": self.sample, "version": VERSION, **dataclasses.asdict(self.asking)}
     return digest(parts)
+
+  @property
+  def asked(self) -> Asked:
+    return Asked(
+      key=self.key,
+      row=self.row,
+      sample=self.sample,
+      beta=self.asking.beta,
+      endpoint=self.asking.endpoint,
+      bytes=len(self.prompt.encode()),
+    )
 
   @property
   def seed(self) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.request import VERSION, digest
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import writing
 
 if TYPE_CHECKING:
   from fiat_jax.settings import Settings
@@ -72,21 +72,21 @@ def find(settings: Settings) -> pathlib.Path:
   )
 
 
-def read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-  """The records of a view by row; none where it is not there."""
-  if not path.exists():
-    return {}
-  lines = path.read_text(encoding="utf-8").splitlines()[1:]
-  return {record["row"]: record for record in map(json.loads, lines)}
+def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Container[str]) -> None:
+  """Makes the view anew, whole.
 
-
-def write(settings: Settings, records: Mapping[str, Mapping[str, Any]]) -> None:
-  """Makes the view anew, whole: what it said of other rows stays."""
+  Args:
+    records: of those of `rows` that have reasoning; what the view said of other rows stays.
+  """
   path = place(settings)
-  whole = {**read(path), **records}
-  lines = [json.dumps({"asked": asked(settings)}, ensure_ascii=False)]
-  lines += [json.dumps(record, ensure_ascii=False) for record in whole.values()]
-  write_whole(path, "".join(f"{line}\n" for line in lines))
+  with writing(path) as file:
+    file.write(json.dumps({"asked": asked(settings)}, ensure_ascii=False) + "\n")
+    if path.exists():
+      with open(path, encoding="utf-8") as before:
+        next(before, None)
+        file.writelines(line for line in before if json.loads(line)["row"] not in rows)
+    for record in records:
+      file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _described(path: pathlib.Path, wanted: Mapping[str, Any]) -> str:
