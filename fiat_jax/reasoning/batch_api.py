@@ -19,8 +19,8 @@ import openai
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
-from fiat_jax.reasoning.batches import Batch
 from fiat_jax.reasoning.batch_files import Came, came, line_of, url_of
+from fiat_jax.reasoning.batches import Batch
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
 from fiat_jax.reasoning.dialect import KEY, Dialect, passes, told, wait_of
 from fiat_jax.reasoning.request import Answer, Claim

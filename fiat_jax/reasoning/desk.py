@@ -11,7 +11,6 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fiat_jax.reasoning.batches import Batches
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.request import Answer, Claim, Request
 from fiat_jax.reasoning.store import Store

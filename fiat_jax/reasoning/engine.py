@@ -12,11 +12,12 @@ import functools
 import time
 from collections.abc import Sequence
 
-from fiat_jax import decoding, runtime, signals
+from fiat_jax import runtime, signals
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
 from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig
@@ -76,7 +77,8 @@ class EngineReasoner:
     for n in sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n])):  # equal ones side by side
       request = claims[n].request
       sampling = Sampling(temperature=request.asking.temperature, seed=request.seed)
-      numbers[session.add(_request(prompts[n], self._length, sampling))] = n
+      asked = EngineRequest(tokens=prompts[n], max_new_tokens=self._length, sampling=sampling)
+      numbers[session.add(asked)] = n
     while session:
       answers = []
       for number, completion in session.advance():
@@ -92,10 +94,6 @@ class EngineReasoner:
     weights = self._described.family.unstack(pretrained.load(self._described))
     stops = self._described.tokenizer.stop_ids
     return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots)
-
-
-def _request(ids: Sequence[int], length: int, sampling: Sampling) -> decoding.request.Request:
-  return decoding.request.Request(tokens=ids, max_new_tokens=length, sampling=sampling)
 
 
 def _tell(groups: Sequence[Prefix]) -> None:

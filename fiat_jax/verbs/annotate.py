@@ -125,9 +125,7 @@ def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | No
   return found
 
 
-def _say_state(
-  configuration: Configuration, found: Mapping[str, Outcome], ledger: Ledger, price: Price | None
-) -> None:
+def _say_state(configuration: Configuration, found: Mapping[str, Outcome], ledger: Ledger, price: Price | None) -> None:
   count = outcome.counts(found)
   spent = f"spent {ledger.spent:.4f}"
   if ledger.unsettled:
