@@ -108,8 +108,8 @@ class _Interface:
 
   def _create(self, batch: Batch, url: Any) -> bool:
     """Submits what was uploaded; where it is not sure whether that came through, looks before it does so again."""
+    reason = ""
     for attempt in range(1, ATTEMPTS + 1):
-      sure = True
       try:
         made = self._client.batches.create(completion_window="24h", endpoint=url, input_file_id=batch.file)
         return self._submitted(batch, made.id)

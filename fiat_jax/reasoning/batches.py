@@ -104,12 +104,12 @@ class Batches:
       self.refresh()
 
   def _take_in(self, record: Record) -> None:
-    kind, tag = record.get("kind"), record["tag"]
+    kind, tag = record.get("kind"), str(record["tag"])
     if kind == "prepared":
       found = [Claim(_asked(parts), parts[-1]) for parts in record["claims"]]
       claims = {claim.asked.key: claim for claim in found}
       self.open[tag] = Batch(tag=tag, endpoint=record["endpoint"], time=record["time"], claims=claims)
-      self.of |= dict.fromkeys(claims, tag)
+      self.of.update((key, tag) for key in claims)
     elif kind == "uploaded":
       self.open[tag] = dataclasses.replace(self.open[tag], file=record["file"])
     elif kind == "submitted":

@@ -1,8 +1,8 @@
 """A checkpoint on this machine that reasons: our own engine behind the desk.
 
 What all prompts begin with (I_β and the exemplars) is computed once for all; where many have a beginning of their own
-(a language's exemplars), once for those (`prefixes.py`). That, and the room in the cache, follows from all prompts about
-the rows, answered ones too: so a command that goes on gives each the answer that one without a stop would have given.
+(a language's exemplars), once for those (`prefixes.py`). That, and the room in the cache, follows from all prompts
+about the rows, answered ones too: a command that goes on gives each the answer that it would have got without a stop.
 """
 
 from __future__ import annotations

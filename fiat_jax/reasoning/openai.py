@@ -8,7 +8,6 @@ from OPENAI_API_KEY and goes nowhere but into the client. With --batch_api all g
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 import urllib.parse
 from collections.abc import Sequence
@@ -50,22 +49,26 @@ class EndpointReasoner:
     self._local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     self._settings, self._dialect = settings, Dialect(self.name, self.endpoint)
     self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
+    self._context = settings.beta_context or None
     self._hopeless = 0
     self._stop: BaseException | None = None
 
-  @functools.cached_property
+  @property
   def context(self) -> int | None:
     """As the user says, or as the endpoint does where its list of models tells; no row's text leaves for that."""
-    if self._settings.beta_context or self.endpoint == OWN_ADDRESS:
-      return self._settings.beta_context or None
+    if self._context is None and self.endpoint != OWN_ADDRESS:
+      self._context = self._listed_context()
+    return self._context or None
+
+  def _listed_context(self) -> int:
+    """0 where it is not told."""
     try:
-      client = openai.OpenAI(api_key=key_of(self._local), base_url=self.endpoint, max_retries=0, timeout=LOOK_SECONDS)
-      with client:
+      key = key_of(self._local)
+      with openai.OpenAI(api_key=key, base_url=self.endpoint, max_retries=0, timeout=LOOK_SECONDS) as client:
         listed = [model.model_dump() for model in client.models.list().data if model.id == self.name]
     except (openai.OpenAIError, UserError, ValueError, AttributeError, TypeError):
-      return None
-    found = [model[name] for model in listed for name in CONTEXTS if isinstance(model.get(name), int)]
-    return found[0] if found else None
+      return 0
+    return next((model[name] for model in listed for name in CONTEXTS if isinstance(model.get(name), int)), 0)
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [likely_tokens(prompt) for prompt in prompts]

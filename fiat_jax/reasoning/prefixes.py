@@ -1,4 +1,4 @@
-"""What prompts begin with in common: the instruction and the exemplars, of all or of those that share their exemplars."""
+"""What prompts begin with in common, all of them or those that share their exemplars."""
 
 from __future__ import annotations
 

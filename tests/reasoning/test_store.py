@@ -51,7 +51,7 @@ def test_two_ledgers_share_a_cap_and_what_a_dead_one_reserved_counts(tmp_path: p
   one, two = Ledger(tmp_path, "one", 10.0), Ledger(tmp_path, "two", 10.0)
   first = one.reserve([("k1", 2.0)])
   assert two.reserve([("k1", 2.0)]).elsewhere == {"k1"} and two.reserve([("k2", 4.0)]).capped
-  one.settle(first.ids["k1"], 1.0)
+  one.close_all(settled={first.ids["k1"]: 1.0})
   one.reserve([("k3", 2.0)])
   one.close()
   two.refresh()
