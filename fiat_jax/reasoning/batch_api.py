@@ -40,7 +40,10 @@ TOO_MUCH = "token_limit_exceeded"
 def run(desk: Desk, dialect: Dialect, key: str, timeout: float) -> None:
   """Asks all that the desk deals out. Raises as `Reasoner.run` does."""
   with openai.OpenAI(api_key=key, base_url=dialect.endpoint, max_retries=0, timeout=timeout) as client:
-    _Interface(desk, dialect, client).run()
+    try:
+      _Interface(desk, dialect, client).run()
+    except openai.NotFoundError:
+      raise UserError(f"{dialect.endpoint} has no batch interface (404): leave out --batch_api") from None
 
 
 class _Interface:
@@ -48,7 +51,7 @@ class _Interface:
 
   def __init__(self, desk: Desk, dialect: Dialect, client: openai.OpenAI):
     self._desk, self._dialect, self._client = desk, dialect, client
-    self._most = MOST_REQUESTS
+    self._most, self._one_by_one = MOST_REQUESTS, False
     self._said: dict[str, str] = {}
     self._forms: dict[str, frozenset[str]] = {}  # by tag: what was left out of the requests
 
@@ -58,7 +61,7 @@ class _Interface:
       under_way = [batch for batch in self._attended() if self._follow(batch)]
       if not len(self._desk):
         return
-      if self._submit():
+      if not (self._one_by_one and under_way) and self._submit():
         wait = FIRST_WAIT
       elif not under_way and self._desk.capped:
         return
@@ -190,8 +193,10 @@ class _Interface:
       raise self._refused("; ".join(f"{e.message}" for e in errors[:2]) or "it does not say why")
     if len(batch.claims) == 1:
       raise self._refused(errors[0].message or TOO_MUCH)
-    self._most = max(1, min(self._most, len(batch.claims)) // 2)
-    say(f"batch {batch.id} is more than the endpoint takes at a time: from now on {self._most} requests in one")
+    if not self._attended():  # of itself, not because of others
+      self._most = max(1, min(self._most, len(batch.claims) // 2))
+    self._one_by_one = True
+    say(f"batch {batch.id} is more than the endpoint takes at a time: now one after another, of {self._most} requests")
 
   def _refused(self, reason: str) -> UserError:
     return UserError(f"{self._dialect.endpoint} refuses the batch: {reason}. Leave out --batch_api to ask one by one")

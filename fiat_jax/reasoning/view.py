@@ -19,8 +19,8 @@ from fiat_jax.whole import writing
 if TYPE_CHECKING:
   from fiat_jax.settings import Settings
 
-RECORDED = "recorded"
-
+RECORDED, TRAIN = "recorded", "train"
+CONTENT = "exemplars_content"
 
 NAMES = (
   "beta",
@@ -38,10 +38,14 @@ NAMES = (
 
 
 def asked(settings: Settings) -> dict[str, Any]:
-  """Those settings by name, and the version of how prompts are rendered."""
+  """Those settings by name, what stands in a file of exemplars, and the version of how prompts are rendered."""
   if settings.beta == RECORDED:
     return {"beta": RECORDED, "answer": settings.answer}
-  shots = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  shots: dict[str, Any] = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  if settings.exemplars and settings.shot_choice == "random":
+    shots["split_seed"] = settings.split_seed
+  if settings.exemplars not in ("", TRAIN):
+    shots[CONTENT] = _content(settings.exemplars)
   return {name: getattr(settings, name) for name in NAMES} | shots | {"version": VERSION}
 
 
@@ -60,6 +64,9 @@ def find(settings: Settings) -> pathlib.Path:
   if wanted.exists():
     return wanted
   there = sorted(wanted.parent.glob("*.jsonl"))
+  alike = [path for path in there if _asked_in(path) | {CONTENT: ""} == asked(settings) | {CONTENT: ""}]
+  if len(alike) == 1 and not asked(settings).get(CONTENT, "none"):  # the exemplars' file has gone
+    return alike[0]
   if not there:
     raise UserError("holds no reasoning: run `fiat annotate` with this --store first", settings.store)
   if settings.beta == RECORDED and len(there) == 1:
@@ -89,9 +96,25 @@ def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Contai
       file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+def _asked_in(path: pathlib.Path) -> dict[str, Any]:
+  with open(path, encoding="utf-8") as file:
+    return json.loads(file.readline())["asked"]
+
+
+def _content(path: str) -> str:
+  """The digest of a file of exemplars; empty where it is not there any more."""
+  from fiat_jax.data import rows
+
+  try:
+    return rows.digest(path)
+  except UserError:
+    return ""
+
+
 def _described(path: pathlib.Path, wanted: Mapping[str, Any]) -> str:
   """How the settings of a view differ from those that are wanted, as flags."""
-  with open(path, encoding="utf-8") as file:
-    found = json.loads(file.readline())["asked"]
-  differ = [name for name in found if name != "version" and found[name] != wanted.get(name)]
-  return " ".join(f"--{name} {str(found[name])[:40]!r}" for name in differ[:4]) or "of another version"
+  found = _asked_in(path)
+  differ = [name for name in found if name not in ("version", CONTENT) and found[name] != wanted.get(name)]
+  flags = " ".join(f"--{name} {str(found[name])[:40]!r}" for name in differ[:4])
+  other = "with something else in the file of exemplars" if found.get(CONTENT) != wanted.get(CONTENT) else ""
+  return flags or other or "of another version"

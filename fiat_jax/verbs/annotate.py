@@ -84,7 +84,8 @@ def _annotate(
       charge = price if asked.remote else None
       desk = Desk(store, ledger, charge, requests, keys, bar.advance, again=settings.retry_failed)
       if len(desk):
-        say(f"{_shown(asked, planned)}; {len(desk)} requests to ask, {before} answered before")
+        shown = _shown(settings, planned)
+        say(f"{asked.name}, {shown}; {len(desk)} requests to ask, {before} answered before")
         store.begin(view.asked(settings), requests[0].prompt)
       try:
         if len(desk):
@@ -112,8 +113,12 @@ def _check_batches(settings: Settings, store: Store, keys: Sequence[str]) -> Non
     )
 
 
-def _shown(asked: Reasoner, planned: Plan) -> str:
-  return f"{asked.name}: {planned.shots} exemplars are shown"
+def _shown(settings: Settings, planned: Plan) -> str:
+  """How many exemplars a prompt has, and how many there were to be."""
+  if not settings.exemplars or not settings.shots:
+    return "no exemplars"
+  fewer = ": more do not fit into every prompt" if planned.shots < settings.shots else ""
+  return f"{planned.shots} of {settings.shots} exemplars{fewer}"
 
 
 def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
@@ -171,7 +176,7 @@ def _dry_run(
   columns = sorted({name for rows in planned.rows.values() for name in rows[0].fields})
   leaves = f"leaves this machine for {asked.endpoint}" if asked.remote else "stays on this machine"
   return [
-    f"--- one of {len(planned.requests)} requests, with {planned.shots} exemplars",
+    f"--- one of {len(planned.requests)} requests, {_shown(settings, planned)}",
     planned.requests[0].prompt,
     "---",
     f"of each row {', '.join(columns)} {leaves}; the column {settings.target!r} is not sent",
