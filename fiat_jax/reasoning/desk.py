@@ -75,7 +75,8 @@ class Desk:
   @property
   def in_batches(self) -> bool:
     """Whether all that is left is in batches, which somebody has to collect."""
-    return not self._waiting and all(self._keys[n] in self.batches.of for n in self._elsewhere)
+    left = bool(self._elsewhere) and not self._waiting
+    return left and all(self._keys[n] in self.batches.of for n in self._elsewhere)
 
   def take(self, count: int) -> list[Dealt]:
     """Up to `count` requests to send now. None, while `len` is not 0: another process is at them, or the cap is."""

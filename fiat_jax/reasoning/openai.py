@@ -102,6 +102,8 @@ class EndpointReasoner:
         if tasks:
           done, tasks = await asyncio.wait(tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
           learnt |= bool(done)
+          for task in done:
+            task.result()
         else:
           await asyncio.sleep(POLL_SECONDS)  # another process is at what is left
       if tasks:

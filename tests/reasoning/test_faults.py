@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pathlib
 import random
@@ -19,6 +21,7 @@ from endpoint import Endpoint, served
 
 from fiat_jax import cli
 from fiat_jax.reasoning import openai as client
+from fiat_jax.reasoning.records import Records
 from fiat_jax.reasoning.store import Store
 
 FIAT = [sys.executable, "-m", "fiat_jax"]
@@ -91,6 +94,41 @@ def test_two_processes_on_one_store_share_the_work(rows):
   check(rows, endpoint, {f"r{n}" for n in range(36)})
   assert set(endpoint.answered.values()) == {1} and len(Store(rows.parent / "S", "reader").kept) == 36
   assert spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+
+
+class Death(BaseException):
+  """What ends a process at once, as far as its files show."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dying_while_it_writes_it_ends_with_the_answers_of_one_that_did_not(rows, monkeypatch, seed):
+  rng, write, endpoint, dead = random.Random(seed), Records._write, Endpoint(), False
+
+  def dying(self: Records, path: pathlib.Path, content: bytes) -> None:
+    nonlocal dead
+    if not dead and rng.random() > 0.1:
+      return write(self, path, content)
+    if not dead and rng.random() < 0.5:
+      write(self, path, content)
+    elif not dead:
+      with open(path, "ab") as file:
+        file.write(content[: rng.randrange(len(content))])
+    dead = True
+    raise Death
+
+  deaths = 0
+  with served(endpoint) as url, monkeypatch.context() as patch:
+    patch.setattr(Records, "_write", dying)
+    while True:
+      with contextlib.suppress(Death):
+        assert cli.main(words(rows, url, "--concurrency", "3", "--quiet")) == 0
+        break
+      deaths, dead = deaths + 1, False
+      gc.collect()  # locks end with the process
+  assert deaths >= 2
+  check(rows, endpoint, {f"r{n}" for n in range(36)})
+  twice = sum(count - 1 for count in endpoint.answered.values())
+  assert twice <= len(spent(rows)._open)  # only what was under way, and it counts as spent
 
 
 FILL = """
