@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fiat_jax.data.reasoned import row_key
+from fiat_jax.data.rows import iter_records
 from fiat_jax.reasoning.answers import AnswerRule, read_leniently, same, vote
 from fiat_jax.reasoning.plan import Plan
 from fiat_jax.reasoning.store import Store
+from fiat_jax.settings import Settings
 from fiat_jax.whole import writing
 
 
@@ -92,15 +94,19 @@ def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome]) -
           file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def write_rows(folder: pathlib.Path, plan: Plan, store: Store, found: Mapping[str, Outcome]) -> None:
-  """Each split's rows as other programs take them: what the row is, and its reasoning where there is some."""
-  for split, rows in plan.rows.items():
+def write_rows(
+  folder: pathlib.Path, settings: Settings, plan: Plan, store: Store, found: Mapping[str, Outcome]
+) -> None:
+  """Each split's rows as other programs take them: all their columns, and the reasoning where there is some."""
+  for split, path in settings.bare_files().items():
     with writing(folder / f"{split}.jsonl") as file:
-      for row in rows:
+      of_file = iter_records(path, settings.layout)
+      for row in plan.rows[split]:
+        columns = next((record for name, record in of_file if name == row.id), {})  # none: the file has changed since
         outcome = found.get(row_key(row.x), Outcome())
-        record = {"id": row.id, "lang": row.lang, "group": row.group, "input": row.x, **row.fields}
+        record = {"id": row.id, "lang": row.lang, "group": row.group, "input": row.x}
         record |= {"target": row.targets[0] if len(row.targets) == 1 else list(row.targets)} if row.targets else {}
-        record |= {"reasoning": store.text(outcome.key) if outcome.done else ""}
+        record |= columns | {"reasoning": store.text(outcome.key) if outcome.done else ""}
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

@@ -126,7 +126,7 @@ def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | No
   found = outcome.outcomes(planned, store, rule)
   view.write(settings, outcome.records(planned, store, found), found)
   outcome.write_failed(store.folder / "failed.jsonl", planned, found)
-  outcome.write_rows(store.folder / "rows", planned, store, found)
+  outcome.write_rows(store.folder / "rows", settings, planned, store, found)
   return found
 
 

@@ -138,3 +138,21 @@ def test_a_signal_says_what_is_done_what_it_cost_and_how_to_go_on(rows):
   assert set(endpoint.answered.values()) == {1} and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
   langs = [row["lang"] for row in records(rows.parent / "S" / "rows" / "train.jsonl") if row["reasoning"]]
   assert max(map(langs.count, LANGS)) - min(map(langs.count, LANGS)) <= 1 and not failed(rows)
+
+
+def test_rows_are_written_with_all_their_columns_and_serve_as_a_file_of_rows(tmp_path, capsys):
+  data = tmp_path / "rows.csv"
+  lines = [f"{n},What is {n} + 1?,SECRET{n},by hand,{n}" for n in range(20)]
+  data.write_text("\n".join(["number,question,answer,source,n", *lines]))
+  columns = ["--input", "{question}", "--target", "answer"]
+  with served(Endpoint()) as url:
+    endpoint = ["--beta", "openai:big", "--beta_url", url, "--store", str(tmp_path / "S")]
+    assert cli.main(["annotate", "--data", str(data), *columns, *endpoint]) == 0
+  written = {split: tmp_path / "S" / "rows" / f"{split}.jsonl" for split in ("train", "validation", "test")}
+  found = [row for file in written.values() for row in records(file)]
+  assert sorted(int(row["number"]) for row in found) == list(range(20)) and len(records(written["test"])) == 4
+  assert all(row["question"] == f"What is {row['n']} + 1?" and row["source"] == "by hand" for row in found)
+  assert all(row["answer"] == f"SECRET{row['n']}" and row["reasoning"] for row in found)
+  files = [word for split, file in written.items() for word in (f"--{split}", str(file))]
+  assert cli.main(["validate", *files, *columns, "--model", "none"]) == 0
+  assert "100.0 %" in capsys.readouterr().out

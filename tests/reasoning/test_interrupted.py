@@ -85,5 +85,5 @@ def test_killed_with_a_tiny_model_it_ends_with_the_store_of_one_that_was_not(tmp
 @pytest.mark.slow
 @pytest.mark.skipif(not SVAMP.exists(), reason="SVAMP's rows are not here")
 def test_interrupted_twenty_times_on_svamp_it_ends_with_the_store_of_one_that_was_not(tmp_path):
-  more = ("--reasoning_length", "24")
-  check_interrupted(tmp_path, f"{SVAMP}[:32]", "smollm2_135m_instruct", *more, times=20, patient=6, early=5.0)
+  more = ("--reasoning_length", "20")
+  check_interrupted(tmp_path, f"{SVAMP}[:24]", "smollm2_135m_instruct", *more, times=20, patient=5, early=4.0)
