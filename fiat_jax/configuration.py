@@ -22,7 +22,7 @@ from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.settings import SPLITS, Settings
 
-TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION")  # in these flags `\n` is a newline
+TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
   "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
@@ -151,7 +151,8 @@ def _binding(text: str, known: Mapping[str, Declared]) -> str:
 def _flag_value(name: str, text: str, default: Any) -> Any:
   try:
     if isinstance(default, tuple):
-      items = [item.strip() for item in text.split(",") if item.strip()]
+      texts, blanks = (text.replace("\\n", "\n"), " ") if name in TEMPLATES else (text, None)
+      items = [item.strip(blanks) for item in texts.split(",") if item.strip(blanks)]
       return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
     if isinstance(default, bool):
       return text == "True"  # so `flags.parse` writes it

@@ -83,6 +83,7 @@ class Settings:
   shots: int
   shot_choice: str
   reasoning_length: int
+  stops: tuple[str, ...]
   temperature: float
   samples: int
   price: str
@@ -134,6 +135,8 @@ class Settings:
       raise UserError("--filter_gold goes by a store's reasoning: give --store")
     if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
       raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
+    if not all(self.stops):
+      raise UserError("--stops holds an empty text, at which every reasoning would end: leave it out")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
@@ -148,6 +151,12 @@ class Settings:
   def scores(self) -> tuple[str, ...]:
     """What is measured; the first chooses the checkpoint."""
     return SPAN_SCORES if self.corrupts else self.metrics
+
+  @property
+  def reasoning_stops(self) -> tuple[str, ...]:
+    """Texts before which the big model's reasoning ends."""
+    continued = self.beta_template == "plain" and self.exemplars and self.shots
+    return self.stops or (("\n\n",) if continued else ())
 
   def answers(self, verb: str) -> None:
     """Raises UserError where the objective has no answers, with which a verb works."""

@@ -62,6 +62,7 @@ class Desk:
     self._store, self._ledger, self._price, self._on_done = store, ledger, price, on_done
     self._requests, self._keys, self.batches = requests, keys, store.batches
     self._faults_before = frozenset(key for key, kept in store.kept.items() if kept.fault) if again else frozenset()
+    self._stops, self._own = requests[0].asking.stops if len(requests) else (), frozenset(keys)
     places = {key: n for n, key in reversed(list(enumerate(keys)))}
     self._waiting = collections.deque(n for n in sorted(places.values()) if self._open(keys[n]))
     self._elsewhere: list[int] = []
@@ -116,7 +117,7 @@ class Desk:
 
   def close(self, answers: Sequence[tuple[Claim, Answer]], failures: Sequence[Failure] = ()) -> None:
     """Answers came, or will not come: they are kept, all at once, then settled. What was kept before is left out."""
-    fresh = [(claim, answer) for claim, answer in answers if claim.reservation not in self._store.costs]
+    fresh = [(c, self._cut(c, answer)) for c, answer in answers if c.reservation not in self._store.costs]
     costs = {claim.reservation: self._cost(answer) for claim, answer in fresh}
     self._store.add(
       [(claim, answer, costs[claim.reservation]) for claim, answer in fresh],
@@ -153,6 +154,10 @@ class Desk:
     place = self._under_way.pop(key, None)
     if place is not None:
       self._waiting.appendleft(place)
+
+  def _cut(self, claim: Claim, answer: Answer) -> Answer:
+    """Where it is to end, if it is one of this command's."""
+    return answer.ended_before(self._stops) if claim.asked.key in self._own else answer
 
   def _cost(self, answer: Answer) -> float | None:
     """None where it was not told."""

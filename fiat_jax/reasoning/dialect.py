@@ -12,6 +12,8 @@ from fiat_jax.reasoning.request import Answer, Request
 
 KEY = "OPENAI_API_KEY"
 RETRIED = (408, 429)  # and 5xx
+MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
+OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
 
 class Dialect:
@@ -33,6 +35,8 @@ class Dialect:
     given: dict[str, Any] = {"model": self.model, limit: asking.length}
     if "temperature" not in self._dropped:
       given["temperature"] = asking.temperature
+    if asking.stops and "stop" not in self._dropped:
+      given["stop"] = list(asking.stops[:MOST_STOPS])
     asked = {"messages": [{"role": "user", "content": request.prompt}]} if chat else {"prompt": request.prompt}
     return given | asked
 
@@ -89,7 +93,7 @@ def read(body: Any, *, chat: bool) -> Answer:
 def _blamed(status: int, text: str) -> set[str]:
   if status != 400 or not ("unsupported" in text.lower() or "not support" in text):
     return set()
-  return {name for name in ("max_tokens", "temperature") if name in text}
+  return {name for said, name in OPTIONAL.items() if said in text}
 
 
 def _charged(usage: Any) -> tuple[int, int] | None:

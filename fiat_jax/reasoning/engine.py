@@ -77,13 +77,15 @@ class EngineReasoner:
     for n in sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n])):  # equal ones side by side
       request = claims[n].request
       sampling = Sampling(temperature=request.asking.temperature, seed=request.seed)
-      asked = EngineRequest(tokens=prompts[n], max_new_tokens=self._length, sampling=sampling)
+      stops = request.asking.stops
+      asked = EngineRequest(tokens=prompts[n], max_new_tokens=self._length, sampling=sampling, stops=stops)
       numbers[session.add(asked)] = n
     while session:
       answers = []
       for number, completion in session.advance():
         n = numbers[number]
-        text, tokens = tokenizer.decode(completion.tokens).strip(), (len(prompts[n]), len(completion.tokens))
+        text = tokenizer.decode(completion.tokens) if completion.text is None else completion.text
+        text, tokens = text.strip(), (len(prompts[n]), len(completion.tokens))
         answers.append((claims[n], Answer(text=text, finish=completion.finish, tokens=tokens)))
       desk.close(answers)
       signals.check()
@@ -92,8 +94,8 @@ class EngineReasoner:
   def _engine(self) -> Engine:
     runtime.start()
     weights = self._described.family.unstack(pretrained.load(self._described))
-    stops = self._described.tokenizer.stop_ids
-    return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots)
+    stops, decode = self._described.tokenizer.stop_ids, self._described.tokenizer.decode
+    return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots, decode=decode)
 
 
 def _tell(groups: Sequence[Prefix]) -> None:

@@ -93,6 +93,7 @@ def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
     template=settings.beta_template,
     length=settings.reasoning_length,
     temperature=settings.temperature,
+    stops=settings.reasoning_stops,
   )
   samples = 1 if recorded else settings.samples
   keys: list[str] = []

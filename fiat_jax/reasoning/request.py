@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 VERSION = 1  # raise it when the same settings come to mean another prompt
@@ -27,6 +28,7 @@ class Asking:
     template: `chat` or `plain`.
     length: the most tokens of an answer.
     temperature: 0 is greedy.
+    stops: texts before which an answer ends.
   """
 
   beta: str
@@ -34,6 +36,7 @@ class Asking:
   template: str
   length: int
   temperature: float
+  stops: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +72,10 @@ class Request:
 
   @functools.cached_property
   def key(self) -> str:
-    parts = {"prompt": self.prompt, "sample": self.sample, "version": VERSION, **dataclasses.asdict(self.asking)}
-    return digest(parts)
+    asking = dataclasses.asdict(self.asking)
+    if not self.asking.stops:  # before there were any, keys had none
+      del asking["stops"]
+    return digest({"prompt": self.prompt, "sample": self.sample, "version": VERSION, **asking})
 
   @property
   def asked(self) -> Asked:
@@ -105,6 +110,11 @@ class Answer:
   finish: str
   tokens: tuple[int, int] | None
   broken: str = ""
+
+  def ended_before(self, stops: Sequence[str]) -> Answer:
+    """Cut before the first of these texts, where the model wrote past one."""
+    places = [place for stop in stops if (place := self.text.find(stop)) >= 0]
+    return dataclasses.replace(self, text=self.text[: min(places)], finish="stop") if places else self
 
   @property
   def fault(self) -> str:

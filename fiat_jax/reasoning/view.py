@@ -42,6 +42,8 @@ def asked(settings: Settings) -> dict[str, Any]:
   if settings.beta == RECORDED:
     return {"beta": RECORDED, "answer": settings.answer}
   shots: dict[str, Any] = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  if settings.reasoning_stops:
+    shots["stops"] = list(settings.reasoning_stops)
   if settings.exemplars and settings.shot_choice == "random":
     shots["split_seed"] = settings.split_seed
   if settings.exemplars not in ("", TRAIN):

@@ -156,3 +156,17 @@ def test_rows_are_written_with_all_their_columns_and_serve_as_a_file_of_rows(tmp
   files = [word for split, file in written.items() for word in (f"--{split}", str(file))]
   assert cli.main(["validate", *files, *columns, "--model", "none"]) == 0
   assert "100.0 %" in capsys.readouterr().out
+
+
+def test_a_model_that_continues_text_ends_where_the_next_exemplar_would_begin(rows):
+  row = {"id": "e", "input": "What is it?", "target": "2", "reasoning": "Look. The answer is 2."}
+  (rows.parent / "shots.jsonl").write_text(json.dumps(row))
+  endpoint = Endpoint(answer=lambda prompt, attempt: "It is so. The answer is 7.\n\nWhat is next?\n\nReasoning: I")
+  more = ("--exemplars", str(rows.parent / "shots.jsonl"), "--beta_template", "plain")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, *more)) == 0
+    assert cli.main(words(rows, url, *more, "--stops", "so.,\\nI")) == 2
+  assert endpoint.bodies[0]["stop"] == ["\n\n"] and "messages" not in endpoint.bodies[0]
+  assert endpoint.bodies[-1]["stop"] == ["so.", "\nI"]
+  kept = Store(rows.parent / "S", "reader")
+  assert {kept.text(key) for key in kept.kept} == {"It is so. The answer is 7.", "It is "}
