@@ -8,6 +8,8 @@ with its reason, and asked again by the next command.
 
 from __future__ import annotations
 
+import collections
+import io
 import random
 import tempfile
 import time
@@ -33,6 +35,7 @@ ATTEMPTS = 8
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # between attempts, and between looks at a batch
 LOOKS = 3  # for a batch that may have been submitted, before it is submitted again
 OLD_SECONDS = 3600.0  # batches so much older than ours are not looked through: clocks differ
+UNREADY_LOOKS = 10  # at a batch that is said to be completed, and names no file yet
 RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 TOO_MUCH = "token_limit_exceeded"
 
@@ -53,6 +56,7 @@ class _Interface:
     self._desk, self._dialect, self._client = desk, dialect, client
     self._most, self._one_by_one = MOST_REQUESTS, False
     self._said: dict[str, str] = {}
+    self._unready: collections.Counter[str] = collections.Counter()  # by tag: looks that found it without its files
     self._forms: dict[str, frozenset[str]] = {}  # by tag: what was left out of the requests
 
   def run(self) -> None:
@@ -170,7 +174,8 @@ class _Interface:
         "one that it was submitted with?"
       ) from None
     ready = made.output_file_id or made.error_file_id or made.status != "completed"
-    if made.status in RUNNING or not ready:
+    self._unready[batch.tag] += not ready
+    if made.status in RUNNING or (not ready and self._unready[batch.tag] < UNREADY_LOOKS):
       counts = made.request_counts
       self._tell(batch, f"{made.status}{f', {counts.completed} of {counts.total} done' if counts else ''}")
       return True
@@ -240,17 +245,8 @@ class _Interface:
   def _came(self, *files: str | None) -> Iterator[Came]:
     """What stands in the endpoint's files, each of which is here whole before its first line counts."""
     for id in filter(None, files):
-      with tempfile.TemporaryFile() as file:
-        self._patiently(lambda id=id, file=file: self._download(id, file))
-        file.seek(0)
-        yield from came(file)
-
-  def _download(self, id: str, file: IO[bytes]) -> None:
-    file.seek(0)
-    file.truncate()
-    with self._client.files.with_streaming_response.content(id) as response:
-      for part in response.iter_bytes():
-        file.write(part)
+      content = self._patiently(lambda id=id: self._client.files.content(id).read())
+      yield from came(io.BytesIO(content))
 
   def _patiently(self, call: Callable[[], T]) -> T:
     """What a call that may be repeated gives. Raises UserError where the endpoint cannot be asked."""

@@ -62,9 +62,11 @@ class Desk:
     self._store, self._ledger, self._price, self._on_done = store, ledger, price, on_done
     self._requests, self._keys, self.batches = requests, keys, store.batches
     self._faults_before = frozenset(key for key, kept in store.kept.items() if kept.fault) if again else frozenset()
-    self._stops, self._own = requests[0].asking.stops if len(requests) else (), frozenset(keys)
-    places = {key: n for n, key in reversed(list(enumerate(keys)))}
-    self._waiting = collections.deque(n for n in sorted(places.values()) if self._open(keys[n]))
+    self._stops = requests[0].asking.stops if len(requests) else ()
+    self._own: dict[str, int] = {}
+    for n, key in enumerate(keys):  # one that stands twice is asked once
+      self._own.setdefault(key, n)
+    self._waiting = collections.deque(n for key, n in self._own.items() if self._open(key))
     self._elsewhere: list[int] = []
     self._under_way: dict[str, int] = {}
     self.capped, self.failed = False, 0

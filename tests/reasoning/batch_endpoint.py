@@ -19,13 +19,14 @@ class Batches:
     ends: how each batch ends, by its number; `completed` where there is none.
     most: of more requests in one batch it says that they are too many.
     lost: of so many first batches it makes the answer is lost on its way (`close`), or is a 500 (`500`).
+    cuts: so many first files that come down are cut off.
     refused: so many first calls to make a batch are refused with 429.
   """
 
   def __init__(self):
     self.files: dict[str, bytes] = {}
     self.made: list[dict[str, Any]] = []
-    self.looks, self.most, self.refused = 1, 10**9, 0
+    self.looks, self.most, self.refused, self.cuts = 1, 10**9, 0, 0
     self.ends: dict[int, str] = {}
     self.lost: list[str] = []
 

@@ -68,7 +68,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
       return self._send(200, json.dumps({"object": "list", "data": [model]}))
     with e.lock:
       status, content = e.batches.get(e, self.path)
-    return self._send(status, content)
+      cut = self.path.endswith("/content") and e.batches.cuts > 0
+      e.batches.cuts -= cut
+    return self._send(status, content, cut=cut)
 
   def do_POST(self) -> None:
     e = self.endpoint

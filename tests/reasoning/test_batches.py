@@ -39,6 +39,36 @@ def test_all_rows_go_in_one_batch_and_the_ledger_agrees(rows):
   assert not any(b"SECRET" in content for content in endpoint.batches.files.values())
 
 
+def test_answers_that_are_cut_off_on_their_way_are_fetched_again(rows):
+  endpoint = Endpoint()
+  endpoint.batches.cuts = 2
+  with served(endpoint) as url:
+    assert command(rows, url) == 0
+  assert len(endpoint.batches.made) == 1 and not failed(rows)
+
+
+def test_two_processes_share_a_batch_and_either_may_die(rows):
+  endpoint = Endpoint()
+  endpoint.batches.looks = 10**9
+  with served(endpoint) as url:
+    words_ = [sys.executable, "-m", "fiat_jax", *words(rows, url), "--batch_api", "--quiet"]
+    children = [subprocess.Popen(words_, stdout=subprocess.DEVNULL) for _ in range(2)]
+    wait_for(lambda: any(batch["looked"] for batch in endpoint.batches.made))
+    time.sleep(2.0)  # the other one has come, and waits
+    (submitter,) = [child for child in children if child.poll() is None and attends(rows, child.pid)]
+    submitter.kill()
+    endpoint.batches.looks = 0
+    assert sorted(child.wait() for child in children) == [-signal.SIGKILL, 0]
+  assert len(endpoint.batches.made) == 1 and set(endpoint.answered.values()) == {1}
+  assert spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+
+
+def attends(rows: pathlib.Path, process: int) -> bool:
+  """Whether the process has the batch's lock open."""
+  (lock,) = (rows.parent / "S" / "sessions").glob("batch-*")
+  return any(os.path.realpath(file) == str(lock) for file in pathlib.Path(f"/proc/{process}/fd").iterdir())
+
+
 def test_a_command_stopped_while_it_waits_goes_on_with_the_same_batch(rows):
   endpoint = Endpoint()
   endpoint.batches.looks = 10**9
