@@ -10,29 +10,24 @@ from __future__ import annotations
 
 import collections
 import io
-import random
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Iterator
+from typing import IO, Any
 
 import openai
 
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
+from fiat_jax.reasoning import patience
 from fiat_jax.reasoning.batch_files import Came, came, line_of, url_of
 from fiat_jax.reasoning.batches import Batch
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
 from fiat_jax.reasoning.dialect import KEY, Dialect, passes, told, wait_of
 from fiat_jax.reasoning.request import Answer, Claim
 
-T = TypeVar("T")
-
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000  # of one batch, as OpenAI allows them
 CHUNK = 500  # claims and answers that are written to the store at a time
-ATTEMPTS = 8
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # between attempts, and between looks at a batch
 LOOKS = 3  # for a batch that may have been submitted, before it is submitted again
 OLD_SECONDS = 3600.0  # batches so much older than ours are not looked through: clocks differ
 UNREADY_LOOKS = 10  # at a batch that is said to be completed, and names no file yet
@@ -60,18 +55,18 @@ class _Interface:
     self._forms: dict[str, frozenset[str]] = {}  # by tag: what was left out of the requests
 
   def run(self) -> None:
-    wait = FIRST_WAIT
+    wait = patience.FIRST_WAIT
     while True:
       under_way = [batch for batch in self._attended() if self._follow(batch)]
       if not len(self._desk):
         return
       if not (self._one_by_one and under_way) and self._submit():
-        wait = FIRST_WAIT
+        wait = patience.FIRST_WAIT
       elif not under_way and self._desk.capped:
         return
       else:
-        _sleep(wait)
-        wait = min(LONGEST_WAIT, wait * 1.5)
+        patience.sleep(wait)
+        wait = min(patience.LONGEST_WAIT, wait * 1.5)
 
   def _attended(self) -> list[Batch]:
     batches = self._desk.batches
@@ -87,7 +82,7 @@ class _Interface:
       batch = self._desk.batches.prepare(self._dialect.endpoint, claims)
       self._forms[batch.tag] = self._dialect.left_out
       try:
-        uploaded = self._patiently(lambda: self._upload(file))
+        uploaded = patience.patiently(self._dialect, lambda: self._upload(file))
       except BaseException:
         self._never_sent(batch)
         raise
@@ -116,7 +111,7 @@ class _Interface:
   def _create(self, batch: Batch, url: Any) -> bool:
     """Submits what was uploaded; where it is not sure whether that came through, looks before it does so again."""
     reason = ""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, patience.ATTEMPTS + 1):
       try:
         made = self._client.batches.create(completion_window="24h", endpoint=url, input_file_id=batch.file)
         return self._submitted(batch, made.id)
@@ -128,10 +123,10 @@ class _Interface:
         sure, reason, wait = e.status_code < 500, told(e.status_code, e.message), wait_of(e)
       except (openai.APIError, ValueError) as e:
         sure, reason, wait = False, str(e), 0.0
-      _back_off(attempt, wait)
+      patience.back_off(attempt, wait)
       if not sure and (id := self._found(batch)):
         return self._submitted(batch, id)
-    raise UserError(f"{self._dialect.endpoint} takes no batch: {ATTEMPTS} attempts, the last: {reason}")
+    raise UserError(f"{self._dialect.endpoint} takes no batch: {patience.ATTEMPTS} attempts, the last: {reason}")
 
   def _submitted(self, batch: Batch, id: str) -> bool:
     self._desk.batches.submitted(batch, id)
@@ -144,10 +139,10 @@ class _Interface:
   def _found(self, batch: Batch) -> str:
     """The endpoint's name of a batch of which only the file is known; empty where there is none."""
     for look in range(1, LOOKS + 1):
-      if id := self._patiently(lambda: self._listed(batch)):
+      if id := patience.patiently(self._dialect, lambda: self._listed(batch)):
         return id
       if look < LOOKS:
-        _back_off(look)
+        patience.back_off(look)
     return ""
 
   def _listed(self, batch: Batch) -> str:
@@ -167,7 +162,7 @@ class _Interface:
         return False
       return self._submitted(batch, id)
     try:
-      made = self._patiently(lambda: self._client.batches.retrieve(batch.id))
+      made = patience.patiently(self._dialect, lambda: self._client.batches.retrieve(batch.id))
     except openai.NotFoundError:
       raise UserError(
         f"{self._dialect.endpoint} knows no batch {batch.id}, which {len(batch.claims)} requests are in: is {KEY} the "
@@ -245,36 +240,5 @@ class _Interface:
   def _came(self, *files: str | None) -> Iterator[Came]:
     """What stands in the endpoint's files, each of which is here whole before its first line counts."""
     for id in filter(None, files):
-      content = self._patiently(lambda id=id: self._client.files.content(id).read())
+      content = patience.patiently(self._dialect, lambda id=id: self._client.files.content(id).read())
       yield from came(io.BytesIO(content))
-
-  def _patiently(self, call: Callable[[], T]) -> T:
-    """What a call that may be repeated gives. Raises UserError where the endpoint cannot be asked."""
-    reason = ""
-    for attempt in range(1, ATTEMPTS + 1):
-      try:
-        return call()
-      except openai.NotFoundError:
-        raise
-      except openai.APIStatusError as e:
-        self._dialect.require_welcome(e.status_code)
-        if not passes(e.status_code):
-          raise self._refused(told(e.status_code, e.message)) from None
-        reason, wait = told(e.status_code, e.message), wait_of(e)
-      except (openai.APIError, ValueError) as e:
-        reason, wait = str(e), 0.0
-      _back_off(attempt, wait)
-    raise UserError(f"{self._dialect.endpoint}: {ATTEMPTS} attempts came to nothing; the last: {reason}")
-
-
-def _back_off(attempt: int, wait: float = 0.0) -> None:
-  _sleep(max(wait, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)))
-
-
-def _sleep(seconds: float) -> None:
-  """Until then, or a signal comes."""
-  until = time.monotonic() + seconds
-  while (left := until - time.monotonic()) > 0:
-    signals.check()
-    time.sleep(min(0.2, left))
-  signals.check()

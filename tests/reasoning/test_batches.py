@@ -15,14 +15,14 @@ from annotating import failed, spent, words
 from endpoint import Endpoint, served
 
 from fiat_jax import cli
-from fiat_jax.reasoning import batch_api
+from fiat_jax.reasoning import patience
 from fiat_jax.reasoning.batches import Batches
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-  monkeypatch.setattr(batch_api, "FIRST_WAIT", 0.01)
-  monkeypatch.setattr(batch_api, "LONGEST_WAIT", 0.05)
+  monkeypatch.setattr(patience, "FIRST_WAIT", 0.01)
+  monkeypatch.setattr(patience, "LONGEST_WAIT", 0.05)
 
 
 def command(rows: pathlib.Path, url: str, *more: str) -> int:
