@@ -109,14 +109,6 @@ class Desk:
     """What a request may cost at the most, by the limits that it states."""
     return self._price.of(request.most_tokens) if self._price else 0.0
 
-  def answered(self, claim: Claim, answer: Answer) -> None:
-    """An answer came."""
-    self.close([(claim, answer)])
-
-  def given_up(self, claim: Claim, reason: str, *, charged: bool) -> None:
-    """No answer came and none is waited for."""
-    self.close([], [Failure(claim, reason, charged)])
-
   def close(self, answers: Sequence[tuple[Claim, Answer]], failures: Sequence[Failure] = ()) -> None:
     """Answers came, or will not come: they are kept, all at once, then settled. What was kept before is left out."""
     fresh = [(c, self._cut(c, answer)) for c, answer in answers if c.reservation not in self._store.costs]

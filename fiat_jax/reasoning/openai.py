@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import openai
@@ -18,11 +18,11 @@ import openai
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import batch_api
-from fiat_jax.reasoning.desk import Dealt, Desk
+from fiat_jax.reasoning.desk import Dealt, Desk, Failure
 from fiat_jax.reasoning.dialect import KEY, Dialect, is_chat, key_of, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
-from fiat_jax.reasoning.request import Answer, Request
+from fiat_jax.reasoning.request import Answer, Claim, Request
 from fiat_jax.settings import Settings
 
 OWN_ADDRESS = "https://api.openai.com/v1"
@@ -33,6 +33,8 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0  # for what is under way when a signal comes: it is paid for
 LOOK_SECONDS = 5.0  # for the list of models, which need not be there
 CONTEXTS = ("max_model_len", "context_length", "context_window")  # as vLLM and others tell it beside a model's name
+
+Came = tuple[Claim, Answer] | Failure | None  # what a request came to; None: it is asked later
 
 
 class EndpointReasoner:
@@ -86,7 +88,7 @@ class EndpointReasoner:
     async with openai.AsyncOpenAI(
       api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout
     ) as client:
-      tasks: set[asyncio.Task[None]] = set()
+      tasks: set[asyncio.Task[Came]] = set()
       learnt = False  # the first request goes alone: what it teaches (another parameter's name, the price) serves all
       while len(desk) and not self._stop:
         room = (self._settings.concurrency if learnt else 1) - len(tasks)
@@ -102,29 +104,46 @@ class EndpointReasoner:
         if tasks:
           done, tasks = await asyncio.wait(tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
           learnt |= bool(done)
-          for task in done:
-            task.result()
+          self._take_in(desk, done)
         else:
           await asyncio.sleep(POLL_SECONDS)  # another process is at what is left
       if tasks:
-        _, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        done, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         for task in late:
           task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        self._take_in(desk, done)
 
-  async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> None:
+  def _take_in(self, desk: Desk, done: Iterable[asyncio.Task[Came]]) -> None:
+    """What requests came to is kept, all at once: each time the disk is waited for."""
+    came = [result for task in done if (result := task.result())]
+    failures = [result for result in came if isinstance(result, Failure)]
+    answers = [result for result in came if not isinstance(result, Failure)]
+    useless = [f.reason for f in failures] + [answer.broken for _, answer in answers if answer.broken]
     try:
-      await self._ask(client, desk, claim)
+      desk.close(answers, failures)
+    except Exception as e:
+      self._stop = self._stop or e
+    self._hopeless = len(useless) + (self._hopeless if len(useless) == len(came) else 0)
+    if self._hopeless >= HOPELESS and useless:
+      self._stop = self._stop or UserError(
+        f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {useless[-1]}"
+      )
+
+  async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
+    try:
+      return await self._ask(client, desk, claim)
     except Exception as e:  # told once all others are through
       self._stop = self._stop or e
+      return None
 
-  async def _ask(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> None:
-    """One request, until it is answered or given up."""
+  async def _ask(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
+    """One request, until it is answered or given up, or is to be asked later."""
     for attempt in range(1, ATTEMPTS + 1):
       await self._pace.wait(claim.request, lambda: bool(self._stop))
       if self._stop:
         desk.unsent([claim])
-        return
+        return None
       body = self._dialect.body(claim.request)
       try:
         answer = await self._send(client, body, chat=is_chat(claim.request))
@@ -137,34 +156,28 @@ class EndpointReasoner:
           desk.unsent([claim])
           self._dialect.require_welcome(e.status_code)
         if not passes(e.status_code):
-          self._give_up(desk, claim, f"refused: {told(e.status_code, e.message)}", charged=False)
-          return
+          return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
         reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
       except openai.APITimeoutError:
         reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
       except openai.APIConnectionError as e:
         if _was_answered(e):
-          self._unreadable(desk, claim, "the connection broke in the middle of the answer")
-          return
+          return claim, _unreadable("the connection broke in the middle of the answer")
         reason, charged, wait = f"no connection: {e.__cause__ or e}", not _refused(e), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
-        self._unreadable(desk, claim, f"a broken answer: {str(e)[:200]}")
-        return
+        return claim, _unreadable(f"a broken answer: {str(e)[:200]}")
       else:
-        self._hopeless = 0
-        desk.answered(claim, answer)
-        return
+        return claim, answer
       if attempt == ATTEMPTS:
-        self._give_up(desk, claim, f"{ATTEMPTS} attempts: {reason}", charged=charged)
-        return
+        return Failure(claim, f"{ATTEMPTS} attempts: {reason}", charged=charged)
       if charged:
         renewed = desk.renewed(claim)
         if renewed is None:
-          return
+          return None
         claim = renewed
       back_off = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
       await asyncio.sleep(max(wait, back_off))
-    self._give_up(desk, claim, "the endpoint refuses every form of the request", charged=False)
+    return Failure(claim, "the endpoint refuses every form of the request", charged=False)
 
   async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any], *, chat: bool) -> Answer:
     made: Any = await (client.chat.completions if chat else client.completions).create(**body)
@@ -172,19 +185,10 @@ class EndpointReasoner:
       raise ValueError(f"no object but {str(made)[:100]!r}")
     return read(made.model_dump(warnings=False), chat=chat)
 
-  def _give_up(self, desk: Desk, claim: Dealt, reason: str, *, charged: bool) -> None:
-    desk.given_up(claim, reason, charged=charged)
-    self._count_hopeless(reason)
 
-  def _unreadable(self, desk: Desk, claim: Dealt, reason: str) -> None:
-    """Something came, and is paid for."""
-    desk.answered(claim, Answer(text="", finish="broken", tokens=None, broken=reason))
-    self._count_hopeless(reason)
-
-  def _count_hopeless(self, reason: str) -> None:
-    self._hopeless += 1
-    if self._hopeless >= HOPELESS:
-      raise UserError(f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {reason}")
+def _unreadable(reason: str) -> Answer:
+  """Something came, and is paid for."""
+  return Answer(text="", finish="broken", tokens=None, broken=reason)
 
 
 def _refused(e: openai.APIConnectionError) -> bool:
