@@ -15,6 +15,7 @@ class Batches:
   """What is told to it before it serves.
 
   Attributes:
+    absent: there is no batch interface.
     looks: so many times a batch is found in progress before it ends.
     ends: how each batch ends, by its number; `completed` where there is none.
     most: of more requests in one batch it says that they are too many.
@@ -27,11 +28,14 @@ class Batches:
     self.files: dict[str, bytes] = {}
     self.made: list[dict[str, Any]] = []
     self.looks, self.most, self.refused, self.cuts = 1, 10**9, 0, 0
+    self.absent = False
     self.ends: dict[int, str] = {}
     self.lost: list[str] = []
 
   def post(self, e: Endpoint, path: str, raw: bytes) -> tuple[int, str]:
     """Status, 0 to break the connection off, and content."""
+    if self.absent:
+      return 404, json.dumps({"error": {"message": "no such page"}})
     if path.endswith("/files"):
       boundary = raw.split(b"\r\n", 1)[0]
       part = next(p for p in raw.split(boundary) if b"filename=" in p)

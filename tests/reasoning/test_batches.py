@@ -184,6 +184,20 @@ def test_a_batch_that_is_refused_whole_costs_nothing_and_says_why(rows, capsys):
     assert command(rows, url) == 0
 
 
+def test_without_a_batch_interface_or_with_a_wrong_key_nothing_is_sent_and_nothing_counts_as_spent(
+  rows, capsys, monkeypatch
+):
+  endpoint = Endpoint(key="sk-right")
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+  with served(endpoint) as url:
+    assert command(rows, url) == 2 and "check OPENAI_API_KEY" in capsys.readouterr().err
+    endpoint.key, endpoint.batches.absent = "", True
+    assert command(rows, url) == 2 and "has no batch interface (404)" in capsys.readouterr().err
+  assert spent(rows).spent == 0 and not endpoint.batches.made
+  assert cli.main([*words(rows, ""), "--beta_url=", "--beta", "smollm2_135m_instruct", "--batch_api"]) == 2
+  assert "is no endpoint" in capsys.readouterr().err
+
+
 def test_requests_in_a_batch_are_not_asked_one_by_one_as_well(rows, capsys):
   endpoint = Endpoint()
   endpoint.batches.looks = 10**9

@@ -111,6 +111,21 @@ def test_a_prompt_longer_than_the_context_is_told_before_anything_is_asked(rows,
   assert "rows.jsonl:" in said and "more than the 110 that the big model takes" in said and not endpoint.bodies
 
 
+def test_a_checkpoint_counts_by_its_own_tokenizer_and_says_what_is_too_long_before_it_is_loaded(
+  rows, capsys, tiny_checkpoint, monkeypatch
+):
+  monkeypatch.setattr("fiat_jax.models.pretrained.load", lambda *_: pytest.fail("the weights were read"))
+  local = ["annotate", "--beta", str(tiny_checkpoint), "--store", str(rows.parent / "S"), "--exemplars", "train"]
+  more = ["--reasoning_length", "850", "--dry_run"]
+  assert cli.main([*local, "--train", str(rows), *more]) == 0
+  assert "3 of 4 exemplars: more do not fit" in capsys.readouterr().out
+  row = {"id": "long", "input": "many words " * 600, "reasoning": "So."}
+  rows.write_text(rows.read_text() + "\n" + json.dumps(row))
+  assert cli.main([*local, "--train", str(rows)]) == 2
+  said = capsys.readouterr().err
+  assert "rows.jsonl:25:" in said and "more than the 1024 that the big model takes" in said
+
+
 def test_a_file_without_reasoning_cannot_be_shown(rows, capsys):
   file = rows.parent / "shots.jsonl"
   file.write_text(json.dumps({"id": "e", "input": "How many?", "target": "2"}))
