@@ -178,11 +178,13 @@ class Ledger:
       self._open[id] = Held(record["session"], record["key"], record["worst"], record["amount"])
       return
     held = self._open.pop(id, None)
+    if held is None:  # two processes may have closed it, after a third had died
+      return
     if kind == "settle":
       self.settled += record["cost"]
-      if held and held.worst:
+      if held.worst:
         self._worst_ratio = max(self._worst_ratio, record["cost"] / held.worst)
-    elif kind == "lose" and held:
+    elif kind == "lose":
       self.lost += held.amount
 
   def _living(self) -> set[str]:

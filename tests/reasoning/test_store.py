@@ -60,6 +60,19 @@ def test_two_ledgers_share_a_cap_and_what_a_dead_one_reserved_counts(tmp_path: p
   two.close()
 
 
+def test_a_reservation_is_settled_once_whoever_does_it(tmp_path: pathlib.Path):
+  dead, one, two = (Ledger(tmp_path, name, 10.0) for name in ("dead", "one", "two"))
+  (id,) = dead.reserve([("k", 2.0)]).ids.values()
+  dead.close()
+  for ledger in (one, two):
+    ledger.close_all(settled={id: 1.5})
+  one.reconcile({id: 1.5})
+  one.close_all(lost=[id])
+  assert (one.spent, two.spent) == (1.5, 1.5)
+  two.close()
+  one.close()
+
+
 def test_answers_are_read_by_each_kind_of_rule():
   text = "First.\nThe answer is 4.\nSo: (b) 1,000"
   assert AnswerRule.parse("last_line").read(text) == "So: (b) 1,000"
