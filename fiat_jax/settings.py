@@ -70,6 +70,8 @@ class Settings:
   target_length: int
   truncate: str
   slots: int
+  beams: int
+  length_penalty: float
   output: str
   format: str
   show: int
@@ -102,7 +104,16 @@ class Settings:
   import_from: str
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):
+    for name in (
+      "batch",
+      "source_length",
+      "target_length",
+      "slots",
+      "beams",
+      "reasoning_length",
+      "samples",
+      "concurrency",
+    ):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
     for name in NOT_NEGATIVE:
@@ -121,6 +132,9 @@ class Settings:
       raise UserError(
         "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
       )
+    if self.beams > 1 and (self.labels or self.corrupts):
+      given = "--labels: labels are" if self.labels else "--objective span_corruption: given spans are"
+      raise UserError(f"--beams {self.beams} with {given} scored, and nothing is generated; leave --beams out")
     for name in ("template", "beta_template"):
       if getattr(self, name) not in ("chat", "plain"):
         raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
