@@ -160,7 +160,7 @@ def _choose(state: Rows, logprobs: jax.Array, stop: Array, penalty: Array, early
 
 
 def _candidates(state: Rows, logprobs: jax.Array, count: int) -> tuple[Paths, jax.Array, jax.Array]:
-  """The likeliest continuations of all beams, from logprobs [P, k · V]: what they are, their parents and last tokens."""
+  """The likeliest continuations of all beams, from logprobs [P, k · V], with their parents and last tokens [P, n]."""
   vocabulary = logprobs.shape[1] // state.token.shape[1]
   so_far = jnp.repeat(state.running.scores, vocabulary, axis=1)
   totals = jnp.where(jnp.isfinite(so_far), so_far + logprobs, -jnp.inf)

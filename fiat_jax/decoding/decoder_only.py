@@ -73,7 +73,7 @@ class DecoderOnly:
 
 
 def _moved(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, axis: int) -> jax.Array:
-  """`leaf` [B, …] with each row's window along the axis (of a row), of `count` from `start` [B] on, from another row."""
+  """`leaf` [B, …], of each row `count` places from `start` [B] on, along an axis of rows, taken from another row."""
   window = jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, count, axis))(leaf, start)
   put = lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis)  # noqa: E731
   return jax.vmap(put)(leaf, window[sources], start)

@@ -81,7 +81,7 @@ def test_what_is_recorded_holds_ends_and_many_tokens():
     for wanted in recorded["searches"]:
       answers = [answer["tokens"] for of in wanted["answers"] for answer in of]
       assert len(set(itertools.chain(*answers))) >= 16
-    assert any(tokens[-1] in wanted["stop_ids"] for tokens in answers)
+      assert any(tokens[-1] in wanted["stop_ids"] for tokens in answers)
 
 
 FEW = dataclasses.replace(tiny.CONFIG, vocab_size=4, layers=2)
