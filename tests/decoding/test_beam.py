@@ -55,7 +55,7 @@ def quick(case):
   return case if case[1] == 1 else pytest.param(case, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("case", map(quick, SEARCHES), ids=str)
+@pytest.mark.parametrize("case", [quick(case) for case in SEARCHES], ids=str)
 def test_answers_their_order_and_scores_equal_those_of_pytorch(models, case):
   """Four prompts of different lengths, two or more side by side, the others behind them."""
   recorded = RECORDED[case[0]]
@@ -72,16 +72,16 @@ def test_answers_their_order_and_scores_equal_those_of_pytorch(models, case):
       stopped = their["tokens"][-1] in wanted["stop_ids"]
       assert completion.tokens == their["tokens"][: len(their["tokens"]) - stopped]
       assert completion.finish == ("stop" if stopped else "length")
-      assert score == pytest.approx(their["score"], abs=1e-4)
+      assert score == pytest.approx(their["score"], abs=1e-4, rel=1e-6)
       assert score == pytest.approx(completion.logprob / len(their["tokens"]) ** beams.length_penalty, rel=1e-5)
 
 
-def test_what_is_recorded_holds_ends_and_many_tokens():
+def test_what_is_recorded_holds_many_tokens_ends_and_none():
   for recorded in RECORDED.values():
-    for wanted in recorded["searches"]:
-      answers = [answer["tokens"] for of in wanted["answers"] for answer in of]
-      assert len(set(itertools.chain(*answers))) >= 16
-      assert any(tokens[-1] in wanted["stop_ids"] for tokens in answers)
+    found = [(wanted, a["tokens"]) for wanted in recorded["searches"] for of in wanted["answers"] for a in of]
+    assert len(set(itertools.chain(*[tokens for _, tokens in found]))) >= 32
+    ended = [tokens[-1] in wanted["stop_ids"] for wanted, tokens in found]
+    assert 40 < sum(ended) < len(ended) - 20
 
 
 FEW = dataclasses.replace(tiny.CONFIG, vocab_size=4, layers=2)
@@ -108,7 +108,7 @@ def every_answer(prompt):
   return {tuple(ids): at(row, ids) for row, ids in enumerate(answers)}
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("early_stopping", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("penalty", [1.0, 0.0, 3.0, -1.0])
 def test_with_room_for_every_answer_the_search_finds_all_in_order(penalty, early_stopping):
   module, _, weights = few()
@@ -125,6 +125,7 @@ def test_with_room_for_every_answer_the_search_finds_all_in_order(penalty, early
     np.testing.assert_allclose([a.score for a in answers], sorted(scores.values(), reverse=True), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_beam_is_greedy(tiny_model):
   prompts = [tiny.random_ids(length, seed=length) for length in (1, 9, 30)]
   engine = Engine(tiny_model.module, tiny_model.layers, stop_ids=[5, 11], slots=2)
@@ -135,16 +136,20 @@ def test_one_beam_is_greedy(tiny_model):
     np.testing.assert_allclose(answer.completion.logprobs, greedy.logprobs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prompt_gets_the_same_answers_in_any_company_and_behind_a_shared_prefix(tiny_model):
   prefix = tiny.random_ids(21, seed=99)
-  prompts = [prefix + tiny.random_ids(length, seed=length) for length in (3, 70, 9, 17)]
+  prompts = [prefix + tiny.random_ids(length, seed=length) for length in (70, 9, 17, 3)]
   engine = Engine(tiny_model.module, tiny_model.layers, stop_ids=[5], slots=6)
-  requests = [Request(tokens=prompt, max_new_tokens=6 + n) for n, prompt in enumerate(prompts)]
+  requests = [Request(tokens=prompt, max_new_tokens=n) for prompt, n in zip(prompts, (9, 9, 7, 1), strict=True)]
   beams = Beams(count=3)
-  alone = [search(engine, [request], beams)[0] for request in requests]
+  alone = [search(engine, requests[n : n + 2], beams) for n in (0, 1)]
+  wanted = [alone[0][0], alone[0][1], alone[1][1]]
   for shared in (0, 21):
     together = search(engine, requests, beams, shared=shared)
-    assert [[a.completion.tokens for a in of] for of in together] == [[a.completion.tokens for a in of] for of in alone]
+    for of, theirs in zip(together, wanted, strict=False):
+      assert [a.completion.tokens for a in of] == [a.completion.tokens for a in theirs]
+    assert [len(a.completion.tokens) for a in together[3]] == [1, 1, 1]
   assert search(engine, [], beams) == []
 
 

@@ -9,11 +9,12 @@ by model its `prompts`, and `searches`, each with `beams`, `length_penalty`, `ea
 prompt, `answers`: all that were found, best first, as `score` and `tokens`, end mark included.
 
 A search hangs on no hair: prompts are those for which the same search in float64 finds the same answers. Stop ids are
-tokens that greedy continuations hold, so that they are met.
+tokens that many answers hold, so that they are met.
 """
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 from pathlib import Path
@@ -23,9 +24,9 @@ import make_families
 import make_t5
 import numpy as np
 
-NEW_TOKENS = 20
+NEW_TOKENS, NONE = 20, 10_000  # the latter is no token's id
 LENGTHS = (3, 41, 17, 70)
-MODELS = {"llama3": (2, 6, 33), "t5_1_1": (1, 9, 57)}  # and stop ids
+MODELS = ("llama3", "t5_1_1")
 SEARCHES = [
   {"beams": 2, "length_penalty": 1.0, "early_stopping": False, "stops": 1},
   {"beams": 4, "length_penalty": 1.0, "early_stopping": True, "stops": 3},
@@ -67,12 +68,26 @@ def tokens_of(found: list[list[dict[str, Any]]]) -> list[list[list[int]]]:
   return [[answer["tokens"] for answer in answers] for answers in found]
 
 
-def record(name: str, stops: tuple[int, ...]) -> dict[str, Any]:
-  searches = [{**search, "stop_ids": list(stops[: search["stops"]])} for search in SEARCHES]
+def prompt(length: int, seed: int) -> list[int]:
+  return np.random.default_rng(seed).integers(3, 60, length).tolist()
+
+
+def stop_ids(model: Any) -> list[int]:
+  """The tokens that most answers without stop ids hold, but not among their first four."""
+  search = {**SEARCHES[1], "stop_ids": [NONE], "early_stopping": False}
+  found = [answer["tokens"] for length in LENGTHS for answer in answers(model, prompt(length, length), search)]
+  late = [set(tokens[4:]) - set(tokens[:4]) for tokens in found]
+  counted = collections.Counter(itertools.chain(*map(sorted, late)))
+  return [token for token, _ in counted.most_common(3)]
+
+
+def record(name: str) -> dict[str, Any]:
   model, wide, prompts, found = load(name), load(name).double(), [], []
+  stops = stop_ids(model)
+  searches = [{**search, "stop_ids": stops[: search["stops"]]} for search in SEARCHES]
   for length in LENGTHS:
     for seed in itertools.count(length):
-      ids = np.random.default_rng(seed).integers(3, 60, length).tolist()
+      ids = prompt(length, seed)
       narrow = [answers(model, ids, search) for search in searches]
       distinct = {token for answer in narrow[0] for token in answer["tokens"]}
       if len(distinct) >= 9 and tokens_of(narrow) == tokens_of([answers(wide, ids, search) for search in searches]):
@@ -91,7 +106,7 @@ def main() -> None:
   import torch
 
   torch.set_num_threads(1)
-  described = {name: record(name, stops) for name, stops in MODELS.items()}
+  described = {name: record(name) for name in MODELS}
   (Path(__file__).parent / "beams.json").write_text(json.dumps(described).replace('{"beams":', '\n{"beams":') + "\n")
 
 
