@@ -77,7 +77,7 @@ def search(
   if not requests:
     return done
   family, lengths = engine.family, Lengths.of(requests)
-  prefix = family.share(engine.weights, requests[0].tokens[:shared]) if shared else None
+  prefix = engine.prefix(requests[0].tokens[:shared]) if shared else None
   before = 0 if prefix is None else shared
   room = family.room(lengths.prompt - before, lengths.whole - before, lengths.new)
   rows = max(1, engine.slots // beams.count)
