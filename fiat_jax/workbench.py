@@ -113,7 +113,7 @@ class Workbench:
     found, plain = self.configuration.located(recipe), self.configuration.plain(recipe)
     dtype, lora = self.settings.dtype, lora_config(self.settings)
     described = pretrained.describe(
-      found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer, weights=self.settings.weights
+      found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer, kernels=self.settings.weights
     )
     marks.check_format(described.tokenizer, plain=plain)
     if self.settings.corrupts:

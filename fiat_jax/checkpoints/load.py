@@ -23,12 +23,12 @@ ALIGNMENT = 64  # bytes; XLA's on CPUs
 
 
 def load_params(
-  source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str, weights: str = ""
+  source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str, kernels: str = ""
 ) -> dict[str, Any]:
   """The tree `params` as arrays on the default device, in `dtype`.
 
   Args:
-    weights: what the layers' kernels are quantized as (`quantized.quantize`); empty: they are not.
+    kernels: what those of the layers are quantized as (`quantized.quantize`); empty: they are not.
 
   Raises:
     UserError: a tensor is missing or has another shape than the configuration says; the first few are named.
@@ -40,8 +40,8 @@ def load_params(
     for part in leaf.path[:-1]:
       node = node.setdefault(part, {})
     shape = _lookup(shapes, leaf.path).shape
-    if weights and leaf.stacked and leaf.path[-1] == "kernel":
-      node[leaf.path[-1]] = _read_quantized(source, leaf, shape[0], weights)
+    if kernels and leaf.stacked and leaf.path[-1] == "kernel":
+      node[leaf.path[-1]] = _read_quantized(source, leaf, shape[0], kernels)
     else:
       node[leaf.path[-1]] = _read(source, leaf, shape, dtype)
   return params
@@ -56,12 +56,12 @@ def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: s
   return jnp.asarray(kept)
 
 
-def _read_quantized(source: CheckpointSource, leaf: Leaf, layers: int, weights: str) -> Any:
+def _read_quantized(source: CheckpointSource, leaf: Leaf, layers: int, kind: str) -> Any:
   """A stacked kernel, each layer's quantized as it is read."""
   parts = []
   for number in range(layers):
     tensor = source.read(leaf.source.format(number))
-    parts.append(quantized.quantize(jnp.asarray(tensor.T if leaf.transposed else tensor), weights))
+    parts.append(quantized.quantize(jnp.asarray(tensor.T if leaf.transposed else tensor), kind))
   return jax.tree.map(lambda *stacked: jnp.stack(stacked), *parts)
 
 

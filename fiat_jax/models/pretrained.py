@@ -26,7 +26,7 @@ class Description:
   module: Module
   tokenizer: Tokenizer
   fingerprint: str
-  weights: str = ""  # how kernels are kept (`quantized.quantize`); empty: in the module's dtype
+  kernels: str = ""  # how those of the layers are kept (`quantized.quantize`); empty: in the module's dtype
 
   @property
   def family(self) -> Family:
@@ -40,11 +40,11 @@ def describe(
   lora: LoraConfig,
   plain: bool = False,
   tokenizer: pathlib.Path | None = None,
-  weights: str = "",
+  kernels: str = "",
 ) -> Description:
   """Reads configuration and vocabulary; `plain`, without the chat template. The tokenizer may lie elsewhere.
 
-  `weights`: how kernels will be kept (`quantized.quantize`); empty: in `dtype`.
+  `kernels`: how those of the layers will be kept (`quantized.quantize`); empty: in `dtype`.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -60,14 +60,14 @@ def describe(
       f"its tokenizer has {vocabulary.vocab_size} ids and its embedding {rows} rows: they do not belong together",
       path,
     )
-  return Description(str(path), module, vocabulary, source.fingerprint, weights)
+  return Description(str(path), module, vocabulary, source.fingerprint, kernels)
 
 
 def load(description: Description) -> dict[str, Any]:
   """The tree `params`, kept in the configuration's dtype, or its kernels quantized."""
   source, family = open_checkpoint(description.path), description.family
   return load_params(
-    source, family.leaves(source.naming), family.shapes(), description.module.config.dtype, description.weights
+    source, family.leaves(source.naming), family.shapes(), description.module.config.dtype, description.kernels
   )
 
 

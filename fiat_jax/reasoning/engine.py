@@ -42,7 +42,7 @@ class EngineReasoner:
       lora=LoraConfig(),
       plain=plain,
       tokenizer=found.tokenizer,
-      weights=settings.beta_weights,
+      kernels=settings.beta_weights,
     )
     marks.check_format(self._described.tokenizer, plain=plain)
     kept = f"{settings.dtype}-{settings.beta_weights}".rstrip("-")
