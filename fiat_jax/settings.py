@@ -13,6 +13,7 @@ from fiat_jax.reasoning import view
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
+KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
@@ -43,6 +44,7 @@ class Settings:
   base_model: str
   template: str
   dtype: str
+  weights: str
   model_dir: str
   recipes: tuple[str, ...]
   objective: str
@@ -70,12 +72,15 @@ class Settings:
   target_length: int
   truncate: str
   slots: int
+  beams: int
+  length_penalty: float
   output: str
   format: str
   show: int
   beta: str
   beta_url: str
   beta_template: str
+  beta_weights: str
   beta_context: int
   store: str
   reasoning_instruction: str
@@ -103,7 +108,16 @@ class Settings:
   import_from: str
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):
+    for name in (
+      "batch",
+      "source_length",
+      "target_length",
+      "slots",
+      "beams",
+      "reasoning_length",
+      "samples",
+      "concurrency",
+    ):
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
     for name in NOT_NEGATIVE:
@@ -122,9 +136,15 @@ class Settings:
       raise UserError(
         "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
       )
+    if self.beams > 1 and (self.labels or self.corrupts):
+      given = "--labels: labels are" if self.labels else "--objective span_corruption: given spans are"
+      raise UserError(f"--beams {self.beams} with {given} scored, and nothing is generated; leave --beams out")
     for name in ("template", "beta_template"):
       if getattr(self, name) not in ("chat", "plain"):
         raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
+    for name in ("weights", "beta_weights"):
+      if (kind := getattr(self, name)) and kind not in KINDS_OF_WEIGHTS:
+        raise UserError(f"--{name} {kind!r}: give {' or '.join(KINDS_OF_WEIGHTS)}, or leave it out")
     if self.shot_choice not in SHOT_CHOICES:
       raise UserError(f"--shot_choice {self.shot_choice!r}: give one of {', '.join(SHOT_CHOICES)}")
     if not 0 <= self.completeness <= 1 or self.timeout <= 0:

@@ -197,7 +197,7 @@ class Session:
       free.remove(slot)
       self._busy[slot], self._holds[slot], starts[slot] = number, ids, start
     self._copy(early, starts)
-    for slots in _groups({slot: starts[slot] for slot in fresh.values()}):
+    for slots in groups({slot: starts[slot] for slot in fresh.values()}):
       tokens = device.padded([starts[slot].ids for slot in slots])
       new = self._joining(slots, starts)
       self._state = device.prefill(family, self._engine.weights, self._state, tokens, new, self._prefix)
@@ -243,16 +243,16 @@ def _order(requests: Sequence[Request]) -> list[int]:
   return sorted(range(len(requests)), key=lambda n: (-longest[prompts[n]], -len(prompts[n]), prompts[n]))
 
 
-def _groups(starts: Mapping[int, Start]) -> list[list[int]]:
+def groups(starts: Mapping[int, Start]) -> list[list[int]]:
   """Slots by their prompts' bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
   group = GROUP if jax.default_backend() == "cpu" else 1
   by_width: dict[int, list[int]] = {}
   for slot, start in starts.items():
     by_width.setdefault(bucket(len(start.ids)), []).append(slot)
-  groups = []
+  found = []
   for slots in by_width.values():
     while len(slots) >= max(1, group - 1):
-      groups.append((slots[:group] * 2)[:group])
+      found.append((slots[:group] * 2)[:group])
       slots = slots[group:]
-    groups += [[slot] for slot in slots]
-  return groups
+    found += [[slot] for slot in slots]
+  return found

@@ -42,10 +42,16 @@ class EngineReasoner:
     found = locate(settings.beta, configuration.models.get(settings.beta))
     plain = settings.beta_template == "plain"
     self._described = pretrained.describe(
-      found.weights, dtype=settings.dtype, lora=LoraConfig(), plain=plain, tokenizer=found.tokenizer
+      found.weights,
+      dtype=settings.dtype,
+      lora=LoraConfig(),
+      plain=plain,
+      tokenizer=found.tokenizer,
+      kernels=settings.beta_weights,
     )
     marks.check_format(self._described.tokenizer, plain=plain)
-    self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{settings.dtype}"
+    kept = f"{settings.dtype}-{settings.beta_weights}".rstrip("-")
+    self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{kept}"
     self.context = self._described.family.room
     self._slots, self._length = settings.slots, settings.reasoning_length
 

@@ -18,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.models import lora
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
+from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
@@ -42,7 +43,9 @@ def main(configuration: Configuration) -> None:
     _copy_adapter(folder, output)
   else:
     runtime.start()
-    bench = Workbench(configuration.only())
+    if settings.weights:
+      say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
+    bench = Workbench(configuration.only().replace(weights=""))
     bench.prepare([recipe])
     _write(bench, recipe, folder, output)
   print(f"{output} holds the run {folder} as {settings.format}{_next(settings)}")
