@@ -227,9 +227,14 @@ class Session:
     return bool(request.stops) and answer.end_before(request.stops, self._engine.text)
 
 
+def group_size() -> int:
+  """The most prompts that are prefilled in one call."""
+  return GROUP if jax.default_backend() == "cpu" else 1
+
+
 def _groups(starts: Mapping[int, Start]) -> list[list[int]]:
   """Slots by their prompts' bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
-  group = GROUP if jax.default_backend() == "cpu" else 1
+  group = group_size()
   by_width: dict[int, list[int]] = {}
   for slot, start in starts.items():
     by_width.setdefault(bucket(len(start.ids)), []).append(slot)

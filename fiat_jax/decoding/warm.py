@@ -1,4 +1,4 @@
-"""Every program that a session may need, as small requests that use them all: what a server compiles before it listens."""
+"""Every program that a session may need, as small requests that use them all, so that a server compiles beforehand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes of answers: `text_completion` and `chat.completion`, whole or in chunks, with log-probabilities and usage."""
+"""The shapes of answers: `text_completion` and `chat.completion`, whole or in chunks, with logprobs and usage."""
 
 from __future__ import annotations
 

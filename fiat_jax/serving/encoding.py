@@ -1,4 +1,4 @@
-"""From what a client asks to the engine's requests: prompts as ids, checked against the limits, a seed for each sample."""
+"""From what a client asks to the engine's requests: prompts as ids, checked against the limits, a seed a sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = 8192  # characters: encoding so many would keep the event loop from other
 
 def size(ask: Ask) -> int:
   """Characters, or ids, of all prompts."""
-  return sum(sum(len(m["content"]) for m in p if isinstance(m, dict)) or len(p) for p in ask.prompts)
+  return sum(map(len, ask.prompts)) + sum(len(message["content"]) for message in ask.messages)
 
 
 def requests_of(ask: Ask, tokenizer: Tokenizer, limits: Limits) -> list[Request]:
@@ -28,24 +28,18 @@ def requests_of(ask: Ask, tokenizer: Tokenizer, limits: Limits) -> list[Request]
   Raises:
     Refusal: a prompt is empty, not of the vocabulary or too long, too many tokens are asked for, or answers.
   """
-  if len(ask.prompts) * ask.n > limits.answers:
-    raise Refusal(f"{len(ask.prompts)} prompts times n {ask.n}: at most {limits.answers} answers at a time", param="n")
+  if ask.answers > limits.answers:
+    raise Refusal(f"{ask.answers} answers are asked for: at most {limits.answers} at a time", param="n")
   seed = secrets.randbits(62) if ask.seed is None else ask.seed
+  prompts = [_chat(ask, tokenizer)] if ask.chat else [_plain(prompt, tokenizer) for prompt in ask.prompts]
   found = []
-  for number, prompt in enumerate(ask.prompts):
-    ids = _ids(prompt, tokenizer)
+  for ids in prompts:
     new = _new_tokens(ask, len(ids), limits)
-    for sample in range(ask.n):
+    for _ in range(ask.n):
+      sampling = Sampling(temperature=ask.temperature, top_p=ask.top_p, seed=sample_seed(seed, len(found)))
+      alternatives = ask.alternatives or 0
       found.append(
-        Request(
-          tokens=ids,
-          max_new_tokens=new,
-          sampling=Sampling(
-            temperature=ask.temperature, top_p=ask.top_p, seed=sample_seed(seed, number * ask.n + sample)
-          ),
-          stops=ask.stops,
-          alternatives=ask.alternatives or 0,
-        )
+        Request(tokens=ids, max_new_tokens=new, sampling=sampling, stops=ask.stops, alternatives=alternatives)
       )
   return found
 
@@ -55,17 +49,17 @@ def sample_seed(seed: int, number: int) -> int:
   return int.from_bytes(hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=4).digest()) >> 1
 
 
-def _ids(prompt: Prompt, tokenizer: Tokenizer) -> Sequence[int]:
+def _chat(ask: Ask, tokenizer: Tokenizer) -> Sequence[int]:
   try:
-    if isinstance(prompt, str):
-      ids = tokenizer.encode_plain(prompt)
-    elif prompt and isinstance(prompt[0], int):
-      ids = prompt
-    else:
-      ids = tokenizer.encode_chat(prompt)  # pyright: ignore[reportArgumentType]  messages
+    return tokenizer.encode_chat(ask.messages)
   except UserError as e:
     hint = "" if tokenizer.template_source else ": ask /v1/completions"
-    raise Refusal(f"{str(e).removeprefix(f'{tokenizer.path}: ')}{hint}", param="messages") from None
+    raise Refusal(str(e).removeprefix(f"{tokenizer.path}: ") + hint, param="messages") from None
+
+
+def _plain(prompt: Prompt, tokenizer: Tokenizer) -> Sequence[int]:
+  """What looks like a control token is ordinary text; who means one gives its id."""
+  ids = tokenizer.encode_plain(prompt) if isinstance(prompt, str) else prompt
   if not ids:
     raise Refusal("the prompt has no tokens", param="prompt", code="invalid_value")
   if not all(0 <= id < tokenizer.vocab_size for id in ids):
@@ -93,8 +87,8 @@ def _new_tokens(ask: Ask, prompt: int, limits: Limits) -> int:
     )
   if ask.max_tokens > room:
     raise Refusal(
-      f"the prompt's {prompt} tokens and max_tokens {ask.max_tokens} are more than the {limits.whole} that the model has "
-      "places for",
+      f"the prompt's {prompt} tokens and max_tokens {ask.max_tokens} are more than the {limits.whole} that the model "
+      "has places for",
       param=param,
       code="context_length_exceeded",
     )

@@ -1,4 +1,4 @@
-"""A JSON object whose fields are read one by one, each with its type and bounds checked; what nobody reads is refused."""
+"""A JSON object whose fields are read one by one, type and bounds checked; what nobody reads is refused."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def token_for(host: str) -> str:
   token = os.environ.get(TOKEN, "").strip()
   if not token and not is_loopback(host):
     raise UserError(
-      f"--host {host} can be reached from other machines: set the environment variable {TOKEN} to a secret that clients "
-      "send as their API key"
+      f"--host {host} can be reached from other machines: set the environment variable {TOKEN} to a secret that "
+      "clients send as their API key"
     )
   if not (token.isascii() and token.isprintable()):
     raise UserError(f"{TOKEN} holds characters that no HTTP header can: give letters, digits and signs of ASCII")

@@ -58,7 +58,9 @@ async def read_body(request: Request) -> bytes:
         if len(body) > BODY_BYTES:
           raise _too_long()
   except TimeoutError:
-    raise Refusal(f"the body did not come within {BODY_SECONDS:g} s", status=408, headers={"connection": "close"}) from None
+    raise Refusal(
+      f"the body did not come within {BODY_SECONDS:g} s", status=408, headers={"connection": "close"}
+    ) from None
   return bytes(body)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import prometheus_client as prometheus
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
@@ -14,23 +16,23 @@ class Metrics:
   def __init__(self):
     self.registry = prometheus.CollectorRegistry()
     prometheus.ProcessCollector(registry=self.registry)
-    made = {"registry": self.registry}
-    self.requests = prometheus.Counter("fiat_requests", "HTTP requests answered", ["path", "status"], **made)
-    self.seconds = prometheus.Histogram(
-      "fiat_request_seconds", "From a request to the end of its answer", ["path"], buckets=SECONDS, **made
-    )
-    self.first = prometheus.Histogram(
-      "fiat_first_token_seconds", "From a request to its first tokens", buckets=SECONDS, **made
-    )
-    self.prompt_tokens = prometheus.Counter("fiat_prompt_tokens", "Tokens of prompts", **made)
-    self.new_tokens = prometheus.Counter("fiat_new_tokens", "Tokens of answers", **made)
-    self.refused = prometheus.Counter("fiat_queue_full", "Requests refused because the queue was full", **made)
-    self.left = prometheus.Counter("fiat_clients_gone", "Requests whose client left before the end", **made)
-    self.slots = prometheus.Gauge("fiat_slots", "Answers that are decoded side by side at the most", **made)
-    self.busy = prometheus.Gauge("fiat_slots_busy", "Answers that are being decoded", **made)
-    self.waiting = prometheus.Gauge("fiat_waiting", "Answers that wait for a slot", **made)
+    counter = functools.partial(prometheus.Counter, registry=self.registry)
+    gauge = functools.partial(prometheus.Gauge, registry=self.registry)
+    histogram = functools.partial(prometheus.Histogram, registry=self.registry, buckets=SECONDS)
+    self.requests = counter("fiat_requests", "HTTP requests answered", ["path", "status"])
+    self.seconds = histogram("fiat_request_seconds", "From a request to the end of its answer", ["path"])
+    self.first = histogram("fiat_first_token_seconds", "From a request to the first news of its answer")
+    self.prompt_tokens = counter("fiat_prompt_tokens", "Tokens of prompts")
+    self.new_tokens = counter("fiat_new_tokens", "Tokens of answers")
+    self.refused = counter("fiat_queue_full", "Requests refused because the queue was full")
+    self.left = counter("fiat_given_up", "Requests whose client left, or that the server gave up, before their end")
+    self.slots = gauge("fiat_slots", "Answers that are decoded side by side at the most")
+    self.busy = gauge("fiat_slots_busy", "Answers that are being decoded")
+    self.waiting = gauge("fiat_waiting", "Answers that wait for a slot")
     self.calls = prometheus.Summary(
-      "fiat_decode_call_slots", "Slots at work in each call of the decode loop while others wait", **made
+      "fiat_slots_while_waiting",
+      "Slots at work in each call of the decode loop while others wait",
+      registry=self.registry,
     )
 
   def text(self) -> bytes:

@@ -28,7 +28,7 @@ NEUTRAL_IN_CHATS = {
 }  # fmt: skip
 
 Message = Mapping[str, str]
-Prompt = str | tuple[int, ...] | tuple[Message, ...]
+Prompt = str | tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Ask:
 
   Attributes:
     model: as the client calls it.
-    prompts: texts or token ids to continue, or one chat.
+    prompts: texts or token ids to continue.
+    messages: a chat, in place of prompts.
     n: answers a prompt.
     max_tokens: None, where the client names no number.
     seed: None: another each time.
@@ -46,9 +47,9 @@ class Ask:
     stream: the answers are sent as they grow; `usage`, with the count of tokens at the end.
   """
 
-  chat: bool
   model: str
-  prompts: tuple[Prompt, ...]
+  prompts: tuple[Prompt, ...] = ()
+  messages: tuple[Message, ...] = ()
   n: int
   max_tokens: int | None
   temperature: float
@@ -60,6 +61,15 @@ class Ask:
   stream: bool
   usage: bool
 
+  @property
+  def chat(self) -> bool:
+    return bool(self.messages)
+
+  @property
+  def answers(self) -> int:
+    """How many are asked for in all."""
+    return (1 if self.chat else len(self.prompts)) * self.n
+
 
 def parse_completion(body: Mapping[str, Any]) -> Ask:
   """A body of `/v1/completions`. Raises Refusal."""
@@ -70,7 +80,7 @@ def parse_completion(body: Mapping[str, Any]) -> Ask:
   if echo and alternatives is not None:
     raise Refusal("echo with logprobs is not supported: prompts get no log-probabilities", param="echo")
   fields.neutral(NEUTRAL_IN_COMPLETIONS)
-  return _ask(fields, chat=False, prompts=prompts, alternatives=alternatives, echo=echo, default=COMPLETION_TOKENS)
+  return _ask(fields, prompts=prompts, alternatives=alternatives, echo=echo, default=COMPLETION_TOKENS)
 
 
 def parse_chat(body: Mapping[str, Any]) -> Ask:
@@ -84,20 +94,24 @@ def parse_chat(body: Mapping[str, Any]) -> Ask:
   if likely is not None and not wanted:
     raise Refusal("top_logprobs needs logprobs: true", param="top_logprobs")
   fields.neutral(NEUTRAL_IN_CHATS)
-  return _ask(
-    fields, chat=True, prompts=(chat,), alternatives=(likely or 0) if wanted else None, echo=False, default=None
-  )
+  return _ask(fields, messages=chat, alternatives=(likely or 0) if wanted else None, echo=False, default=None)
 
 
 def _ask(
-  fields: Fields, *, chat: bool, prompts: tuple[Prompt, ...], alternatives: int | None, echo: bool, default: int | None
+  fields: Fields,
+  *,
+  prompts: tuple[Prompt, ...] = (),
+  messages: tuple[Message, ...] = (),
+  alternatives: int | None,
+  echo: bool,
+  default: int | None,
 ) -> Ask:
   """The fields that both have."""
   stream = fields.truth("stream")
   ask = Ask(
-    chat=chat,
     model=fields.text("model"),
     prompts=prompts,
+    messages=messages,
     n=fields.integer("n", 1, 1, MOST_ANSWERS) or 1,
     max_tokens=_max_tokens(fields) or default,
     temperature=fields.number("temperature", 1.0, 0.0, HOTTEST),
@@ -129,7 +143,9 @@ def _prompts(given: Any) -> tuple[Prompt, ...]:
       found.append(check_text(prompt, f"prompt[{number}]" if isinstance(given, list) else "prompt"))
     else:
       raise Refusal(
-        "prompt: give a string, a list of strings, or token ids, one list or several", param="prompt", code="invalid_type"
+        "prompt: give a string, a list of strings, or token ids, one list or several",
+        param="prompt",
+        code="invalid_type",
       )
   return tuple(found)
 

@@ -36,7 +36,9 @@ def bind(host: str, port: int) -> socket.socket:
     found.bind(address)
   except (OSError, OverflowError) as e:
     reason = getattr(e, "strerror", None) or str(e)
-    raise UserError(f"--host {host} --port {port} cannot be had ({reason}): give another, or --port 0 for any") from None
+    raise UserError(
+      f"--host {host} --port {port} cannot be had ({reason}): give another, or --port 0 for any"
+    ) from None
   return found
 
 

@@ -1,4 +1,4 @@
-"""How single tokens are spelt, as bytes: part of a character may be a token, and a text is not the sum of its tokens'."""
+"""How single tokens are spelt, as bytes: a token may be part of a character, and a text is no sum of its tokens'."""
 
 from __future__ import annotations
 

@@ -54,14 +54,16 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration.only())
   bench.prepare([recipe])
-  if of_run:
+  if recipe.trains:
     check_base(folder, bench.fingerprints([recipe]))
   trained = restore_best(bench, recipe, folder)
   name = configuration.model_of(recipe) if trained is None else settings.model_dir
   model = bench.model(recipe)
   limits = Limits.of(settings, model.family.room)
   names = tuple(dict.fromkeys((pathlib.Path(name).name, name)))
-  say(f"{names[0]}: prompts of up to {limits.prompt} tokens, answers of up to {limits.answer}, {settings.slots} at a time")
+  say(
+    f"{names[0]}: prompts of up to {limits.prompt} tokens, answers of up to {limits.answer}, {settings.slots} at a time"
+  )
   return bench.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
 
 
