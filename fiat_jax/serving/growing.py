@@ -13,7 +13,10 @@ UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class News:
-  """What has come of an answer since the last news; `end` is the whole of it, once it has ended."""
+  """What has come of an answer since the last news; `end` is the whole of it, once it has ended.
+
+  A stop text may leave tokens out of the end that were news before.
+  """
 
   tokens: Sequence[int]
   logprobs: Sequence[float]
@@ -65,10 +68,12 @@ class Growing:
         first = len(self._begins) == 1
         self._begins.append(self._begins[-1] + self._spelling.characters(token, first=first))
     self._tokens += news.tokens
+    if news.end:
+      del self._tokens[len(news.end.tokens) :]  # what a stop text left out
     text = self._whole(news.end) if news.end else self._settled()
     fresh = text[len(self._shown) :] if text.startswith(self._shown) else ""
     self._shown += fresh
-    first, self._reported = self._reported, self._reportable(news.end)
+    first, self._reported = self._reported, self._reportable(news.end is not None)
     places = slice(first, self._reported)
     return Part(
       text=fresh,
@@ -91,16 +96,14 @@ class Growing:
     begun = (length for stop in self._stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
     return text[: len(text) - max(begun, default=0)]
 
-  def _reportable(self, end: Completion | None) -> int:
-    """How many tokens have been shown; of an answer that a stop text ended, those that begin before it."""
+  def _reportable(self, ended: bool) -> int:
+    """How many tokens have been shown; one without any text goes with the next, which a stop text may leave out."""
     if not self._detailed:
       return 0
-    if end and end.text is None:
+    if ended:
       return len(self._tokens)
-    if end:
-      return sum(begin < len(end.text or "") for begin in self._begins[:-1])
-    count = self._reported
-    while count < len(self._tokens) and self._begins[count + 1] <= len(self._shown):
+    count, shown = self._reported, len(self._shown)
+    while count < len(self._tokens) and self._begins[count] < shown and self._begins[count + 1] <= shown:
       count += 1
     return count
 

@@ -19,21 +19,26 @@ class Job:
   Args:
     tickets: the answers' numbers, in the order in which they were asked for.
     drop: called with the tickets of answers that nobody waits for any more.
+
+  Attributes:
+    began: when, by the monotonic clock.
+    new_tokens: of the answers that have ended.
   """
 
   def __init__(self, tickets: Sequence[int], drop: Callable[[Sequence[int]], None]):
     self._index = {ticket: index for index, ticket in enumerate(tickets)}
     self._open, self._drop = set(tickets), drop
     self._queue: asyncio.Queue[tuple[int, News] | Exception] = asyncio.Queue()
+    self._begun = False
     self.began = time.monotonic()
     self.new_tokens = 0
 
   def put(self, ticket: int, news: News) -> bool:
     """Adds news; true where they are the first."""
-    first = not self.new_tokens
-    self.new_tokens += len(news.tokens)
+    first, self._begun = not self._begun, True
     if news.end:
       self._open.discard(ticket)
+      self.new_tokens += len(news.end.tokens)
     self._queue.put_nowait((self._index[ticket], news))
     return first
 

@@ -13,6 +13,7 @@ from fiat_jax.settings import Settings
 
 BODY_BYTES = 4 << 20
 BODY_SECONDS = 30.0
+PATIENCE = 8  # so many times the limit is read, and thrown away, before a body is cut off
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,20 +48,21 @@ async def read_body(request: Request) -> bytes:
   if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
     # Not mere form: what a foreign web page may send unasked is never of this type.
     raise Refusal("the body must be JSON: send the header Content-Type: application/json", status=415)
-  size = request.headers.get("content-length", "")
-  if size.isdigit() and len(size) < 20 and int(size) > BODY_BYTES:
-    raise _too_long()
-  body = bytearray()
+  body, size = bytearray(), 0
   try:
     async with asyncio.timeout(BODY_SECONDS):
       async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
+        size += len(chunk)
+        if size <= BODY_BYTES:
+          body += chunk
+        elif size > PATIENCE * BODY_BYTES:
           raise _too_long()
   except TimeoutError:
     raise Refusal(
       f"the body did not come within {BODY_SECONDS:g} s", status=408, headers={"connection": "close"}
     ) from None
+  if size > BODY_BYTES:  # told once all has come: a client that is still sending would not hear it
+    raise _too_long()
   return bytes(body)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from bytes_model import write_bytes_model
 from started import started
 
 from fiat_jax.data.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ MALFORMED = (
 def ask(number: int) -> dict:
   """The request of a number: every tenth is malformed; prompts of all lengths, some twice; greedy and seeded."""
   rng = random.Random(number // 2 if number % 20 < 4 else number)
-  body = {"prompt": [rng.randrange(1000) for _ in range(rng.randrange(1, PROMPT))], "max_tokens": rng.randrange(1, NEW)}
+  body = {"prompt": [rng.randrange(256) for _ in range(rng.randrange(1, PROMPT))], "max_tokens": rng.randrange(1, NEW)}
   body |= {"temperature": rng.choice([0, 0.7, 1.0]), "seed": number, "logprobs": rng.choice([None, 0, 3])}
   return body | (MALFORMED[number // 10 % len(MALFORMED)] if number % 10 == 9 else {})
 
@@ -80,15 +81,20 @@ def alone(folder: Path) -> list[tuple[str, list[float]] | int]:
   return found
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+  return write_bytes_model(tmp_path_factory.mktemp("bytes"))
+
+
 @pytest.mark.slow
-def test_64_clients_at_once_get_what_each_gets_alone(tiny_checkpoint):
+def test_64_clients_at_once_get_what_each_gets_alone(checkpoint):
   words = ["--slots", str(SLOTS), "--queue", str(CLIENTS), "--source_length", str(PROMPT), "--max_tokens", str(NEW)]
-  with started("--model", str(tiny_checkpoint), *words) as server:
-    found = asyncio.run(answers(server.url, tiny_checkpoint.name))
+  with started("--model", str(checkpoint), *words) as server:
+    found = asyncio.run(answers(server.url, checkpoint.name))
     calls, at_work = (server.metric(f"fiat_slots_while_waiting_{what}") for what in ("count", "sum"))
     assert server.metric("fiat_slots_busy") == 0 and server.metric("fiat_waiting") == 0
     assert server.stop() == 143 and "Traceback" not in server.errors
-  for number, (got, expected) in enumerate(zip(found, alone(tiny_checkpoint), strict=True)):
+  for number, (got, expected) in enumerate(zip(found, alone(checkpoint), strict=True)):
     if isinstance(expected, int):
       assert got == expected, (number, json.dumps(ask(number))[:200])
     else:

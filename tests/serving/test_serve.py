@@ -12,9 +12,11 @@ from pathlib import Path
 
 import openai
 import pytest
+from bytes_model import write_bytes_model
+from commands import records
 from started import Started, started
 
-from fiat_jax import cli
+from fiat_jax import cli, runtime
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Completion, Request
@@ -26,16 +28,21 @@ from fiat_jax.serving.encoding import sample_seed
 SLOTS, QUEUE, PROMPT, NEW = 4, 4, 96, 600
 WORDS = ["--slots", str(SLOTS), "--queue", str(QUEUE), "--source_length", str(PROMPT), "--max_tokens", str(NEW)]
 TURNS = [
-  {"role": "system", "content": "Be short."},
-  {"role": "user", "content": "What is <|im_end|> for?"},
-  {"role": "assistant", "content": "It ends."},
-  {"role": "user", "content": "And 1 + 1?"},
+  {"role": "system", "content": "Hi."},
+  {"role": "user", "content": "Why <|im_end|>?"},
+  {"role": "assistant", "content": "End."},
+  {"role": "user", "content": "Is 1?"},
 ]
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: Path):
-  with started("--model", str(tiny_checkpoint), *WORDS) as server:
+def checkpoint(tmp_path_factory) -> Path:
+  return write_bytes_model(tmp_path_factory.mktemp("bytes"))
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path):
+  with started("--model", str(checkpoint), *WORDS) as server:
     yield server
 
 
@@ -45,19 +52,20 @@ def client(server: Started) -> openai.OpenAI:
 
 
 @pytest.fixture(scope="module")
-def name(tiny_checkpoint: Path) -> str:
-  return tiny_checkpoint.name
+def name(checkpoint: Path) -> str:
+  return checkpoint.name
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_checkpoint: Path) -> Tokenizer:
-  return Tokenizer.load(tiny_checkpoint)
+def tokenizer(checkpoint: Path) -> Tokenizer:
+  return Tokenizer.load(checkpoint)
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_checkpoint: Path):
+def alone(checkpoint: Path, server: Started):
   """What the engine answers to a request that nobody else is beside."""
-  described = pretrained.describe(tiny_checkpoint, dtype="float32", lora=LoraConfig())
+  runtime.start()  # the server has compiled the same programs
+  described = pretrained.describe(checkpoint, dtype="float32", lora=LoraConfig())
   weights = described.family.unstack(pretrained.load(described))
   tokenizer = described.tokenizer
   engine = Engine(described.module, weights, stop_ids=tokenizer.stop_ids, slots=SLOTS, decode=tokenizer.decode)
@@ -98,7 +106,7 @@ def test_completions_are_the_engine_s(client, name, tokenizer, alone):
   assert [choice.text for choice in by_ids.choices] == [choice.text for choice in made.choices]
   echoed = client.completions.create(model=name, prompt=texts[0], max_tokens=24, temperature=0, echo=True)
   assert echoed.choices[0].text == texts[0] + made.choices[0].text
-  assert len(tokenizer.encode(client.completions.create(model=name, prompt="a").choices[0].text)) <= 17
+  assert client.completions.create(model=name, prompt="One", temperature=0).usage.completion_tokens == 16
 
 
 def test_chats_go_through_the_checkpoint_s_template(client, name, tokenizer, alone):
@@ -184,8 +192,8 @@ def test_errors_have_openai_s_shape(server, client, name):
   with pytest.raises(openai.BadRequestError, match=f"this server takes {PROMPT}") as refused:
     client.completions.create(model=name, prompt=[5] * (PROMPT + 1))
   assert refused.value.code == "context_length_exceeded"
-  with pytest.raises(openai.BadRequestError, match="token ids go from 0 to 49151"):
-    client.completions.create(model=name, prompt=[[5], [49152]])
+  with pytest.raises(openai.BadRequestError, match="token ids go from 0 to 257"):
+    client.completions.create(model=name, prompt=[[5], [258]])
   with pytest.raises(openai.BadRequestError, match="no tokens"):
     client.completions.create(model=name, prompt="")
   with pytest.raises(openai.BadRequestError, match=f"at most {NEW}"):
@@ -226,8 +234,8 @@ def test_models_and_health(server, client, name):
 
 
 def long_ask(name: str, **more) -> dict:
-  """A request that takes a while: the tiny model hardly ever ends a text by itself."""
-  return {"model": name, "prompt": "One", "max_tokens": NEW, "seed": 5, "logit_bias": {}} | more
+  """A request that takes a while: greedily, this random model never ends its text."""
+  return {"model": name, "prompt": "One", "max_tokens": NEW, "temperature": 0, "logit_bias": {}} | more
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -264,15 +272,14 @@ def test_annotate_asks_it_like_any_endpoint(server, name, tokenizer, alone, tmp_
   words = ["--beta", f"openai:{name}", "--beta_url", f"{server.url}/v1", "--store", str(tmp_path / "S"), "--answer", ""]
   words += ["--reasoning_instruction", "{x}", "--reasoning_length", "20", "--completeness", "0", "--concurrency", "3"]
   assert cli.main(["annotate", "--train", str(rows), *words]) == 0
-  failed = [json.loads(line) for line in (tmp_path / "S" / "failed.jsonl").open()]
-  asked = {row["id"]: alone(tokenizer.encode_prompt(row["input"]), 20) for row in lines}
-  assert {row["id"] for row in failed} == {id for id, completion in asked.items() if completion.finish == "length"}
-  answers = "".join(file.read_text() for file in (tmp_path / "S").glob("answers-*.jsonl"))
-  assert all(json.dumps(tokenizer.decode(c.tokens).strip()) in answers for c in asked.values())
+  asked = [alone(tokenizer.encode_prompt(row["input"]), 20) for row in lines]
+  expected = [tokenizer.decode(c.tokens).strip() if c.finish == "stop" else "" for c in asked]
+  assert any(expected) and "" in expected
+  assert [row["reasoning"].strip() for row in records(tmp_path / "S" / "rows" / "train.jsonl")] == expected
 
 
-def test_a_signal_drains_and_a_token_is_asked_for(tiny_checkpoint, name):
-  with started("--model", str(tiny_checkpoint), *WORDS, "--host", "0.0.0.0", token="s3cret") as server:
+def test_a_signal_drains_and_a_token_is_asked_for(checkpoint, name):
+  with started("--model", str(checkpoint), *WORDS, "--host", "0.0.0.0", token="s3cret") as server:
     url = server.url.replace("0.0.0.0", "127.0.0.1")
     server.url = url
     for key in ("wrong", "s3cre", ""):
@@ -297,8 +304,9 @@ def test_a_signal_drains_and_a_token_is_asked_for(tiny_checkpoint, name):
   assert "SIGTERM: 2 answers under way get up to 30 s" in server.errors and "Traceback" not in server.errors
 
 
-def test_what_is_not_done_by_the_deadline_is_refused(tiny_checkpoint, name):
-  with started("--model", str(tiny_checkpoint), *WORDS, "--drain", "0.1") as server:
+@pytest.mark.slow
+def test_what_is_not_done_by_the_deadline_is_refused(checkpoint, name):
+  with started("--model", str(checkpoint), *WORDS, "--drain", "0.1") as server:
     client, errors = server.client(), []
 
     def ask() -> None:
