@@ -66,6 +66,7 @@ class Engine:
   ):
     self.model, self.weights, self.slots = model, weights, slots
     self.family, self.stop_ids, self._decode = family_of(model), frozenset(stop_ids), decode
+    self._shared: tuple[tuple[int, ...], Any] = (), None
 
   def text(self, ids: Sequence[int]) -> str:
     """The text of ids. Raises ValueError where the engine was given no way to decode."""
@@ -73,10 +74,17 @@ class Engine:
       raise ValueError("requests with stop texts need an engine that was given `decode`")
     return self._decode(ids)
 
+  def prefix(self, tokens: Sequence[int]) -> Any:
+    """What the family keeps of tokens that many requests begin with, or None; the last one is remembered."""
+    if tuple(tokens) != self._shared[0]:
+      self._shared = (), None  # its memory first
+      self._shared = tuple(tokens), self.family.share(self.weights, tokens)
+    return self._shared[1]
+
   def generate(
     self, requests: Sequence[Request], on_done: Callable[[int, Completion], None] | None = None, *, shared: int = 0
   ) -> list[Completion]:
-    """Completions in the order of the requests, which are begun longest first.
+    """Completions in the order of the requests, which are begun as `_order` says.
 
     Args:
       on_done: called with a request's number and completion as it ends.
@@ -86,8 +94,7 @@ class Engine:
     if not requests:
       return done
     session = Session(self, Lengths.of(requests), requests[0].tokens[:shared])
-    order = sorted(range(len(requests)), key=lambda n: (-len(requests[n].tokens), tuple(requests[n].tokens)))
-    numbers = {session.add(requests[n]): n for n in order}
+    numbers = {session.add(requests[n]): n for n in _order(requests)}
     while session:
       for number, completion in session.advance():
         done[numbers[number]] = completion
@@ -107,7 +114,7 @@ class Session:
 
   def __init__(self, engine: Engine, lengths: Lengths, shared: Sequence[int] = ()):
     self._engine, family = engine, engine.family
-    self._prefix = family.share(engine.weights, shared) if shared else None
+    self._prefix = engine.prefix(shared) if shared else None
     self._shared = 0 if self._prefix is None else len(shared)
     room = family.room(lengths.prompt - self._shared, lengths.whole - self._shared, lengths.new)
     self._state = device.empty_slots(family, engine.slots, room)
@@ -225,6 +232,15 @@ class Session:
         pairs = zip(ids.tolist(), others.tolist(), strict=True)
         answer.alternatives.append(list(pairs)[: request.alternatives])
     return bool(request.stops) and answer.end_before(request.stops, self._engine.text)
+
+
+def _order(requests: Sequence[Request]) -> list[int]:
+  """Longest answers first, so that few end alone; requests with one prompt behind one another, so that it is kept."""
+  prompts = [tuple(r.tokens) for r in requests]
+  longest: dict[tuple[int, ...], int] = {}
+  for prompt, request in zip(prompts, requests, strict=True):
+    longest[prompt] = max(longest.get(prompt, 0), request.max_new_tokens)
+  return sorted(range(len(requests)), key=lambda n: (-longest[prompts[n]], -len(prompts[n]), prompts[n]))
 
 
 def group_size() -> int:
