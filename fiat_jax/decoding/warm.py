@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from fiat_jax.decoding.engine import Engine, Lengths, group_size
+from fiat_jax.decoding.engine import Engine, Lengths
+from fiat_jax.decoding.groups import group_size
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.request import ALTERNATIVES, Request
 from fiat_jax.decoding.sampling import GREEDY, Sampling
