@@ -35,10 +35,14 @@ VERBS = {
     "a tuned model in the form that other programs load",
     "fiat export --model_dir runs/mine --format huggingface --output mine_merged",
   ),
+  "serve": (
+    "a model, or a run's, behind OpenAI's protocol",
+    "fiat serve --model_dir runs/mine --port 8000",
+  ),
   "bench": ("how fast this machine trains and decodes", "fiat bench --gin_file gin/tasks/mini_xqa.gin --steps 4"),
 }
 
-OF_A_RUN = ("evaluate", "predict", "export")  # these start from the settings of the run in MODEL_DIR
+OF_A_RUN = ("evaluate", "predict", "export", "serve")  # these start from the settings of the run in MODEL_DIR
 
 
 def main(argv: Sequence[str] | None = None) -> int:

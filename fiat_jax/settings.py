@@ -15,8 +15,11 @@ OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
 KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
+POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
+POSITIVE += ("beams", "max_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
+NOT_NEGATIVE += ("queue", "drain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,23 +109,21 @@ class Settings:
   filter_gold: bool
   export_to: str
   import_from: str
+  host: str
+  port: int
+  queue: int
+  max_tokens: int
+  drain: float
 
   def __post_init__(self):
-    for name in (
-      "batch",
-      "source_length",
-      "target_length",
-      "slots",
-      "beams",
-      "reasoning_length",
-      "samples",
-      "concurrency",
-    ):
+    for name in POSITIVE:
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
     for name in NOT_NEGATIVE:
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if not 0 <= self.port < 65536:
+      raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
     if not 0 <= self.reasoning_dropout < 1:
       raise UserError(f"--reasoning_dropout {self.reasoning_dropout}: give 0 or more and less than 1")
     if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:

@@ -18,7 +18,8 @@ import numpy as np
 
 from fiat_jax.decoding import beam_rows as device
 from fiat_jax.decoding.beam_rows import Paths, Rules
-from fiat_jax.decoding.engine import Engine, Lengths, groups
+from fiat_jax.decoding.engine import Engine, Lengths
+from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.sampling import GREEDY
 from fiat_jax.decoding.slots import padded
