@@ -16,7 +16,7 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import Checkpoint, Located, locate
+from fiat_jax.checkpoints.locate import MADE, Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
@@ -65,6 +65,12 @@ class Configuration:
     """
     name = self.model_of(recipe)
     return locate(name, self.models.get(name))
+
+  @property
+  def makes_model(self) -> bool:
+    """Whether the tuned model is one that is made where it cannot be fetched."""
+    checkpoint = self.models.get(self.settings.model)
+    return bool(checkpoint) and any(source.startswith(MADE) for source in checkpoint.sources)
 
   def plain(self, recipe: Recipe) -> bool:
     """Whether a recipe's prompts are plain text, not turns of a chat: a base model's always are."""

@@ -15,13 +15,14 @@ from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # never a pickle
+MADE = "made:"
 VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
   """Where a named model may be had, first that exists wins: `package:MODULE/FILE`, `hub:OWNER/NAME[@REVISION]`,
-  `folder:PLACE`.
+  `folder:PLACE`, `made:NAME`, which the verbs that tune make where nothing before it is to be had.
 
   A place is a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`. `vocabulary` is that of the SentencePiece file of T5X
   checkpoints, which have none of their own.
@@ -93,8 +94,17 @@ def _kept(vocabulary: bytes) -> pathlib.Path:
   return folder
 
 
+def made_folder(name: str) -> pathlib.Path:
+  """Where a model that is made on this machine is kept."""
+  return cache_folder("made") / name
+
+
 def _from_source(source: str) -> pathlib.Path | str:
   kind, _, rest = source.partition(":")
+  if source.startswith(MADE):
+    if not made_folder(rest).is_dir():
+      raise UserError(f"{rest} is not made yet: fiat compare makes it, and fiat train")
+    return made_folder(rest)
   if kind == "folder":
     if "://" not in rest and not os.path.isdir(os.path.expanduser(rest)):
       raise UserError("no such folder", rest)
@@ -102,7 +112,7 @@ def _from_source(source: str) -> pathlib.Path | str:
   if kind == "hub":
     return _from_hub(rest)
   if kind != "package":
-    raise UserError(f"the source {source!r} begins with none of `package:`, `hub:`, `folder:`")
+    raise UserError(f"the source {source!r} begins with none of `package:`, `hub:`, `folder:`, `made:`")
   module, _, file = rest.partition("/")
   spec = importlib.util.find_spec(module)
   for folder in (spec.submodule_search_locations or []) if spec else []:
