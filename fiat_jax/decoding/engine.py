@@ -105,7 +105,7 @@ class Engine:
       return done
     prefix = self._family.share(self.weights, requests[0].tokens[:shared]) if shared else None
     shared = 0 if prefix is None else shared
-    state = _empty_slots(self._family, self.slots, requests, shared)
+    state = empty_slots(self._family, self.slots, requests, shared)
     starts = [self._family.start(r.tokens, shared) for r in requests]
     waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
     busy: dict[int, int] = {}
@@ -182,7 +182,8 @@ def _joining(slots: Sequence[int], starts: Sequence[Start], requests: Sequence[R
   )
 
 
-def _empty_slots(family: Family, slots: int, requests: Sequence[Request], shared: int) -> Slots:
+def empty_slots(family: Family, slots: int, requests: Sequence[Request], shared: int) -> Slots:
+  """Idle slots with room for each of the requests behind what they share."""
   room = family.room(
     max(len(r.tokens) for r in requests) - shared,
     max(len(r.tokens) + r.max_new_tokens for r in requests) - shared,

@@ -96,8 +96,9 @@ class Spans:
     examples = bench.examples(split, self._recipe)
     packing = packing_of(described.family.start_id)
     shape = self._shape(packing, examples)
-    variables = {"params": bench.params} if tree is None or self._recipe.adapter == "lora" else {"params": tree}
-    if tree is not None and self._recipe.adapter == "lora":
+    full = tree is not None and self._recipe.adapter == "full"
+    variables = {"params": tree if full else bench.params(self._recipe)}
+    if tree is not None and not full:
       variables["lora"] = tree
 
     with progress(f"filling in spans of {split}", len(examples)) as bar:

@@ -2,11 +2,13 @@
 
 import random
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
-from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.engine import Engine, Request, empty_slots
+from fiat_jax.decoding.family import family_of
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Sampling
 
@@ -68,6 +70,17 @@ def test_a_prefix_that_is_computed_once_changes_no_token(tiny_model, shared):
   alone, together = (engine_of(tiny_model).generate(requests, shared=n) for n in (0, shared))
   assert [c.tokens for c in together] == [c.tokens for c in alone]
   np.testing.assert_allclose([c.logprob for c in together], [c.logprob for c in alone], atol=1e-4)
+
+
+def test_a_shared_prefix_takes_no_place_in_the_slots(tiny_model):
+  suffix, family = PROMPTS[4], family_of(tiny_model.module)
+
+  def cache_bytes(prefix, shared):
+    state = empty_slots(family, 4, [Request(tokens=prefix + suffix, max_new_tokens=8)], shared)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state.cache))
+
+  prefix = tiny.random_ids(1500, seed=7)
+  assert cache_bytes(prefix, shared=1500) == cache_bytes([], shared=0) < cache_bytes(prefix, shared=0) / 10
 
 
 def test_a_stop_token_ends_a_completion_and_is_left_out(tiny_model):
