@@ -39,7 +39,7 @@ VERBS = {
 }
 
 OF_A_RUN = ("evaluate", "predict", "export")  # these start from the settings of the run in MODEL_DIR
-MAKE_MODELS = ("train", "compare", "bench")  # these make a model that can be made where it is not to be had
+MAKE_MODELS = ("train", "compare")  # these make a model that can be made where it is not to be had
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,8 +80,8 @@ def _run(arguments: list[str]) -> int:
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:
-    if verb in MAKE_MODELS and configured.makes_model:
-      importlib.import_module("fiat_jax.verbs.made").see_to(configured)
+    if verb in MAKE_MODELS and configured.made_source:
+      configured = importlib.import_module("fiat_jax.verbs.made").settled(configured)
     importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
   except (UserError, signals.Stopped, BrokenPipeError):
     raise

@@ -67,10 +67,10 @@ class Configuration:
     return locate(name, self.models.get(name))
 
   @property
-  def makes_model(self) -> bool:
-    """Whether the tuned model is one that is made where it cannot be fetched."""
-    checkpoint = self.models.get(self.settings.model)
-    return bool(checkpoint) and any(source.startswith(MADE) for source in checkpoint.sources)
+  def made_source(self) -> str:
+    """`made:NAME`, where the tuned model is one that is made if it cannot be fetched; else nothing."""
+    sources = self.settings.model, *self.models.get(self.settings.model, Checkpoint()).sources
+    return next((source for source in sources if source.startswith(MADE)), "")
 
   def plain(self, recipe: Recipe) -> bool:
     """Whether a recipe's prompts are plain text, not turns of a chat: a base model's always are."""

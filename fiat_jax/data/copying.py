@@ -15,7 +15,7 @@ CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
 def write_copying_rows(path: pathlib.Path, texts: Sequence[str], count: int, sentences: int, seed: int) -> None:
-  """Writes `count` rows: up to so many of the texts' sentences, a cue with words behind it, at times sentences again.
+  """Writes `count` rows: up to so many of the texts' sentences, a cue with words behind it, at times a sentence more.
 
   The words are the texts' own, numbers and ones that do not exist, so that every piece of a vocabulary is copied.
   """
@@ -25,12 +25,13 @@ def write_copying_rows(path: pathlib.Path, texts: Sequence[str], count: int, sen
 
 def _rows(texts: Sequence[str], count: int, most: int, draw: random.Random) -> Iterator[dict[str, str]]:
   sentences = sorted({sentence for text in texts for sentence in re.split(r"(?<=[.!?]) ", text)})
+  sentences = [sentence for sentence in sentences if not sentence.startswith(CUES)]
   words = sorted({word.strip(".,;:?!'\"()") for text in texts for word in text.split()} - {""})
   for number in range(count):
     copied = " ".join(_word(draw, words) for _ in range(min(draw.randint(1, LONGEST), draw.randint(1, LONGEST))))
     copied = NOTHING if draw.random() < 0.1 else copied
     before = draw.sample(sentences, min(len(sentences), draw.randint(0, most)))
-    after = draw.sample(sentences, 1) if draw.random() < 0.2 else []
+    after = draw.sample(sentences, 1) if draw.random() < 0.1 else []
     text = " ".join([*before, f"{draw.choice(CUES)} {copied}.", *after])
     yield {"id": str(number), "input": text, "target": copied}
 
