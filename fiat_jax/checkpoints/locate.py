@@ -127,12 +127,11 @@ def _from_source(source: str) -> pathlib.Path | str:
 def _from_hub(name: str) -> pathlib.Path:
   name, _, revision = name.partition("@")
   import huggingface_hub
-  from huggingface_hub import errors
+  from huggingface_hub import constants, errors
 
   unreachable: Exception | None = None
   try:  # asked first, for a snapshot asks the same without a time limit
-    seconds = huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT
-    huggingface_hub.HfApi().model_info(name, revision=revision or None, timeout=seconds)
+    huggingface_hub.HfApi().model_info(name, revision=revision or None, timeout=constants.HF_HUB_ETAG_TIMEOUT)
   except Exception as e:  # the client raises many kinds where there is no network
     unreachable = e
   try:
