@@ -9,10 +9,11 @@ import time
 
 import numpy as np
 import pytest
-from commands import results
+from commands import records, results
 
 from fiat_jax import cli, resources, signals
 from fiat_jax.checkpoints.locate import Checkpoint, locate, made_folder
+from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.configuration import configure
 from fiat_jax.data.copying import CUES, write_copying_rows
 from fiat_jax.data.rows import Layout, read_rows
@@ -31,10 +32,17 @@ TEXTS = ["The sky is blue. A leaf is green.", "What colour is a plum?", "It was 
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-  """No Hub, a cache of the test's own, and two steps instead of many."""
+  """No Hub, and a cache of the test's own."""
   monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
   monkeypatch.setenv("FIAT_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setattr(made, "STEPS", 2)
+
+
+@pytest.fixture
+def made_at_once(monkeypatch):
+  """In place of a training of some minutes; counts how many there were."""
+  makings = []
+  monkeypatch.setattr(made, "_make", lambda folder: makings.append(folder) or folder.mkdir())
+  return makings
 
 
 @pytest.fixture
@@ -70,20 +78,17 @@ def test_a_token_passes_through_cross_attention_as_it_is():
   assert (params["encoder"]["relative_bias"][:3].max(axis=1) == 4).all()
 
 
-def test_it_is_made_once_where_no_source_before_is_to_be_had(no_network, demo, capsys):
+def test_it_is_made_once_where_no_source_before_is_to_be_had(no_network, demo, made_at_once, capsys):
   with pytest.raises(UserError, match=r"mini_t5 is not made .* yet: fiat compare --model made:mini_t5 makes it"):
     locate("demo_t5", demo.models["demo_t5"])
   assert made.settled(demo).settings.model == SOURCE
   said = capsys.readouterr().err
-  assert "mt0-small cannot be fetched" in said and "knows no language" in said and "It is made" in said
+  assert "mt0-small cannot be fetched" in said and "knows no language" in said
   folder = made_folder(SOURCE)
   assert locate("demo_t5", demo.models["demo_t5"]).weights == locate(SOURCE).weights == str(folder)
-  assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-  written = (folder / "model.safetensors").stat().st_mtime_ns
-  assert made.settled(demo.replace(model=SOURCE)).settings.model == SOURCE
+  assert made.settled(demo.replace(model=SOURCE)).settings.model == SOURCE and made_at_once == [folder]
   said = capsys.readouterr().err
-  assert (folder / "model.safetensors").stat().st_mtime_ns == written
-  assert "knows no language" in said and "It is made" not in said and "Hub" not in said
+  assert "knows no language" in said and "Hub" not in said
 
 
 def test_a_source_before_it_is_taken_where_it_is_to_be_had(no_network, demo, tmp_path: pathlib.Path):
@@ -93,21 +98,8 @@ def test_a_source_before_it_is_taken_where_it_is_to_be_had(no_network, demo, tmp
   assert made.settled(demo) == demo and not made_folder(SOURCE).exists()
 
 
-def test_a_making_that_was_stopped_goes_on(no_network, demo, monkeypatch, capsys):
+def test_of_two_that_make_it_one_waits(no_network, demo, made_at_once, capsys):
   folder = made_folder(SOURCE)
-  monkeypatch.setattr(signals, "_received", [15])
-  with pytest.raises(signals.Stopped):
-    made.settled(demo)
-  assert not folder.exists()
-  monkeypatch.setattr(signals, "_received", [])
-  capsys.readouterr()
-  made.settled(demo)
-  assert "going on from step 0" in capsys.readouterr().err and folder.is_dir()
-
-
-def test_of_two_that_make_it_one_waits(no_network, demo, monkeypatch, capsys):
-  folder = made_folder(SOURCE)
-  monkeypatch.setattr(made, "_make", lambda folder: pytest.fail("the other has made it"))
 
   def other():
     with locked(folder.parent):
@@ -121,7 +113,7 @@ def test_of_two_that_make_it_one_waits(no_network, demo, monkeypatch, capsys):
   holds.wait()
   made.settled(demo)
   thread.join()
-  assert "another process is making it" in capsys.readouterr().err
+  assert "another process is making it" in capsys.readouterr().err and not made_at_once
 
 
 def test_a_model_without_such_a_source_is_left_alone():
@@ -141,19 +133,38 @@ def test_only_training_rows_are_read(monkeypatch):
     assert not texts & {json.loads(line)["passage"] for line in lines}
 
 
+def test_a_model_that_is_not_made_yet_is_asked_for_in_one_line(no_network, capsys):
+  words = ["--model", "demo_t5", "--recipes", "untuned", "--test", "tasks/mini_xqa/test.jsonl"]
+  for verb, *more in (("validate", "--show", "1"), ("evaluate",)):
+    assert cli.main([verb, *words, *more]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "not made on this machine yet: fiat compare --model made:mini_t5 makes it" in line
+
+
 @pytest.mark.slow
-def test_the_demo_on_a_t5_ends_in_a_verdict_without_a_network(no_network, tmp_path, capsys):
-  run = tmp_path / "run"
-  words = ["--gin_file", "gin/runs/demo_t5.gin", "--steps", "2", "--model_dir", str(run)]
-  assert cli.main(["validate", *words, "--show", "1"]) == 2
-  assert "mini_t5 is not made on this machine yet: fiat compare" in capsys.readouterr().err
-  assert cli.main(["compare", *words]) == 0
+def test_the_demo_on_a_t5_is_stopped_goes_on_and_ends_in_a_verdict(no_network, monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(made, "STEPS", 40)
+  run, folder = tmp_path / "run", made_folder(SOURCE)
+  words = ["compare", "--gin_file", "gin/runs/demo_t5.gin", "--steps", "2", "--model_dir", str(run)]
+  threading.Thread(target=_stop_at_step, args=(folder.with_name(f"{folder.name}.work") / "run", 5)).start()
+  assert cli.main(words) == 143 and not folder.exists()
+  signals._received.clear()
+  capsys.readouterr()
+  assert cli.main(words) == 0
   captured = capsys.readouterr()
-  assert results(run)["verdict"]["words"] in captured.out
+  assert "going on from step" in captured.err and results(run)["verdict"]["words"] in captured.out
+  assert [path.name for path in folder.parent.iterdir()] == [folder.name]
   for place in (captured.err, captured.out, (run / "report.md").read_text()):
     assert "knows no language" in place
-  assert {path.name for path in run.iterdir()} >= {"fiat", "fine_tuning", "beta"}
-  assert f"MODEL = '{SOURCE}'" in (run / "fiat" / "config.gin").read_text()
+  config = (run / "fiat" / "config.gin").read_text()
+  assert f"MODEL = '{SOURCE}'" in config and f"# model: {open_checkpoint(folder).fingerprint}" in config
   words = ["--model_dir", str(run / "fiat"), "--test", "tasks/mini_xqa/test.jsonl[:3]"]
   assert cli.main(["predict", *words, "--output", str(tmp_path / "answers.jsonl")]) == 0
-  assert cli.main(["evaluate", *words]) == 0
+  assert cli.main(["evaluate", *words]) == 0 and len(records(tmp_path / "answers.jsonl")) == 3
+
+
+def _stop_at_step(run: pathlib.Path, step: int) -> None:
+  """What SIGTERM does, once the run is at a step."""
+  while not ((log := run / "metrics.jsonl").exists() and f'"step": {step}' in log.read_text()):
+    time.sleep(0.05)
+  signals._received.append(15)

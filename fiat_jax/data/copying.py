@@ -15,8 +15,9 @@ CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
 def write_copying_rows(path: pathlib.Path, texts: Sequence[str], count: int, sentences: int, seed: int) -> None:
-  """Writes `count` rows: up to so many of the texts' sentences, a cue with words behind it, at times a sentence more.
+  """Writes `count` rows: a cue with words behind it, in half of them behind up to so many of the texts' sentences.
 
+  Rows without sentences teach to copy, the others to find the cue: where all have sentences, neither is learned soon.
   The words are the texts' own, numbers and ones that do not exist, so that every piece of a vocabulary is copied.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,7 @@ def _rows(texts: Sequence[str], count: int, most: int, draw: random.Random) -> I
   for number in range(count):
     copied = " ".join(_word(draw, words) for _ in range(min(draw.randint(1, LONGEST), draw.randint(1, LONGEST))))
     copied = NOTHING if draw.random() < 0.1 else copied
-    before = draw.sample(sentences, min(len(sentences), draw.randint(0, most)))
+    before = draw.sample(sentences, min(len(sentences), draw.randint(1, most))) if draw.random() < 0.5 else []
     after = draw.sample(sentences, 1) if draw.random() < 0.1 else []
     text = " ".join([*before, f"{draw.choice(CUES)} {copied}.", *after])
     yield {"id": str(number), "input": text, "target": copied}
