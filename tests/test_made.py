@@ -134,7 +134,7 @@ def test_only_training_rows_are_read(monkeypatch):
 
 
 def test_a_model_that_is_not_made_yet_is_asked_for_in_one_line(no_network, capsys):
-  words = ["--model", "demo_t5", "--recipes", "untuned", "--test", "tasks/mini_xqa/test.jsonl"]
+  words = ["--gin_file", "gin/tasks/mini_xqa.gin", "--model", "demo_t5", "--recipes", "untuned"]
   for verb, *more in (("validate", "--show", "1"), ("evaluate",)):
     assert cli.main([verb, *words, *more]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 CUES = ("So the answer is", "So the answer is", "The name is", "It is called")
 LONGEST = 4  # words that are copied
 NOTHING = "No Answer"
-CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
 def write_copying_rows(path: pathlib.Path, texts: Sequence[str], count: int, sentences: int, seed: int) -> None:
@@ -39,9 +38,9 @@ def _rows(texts: Sequence[str], count: int, most: int, draw: random.Random) -> I
 
 def _word(draw: random.Random, words: Sequence[str]) -> str:
   kind = draw.random()
-  if kind < 0.6:
+  if kind < 0.4:
     return draw.choice(words)
-  if kind < 0.75:
+  if kind < 0.55:
     return str(draw.randrange(10 ** draw.randint(1, 4)))
-  made = "".join(draw.choice(CONSONANTS) + draw.choice(VOWELS) for _ in range(draw.randint(1, 3)))
-  return made.capitalize() if draw.random() < 0.6 else made
+  head, tail = draw.choice(words), draw.choice(words)  # names that nobody has seen: small pieces, some of them twice
+  return head[: draw.randint(1, len(head))] + tail[draw.randrange(len(tail)) :].lower()
