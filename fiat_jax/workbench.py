@@ -203,7 +203,8 @@ class Workbench:
       weights = model.family.unstack(trained)
     else:
       weights = model.family.with_adapter(self._weights_of(recipe).layers, trained)
-    return Engine(model.module, weights, stop_ids=model.tokenizer.stop_ids, slots=self.settings.slots)
+    stops, decode = model.tokenizer.stop_ids, model.tokenizer.decode
+    return Engine(model.module, weights, stop_ids=stops, slots=self.settings.slots, decode=decode)
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """What these recipes' results depend on beside the settings: their models' fingerprints, each split's SHA-256."""

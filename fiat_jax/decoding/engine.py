@@ -1,79 +1,47 @@
-"""The engine that decodes everything: slots over one static cache, prefill by length bucket, a jitted multi-token loop.
+"""The engine that decodes everything: requests over slots that share one static cache.
 
-What a prompt leaves in the cache and how a step reads it is the model family's (`family.py`).
+What a prompt leaves in the cache and how a step reads it is the model family's (`family.py`); the programs are in
+`slots.py`. A `Session` is a set of slots in which requests come and go.
 
-Requests join a slot when one is free and leave it when they end. For a fixed number of slots and cache length, a
-request gets the same tokens whatever its slot and neighbours: rows do not mix, and the length that a prompt is padded
-to follows from the prompt alone. Up to `GROUP` prompts are prefilled at a time; on a CPU that changes no bit.
+For a fixed number of slots and room, a request gets the same tokens whatever its slot, order and neighbours: rows do
+not mix, and the length that a prompt is padded to follows from the prompt alone. A prompt that stands in a slot already
+is copied, not computed again. On a CPU up to `GROUP` prompts are prefilled at a time, which changes no bit there.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax.decoding.family import Family, Start, family_of
+from fiat_jax.decoding import slots as device
+from fiat_jax.decoding.family import Start, family_of
 from fiat_jax.decoding.lengths import bucket
-from fiat_jax.decoding.sampling import GREEDY, Array, Sampling, SlotSampling, choose
+from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.t5 import T5
 
-CHUNK = 8  # decode steps between two looks of the host
 GROUP = 4  # prompts prefilled in one call: each call passes over all weights
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-  """A prompt's ids, how many new tokens at the most, how to choose them."""
+class Lengths(NamedTuple):
+  """The most tokens of any request: of its prompt, of prompt and answer, of its answer."""
 
-  tokens: Sequence[int]
-  max_new_tokens: int
-  sampling: Sampling = GREEDY
+  prompt: int
+  whole: int
+  new: int
 
-
-@dataclasses.dataclass(kw_only=True)
-class Completion:
-  """New token ids without the end mark, the summed log-probability of all that was chosen, why it ended."""
-
-  tokens: list[int] = dataclasses.field(default_factory=list)
-  logprob: float = 0.0
-  finish: Literal["stop", "length"] = "length"
-
-
-class Joining(NamedTuple):
-  """What G requests bring into their slots beside so many prompt `ids`; arrays [G], fields as in `Slots`."""
-
-  slot: Array
-  ids: Array
-  place: Array
-  token: Array
-  left: Array
-  sampling: SlotSampling
-
-
-class Slots(NamedTuple):
-  """Device state of B slots.
-
-  Attributes:
-    cache: the family's own, slots in front.
-    place: [B], where the next token to feed goes: how many the decoder has read.
-    token: [B], the next token to feed, not in the cache yet.
-    left: [B], new tokens still allowed; 0 is an idle slot.
-    sampling: how each slot chooses.
-  """
-
-  cache: Any
-  place: jax.Array
-  token: jax.Array
-  left: jax.Array
-  sampling: SlotSampling
+  @classmethod
+  def of(cls, requests: Sequence[Request]) -> Lengths:
+    return cls(
+      max(len(r.tokens) for r in requests),
+      max(len(r.tokens) + r.max_new_tokens for r in requests),
+      max(r.max_new_tokens for r in requests),
+    )
 
 
 class Engine:
@@ -84,17 +52,39 @@ class Engine:
     weights: unstacked (`decoder.unstack`, `t5_cached.unstack`).
     stop_ids: tokens that end a completion.
     slots: requests decoded side by side.
+    decode: text of ids, for requests with stop texts.
   """
 
-  def __init__(self, model: Decoder | T5, weights: Mapping[str, Any], *, stop_ids: Sequence[int], slots: int = 16):
+  def __init__(
+    self,
+    model: Decoder | T5,
+    weights: Mapping[str, Any],
+    *,
+    stop_ids: Sequence[int],
+    slots: int = 16,
+    decode: Callable[[Sequence[int]], str] | None = None,
+  ):
     self.model, self.weights, self.slots = model, weights, slots
-    self._family = family_of(model)
-    self._stop = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
+    self.family, self.stop_ids, self._decode = family_of(model), frozenset(stop_ids), decode
+    self._shared: tuple[tuple[int, ...], Any] = (), None
+
+  def text(self, ids: Sequence[int]) -> str:
+    """The text of ids. Raises ValueError where the engine was given no way to decode."""
+    if self._decode is None:
+      raise ValueError("requests with stop texts need an engine that was given `decode`")
+    return self._decode(ids)
+
+  def prefix(self, tokens: Sequence[int]) -> Any:
+    """What the family keeps of tokens that many requests begin with, or None; the last one is remembered."""
+    if tuple(tokens) != self._shared[0]:
+      self._shared = (), None  # its memory first
+      self._shared = tuple(tokens), self.family.share(self.weights, tokens)
+    return self._shared[1]
 
   def generate(
     self, requests: Sequence[Request], on_done: Callable[[int, Completion], None] | None = None, *, shared: int = 0
   ) -> list[Completion]:
-    """Completions in the order of the requests.
+    """Completions in the order of the requests, which are begun as `_order` says.
 
     Args:
       on_done: called with a request's number and completion as it ends.
@@ -103,133 +93,166 @@ class Engine:
     done = [Completion() for _ in requests]
     if not requests:
       return done
-    prefix = self._family.share(self.weights, requests[0].tokens[:shared]) if shared else None
-    shared = 0 if prefix is None else shared
-    state = empty_slots(self._family, self.slots, requests, shared)
-    starts = [self._family.start(r.tokens, shared) for r in requests]
-    waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
-    busy: dict[int, int] = {}
-    while waiting or busy:
-      free = [slot for slot in range(self.slots) if slot not in busy]
-      joining = {slot: waiting.popleft() for slot in free[: len(waiting)]}
-      for slots in _groups(joining, starts):
-        numbers = [joining[slot] for slot in slots]
-        new = _joining(slots, [starts[n] for n in numbers], [requests[n] for n in numbers])
-        tokens = _padded([starts[n].ids for n in numbers])
-        state = _prefill(self._family, self.weights, state, tokens, new, prefix)
-      busy |= joining
-      any_sampled = any(requests[n].sampling.temperature > 0 for n in busy.values())
-      state, tokens, logprobs = _decode(self._family, self.weights, state, self._stop, prefix, any_sampled)
-      tokens, logprobs, left = jax.device_get((tokens, logprobs, state.left))
-      for slot, number in list(busy.items()):
-        self._collect(done[number], tokens[slot], logprobs[slot])
-        if left[slot] == 0:
-          del busy[slot]
-          if on_done:
-            on_done(number, done[number])
+    session = Session(self, Lengths.of(requests), requests[0].tokens[:shared])
+    numbers = {session.add(requests[n]): n for n in _order(requests)}
+    while session:
+      for number, completion in session.advance():
+        done[numbers[number]] = completion
+        if on_done:
+          on_done(numbers[number], completion)
     return done
 
-  def _collect(self, completion: Completion, tokens: np.ndarray, logprobs: np.ndarray) -> None:
-    taken = tokens >= 0
-    completion.logprob += float(logprobs[taken].sum())
-    for token in tokens[taken].tolist():
-      if token in self._stop_ids:
-        completion.finish = "stop"
+
+class Session:
+  """Requests that are decoded side by side: each joins when a slot is free and leaves when it ends.
+
+  Args:
+    engine: the model.
+    lengths: the most that any request will have.
+    shared: tokens that every request begins with, computed once; none is the whole of a request.
+  """
+
+  def __init__(self, engine: Engine, lengths: Lengths, shared: Sequence[int] = ()):
+    self._engine, family = engine, engine.family
+    self._prefix = engine.prefix(shared) if shared else None
+    self._shared = 0 if self._prefix is None else len(shared)
+    room = family.room(lengths.prompt - self._shared, lengths.whole - self._shared, lengths.new)
+    self._state = device.empty_slots(family, engine.slots, room)
+    self._stop = jnp.asarray(sorted(engine.stop_ids) or [-1], jnp.int32)
+    self._requests: dict[int, Request] = {}
+    self._completions: dict[int, Completion] = {}
+    self._waiting: collections.deque[int] = collections.deque()
+    self._busy: dict[int, int] = {}  # slot: request
+    self._holds: dict[int, tuple[int, ...]] = {}  # slot: the prompt whose cache stands there, ended or not
+    self._count = 0
+
+  def __len__(self) -> int:
+    """How many requests wait or are decoded."""
+    return len(self._requests)
+
+  @property
+  def free(self) -> int:
+    """How many slots stand idle."""
+    return self._engine.slots - len(self._busy)
+
+  def add(self, request: Request) -> int:
+    """Lets a request join behind those that wait; returns its number."""
+    number = self._count = self._count + 1
+    self._requests[number], self._completions[number] = request, Completion()
+    self._waiting.append(number)
+    return number
+
+  def drop(self, number: int) -> None:
+    """Forgets a request that nobody waits for any more; its slot is free at once."""
+    self._forget(number)
+    if number in self._waiting:
+      self._waiting.remove(number)
+    self._busy = {slot: n for slot, n in self._busy.items() if n != number}
+
+  def answer(self, number: int) -> Completion:
+    """What there is of a request's answer so far."""
+    return self._completions[number]
+
+  def advance(self) -> list[tuple[int, Completion]]:
+    """Fills free slots and decodes some steps; returns the requests that ended, with their completions."""
+    self._fill()
+    engine, requests = self._engine, [self._requests[n] for n in self._busy.values()]
+    sampled = any(r.sampling.temperature > 0 for r in requests)
+    alternatives = any(r.alternatives for r in requests)
+    kept = np.isin(np.arange(engine.slots), list(self._busy))
+    self._state, chosen = device.decode(
+      engine.family, engine.weights, self._state, kept, self._stop, self._prefix, sampled, alternatives
+    )
+    chosen, left = jax.device_get((chosen, self._state.left))
+    ended = []
+    for slot, number in list(self._busy.items()):
+      cut = self._collect(number, jax.tree.map(lambda leaf, slot=slot: leaf[slot], chosen))
+      if cut or left[slot] == 0:
+        ended.append((number, self._completions[number]))
+        del self._busy[slot]
+        self._forget(number)
+    return ended
+
+  def _forget(self, number: int) -> None:
+    del self._requests[number], self._completions[number]
+
+  def _fill(self) -> None:
+    """Gives free slots to those that wait. A new prompt is computed; one that stands in a slot is copied from there."""
+    family, held = self._engine.family, {ids: slot for slot, ids in self._holds.items()}
+    free = [slot for slot in range(self._engine.slots) if slot not in self._busy]
+    fresh: dict[tuple[int, ...], int] = {}
+    starts: dict[int, Start] = {}
+    early, late = {}, {}  # slot: slot that it copies, which stood there before or is computed now
+    while free and self._waiting:
+      number = self._waiting.popleft()
+      start = family.start(self._requests[number].tokens, self._shared)
+      ids = tuple(start.ids)
+      slot = held[ids] if held.get(ids) in free else free[0]
+      if ids in held:
+        early[slot] = held[ids]
+      elif ids in fresh:
+        late[slot] = fresh[ids]
       else:
-        completion.tokens.append(token)
+        fresh[ids] = slot
+      free.remove(slot)
+      self._busy[slot], self._holds[slot], starts[slot] = number, ids, start
+    self._copy(early, starts)
+    for slots in _groups({slot: starts[slot] for slot in fresh.values()}):
+      tokens = device.padded([starts[slot].ids for slot in slots])
+      new = self._joining(slots, starts)
+      self._state = device.prefill(family, self._engine.weights, self._state, tokens, new, self._prefix)
+    self._copy(late, starts)
 
-  @functools.cached_property
-  def _stop_ids(self) -> frozenset[int]:
-    return frozenset(np.asarray(self._stop).tolist())
+  def _copy(self, sources: Mapping[int, int], starts: Mapping[int, Start]) -> None:
+    """All at once, so that none reads what another writes; filled up to a power of two with the first again."""
+    if not sources:
+      return
+    slots = list(sources)
+    slots += slots[:1] * ((1 << (len(slots) - 1).bit_length()) - len(slots))
+    read = np.asarray([sources[slot] for slot in slots], np.int32)
+    self._state = device.copy(self._state, read, self._joining(slots, starts))
+
+  def _joining(self, slots: Sequence[int], starts: Mapping[int, Start]) -> device.Joining:
+    requests = [self._requests[self._busy[slot]] for slot in slots]
+    return device.joining(slots, [starts[slot] for slot in slots], requests)
+
+  def _collect(self, number: int, chosen: device.Chosen) -> bool:
+    """Adds what a slot chose to its request's answer; true where a stop text ended it."""
+    request, answer = self._requests[number], self._completions[number]
+    for token, logprob, ids, others in zip(*chosen, strict=True):
+      if token < 0:
+        break
+      answer.logprob += float(logprob)
+      if token in self._engine.stop_ids:
+        answer.finish = "stop"
+        break
+      answer.tokens.append(int(token))
+      answer.logprobs.append(float(logprob))
+      if request.alternatives:
+        pairs = zip(ids.tolist(), others.tolist(), strict=True)
+        answer.alternatives.append(list(pairs)[: request.alternatives])
+    return bool(request.stops) and answer.end_before(request.stops, self._engine.text)
 
 
-def _groups(joining: Mapping[int, int], starts: Sequence[Start]) -> list[list[int]]:
-  """The joining slots by bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
+def _order(requests: Sequence[Request]) -> list[int]:
+  """Longest answers first, so that few end alone; requests with one prompt behind one another, so that it is kept."""
+  prompts = [tuple(r.tokens) for r in requests]
+  longest: dict[tuple[int, ...], int] = {}
+  for prompt, request in zip(prompts, requests, strict=True):
+    longest[prompt] = max(longest.get(prompt, 0), request.max_new_tokens)
+  return sorted(range(len(requests)), key=lambda n: (-longest[prompts[n]], -len(prompts[n]), prompts[n]))
+
+
+def _groups(starts: Mapping[int, Start]) -> list[list[int]]:
+  """Slots by their prompts' bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
+  group = GROUP if jax.default_backend() == "cpu" else 1
   by_width: dict[int, list[int]] = {}
-  for slot, number in joining.items():
-    by_width.setdefault(bucket(len(starts[number].ids)), []).append(slot)
+  for slot, start in starts.items():
+    by_width.setdefault(bucket(len(start.ids)), []).append(slot)
   groups = []
   for slots in by_width.values():
-    while len(slots) >= GROUP - 1:
-      groups.append((slots[:GROUP] * 2)[:GROUP])
-      slots = slots[GROUP:]
+    while len(slots) >= max(1, group - 1):
+      groups.append((slots[:group] * 2)[:group])
+      slots = slots[group:]
     groups += [[slot] for slot in slots]
   return groups
-
-
-def _padded(prompts: Sequence[Sequence[int]]) -> np.ndarray:
-  """Prompts of one bucket as [G, S]."""
-  tokens = np.zeros((len(prompts), bucket(len(prompts[0]))), np.int32)
-  for row, ids in zip(tokens, prompts, strict=True):
-    row[: len(ids)] = ids
-  return tokens
-
-
-def _joining(slots: Sequence[int], starts: Sequence[Start], requests: Sequence[Request]) -> Joining:
-  ints = lambda values: np.asarray(list(values), np.int32)  # noqa: E731
-  floats = lambda values: np.asarray(list(values), np.float32)  # noqa: E731
-  return Joining(
-    slot=ints(slots),
-    ids=ints(len(start.ids) for start in starts),
-    place=ints(start.place for start in starts),
-    token=ints(start.token for start in starts),
-    left=ints(r.max_new_tokens for r in requests),
-    sampling=SlotSampling(
-      floats(r.sampling.temperature for r in requests),
-      floats(r.sampling.top_p for r in requests),
-      ints(r.sampling.seed for r in requests),
-    ),
-  )
-
-
-def empty_slots(family: Family, slots: int, requests: Sequence[Request], shared: int) -> Slots:
-  """Idle slots with room for each of the requests behind what they share."""
-  room = family.room(
-    max(len(r.tokens) for r in requests) - shared,
-    max(len(r.tokens) + r.max_new_tokens for r in requests) - shared,
-    max(r.max_new_tokens for r in requests),
-  )
-  place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
-  sampling = SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed)
-  return Slots(family.empty(slots, room), place, token, left, sampling)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _prefill(family: Family, weights, state: Slots, tokens, new: Joining, prefix) -> Slots:
-  """Puts prompts into their slots."""
-  return Slots(
-    family.fill(weights, state.cache, tokens, new.ids, new.slot, prefix),
-    state.place.at[new.slot].set(new.place),
-    state.token.at[new.slot].set(new.token),
-    state.left.at[new.slot].set(new.left),
-    jax.tree.map(lambda old, fresh: old.at[new.slot].set(fresh), state.sampling, new.sampling),
-  )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=2)
-def _decode(
-  family: Family, weights, state: Slots, stop, prefix, any_sampled: bool
-) -> tuple[Slots, jax.Array, jax.Array]:
-  """Up to `CHUNK` steps, fewer once all slots are idle: tokens [B, CHUNK], -1 where idle, and log-probabilities."""
-  slots = state.place.shape[0]
-  out = (jnp.full((slots, CHUNK), -1, jnp.int32), jnp.zeros((slots, CHUNK)))
-
-  def more(carry):
-    i, state, _ = carry
-    return (i < CHUNK) & jnp.any(state.left > 0)
-
-  def one(carry):
-    i, state, (tokens, logprobs) = carry
-    active = state.left > 0
-    logits, cache = family.step(weights, state.cache, state.token, state.place, prefix)
-    token = choose(logits, state.sampling, state.place, any_sampled=any_sampled)
-    logprob = jnp.take_along_axis(logits, token[:, None], -1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
-    tokens = tokens.at[:, i].set(jnp.where(active, token, -1))
-    logprobs = logprobs.at[:, i].set(jnp.where(active, logprob, 0.0))
-    stopped = jnp.any(token[:, None] == stop[None], axis=-1)
-    left = jnp.where(active & ~stopped, state.left - 1, 0)
-    state = Slots(cache, state.place + active, jnp.where(active, token, 0), left, state.sampling)
-    return i + 1, state, (tokens, logprobs)
-
-  _, state, (tokens, logprobs) = jax.lax.while_loop(more, one, (0, state, out))
-  return state, tokens, logprobs

@@ -13,8 +13,9 @@ import numpy as np
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
-from fiat_jax.decoding.engine import Completion, Engine, Request
+from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.evaluation import metrics
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.whole import write_whole

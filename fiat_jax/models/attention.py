@@ -66,24 +66,27 @@ def attend(
 
 
 def _attend_behind(q: jax.Array, prefix: KV, kv: KV, bias: jax.Array, softcap: float | None) -> jax.Array:
-  """As `_attend`; bias [B, 1, 1, T, P + S]. All rows' queries meet the prefix in one product for each of its heads."""
+  """As `_attend`; bias [B, 1, 1, T, P + S]. All rows' queries meet the prefix in one product for each of its heads.
+
+  Scores on the prefix and on the row's own are kept apart, and their sums added, as in a block-wise softmax.
+  """
   batch, heads, groups, length, _ = q.shape
   places = prefix.v.shape[2]
-
-  def together(x: jax.Array) -> jax.Array:
-    return x.transpose(1, 0, 2, 3, 4).reshape(heads, batch * groups * length, -1)
-
-  def apart(x: jax.Array) -> jax.Array:
-    return x.reshape(heads, batch, groups, length, -1).transpose(1, 0, 2, 3, 4)
-
+  turned = lambda x: x.swapaxes(0, 1)  # noqa: E731  B and K, so that all rows of a head lie together
   rows = lambda x: x.reshape(batch, heads, groups * length, -1)  # noqa: E731
-  own = _matmul(rows(q), kv.k).reshape(batch, heads, groups, length, -1)
-  scores = jnp.concatenate([apart(_matmul(together(q), prefix.k[0])), own], axis=-1)
-  if softcap is not None:
-    scores = softcap * jnp.tanh(scores / softcap)
-  weights = jax.nn.softmax(scores + bias, axis=-1).astype(kv.v.dtype)
-  out = apart(_matmul(together(weights[..., :places]), prefix.v[0]))
-  return (out + _matmul(rows(weights[..., places:]), kv.v).reshape(q.shape)).astype(q.dtype)
+  together = lambda x: x.reshape(heads, batch * groups * length, -1)  # noqa: E731
+
+  def scores(product: jax.Array, shape: tuple[int, ...], bias: jax.Array) -> jax.Array:
+    product = product if softcap is None else softcap * jnp.tanh(product / softcap)
+    return product.reshape(*shape, -1) + bias
+
+  before = scores(_matmul(together(turned(q)), prefix.k[0]), turned(q).shape[:4], turned(bias[..., :places]))
+  own = scores(_matmul(rows(q), kv.k), q.shape[:4], bias[..., places:])
+  most = jnp.maximum(turned(before.max(axis=-1, keepdims=True)), own.max(axis=-1, keepdims=True))
+  before, own = jnp.exp(before - turned(most)), jnp.exp(own - most)
+  total = turned(before.sum(axis=-1, keepdims=True)) + own.sum(axis=-1, keepdims=True)
+  out = turned(_matmul(together(before.astype(kv.v.dtype)), prefix.v[0]).reshape(turned(q).shape))
+  return ((out + _matmul(rows(own.astype(kv.v.dtype)), kv.v).reshape(q.shape)) / total).astype(q.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -14,7 +14,8 @@ from fiat_jax import runtime, signals
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
-from fiat_jax.decoding.engine import Completion, Engine, Request
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig
@@ -85,8 +86,9 @@ class EngineReasoner:
   def _engine(self) -> Engine:
     runtime.start()
     weights = self._described.family.unstack(pretrained.load(self._described))
-    stops = self._described.tokenizer.stop_ids
-    return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots)
+    tokenizer = self._described.tokenizer
+    stops, decode = tokenizer.stop_ids, tokenizer.decode
+    return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots, decode=decode)
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:

@@ -12,7 +12,8 @@ import jax
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
-from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import lora
 from fiat_jax.progress import say

@@ -20,7 +20,8 @@ from fiat_jax.data.rows import Layout, Row, read_rows
 from fiat_jax.data.sequences import pack
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.tokenizer import Tokenizer
-from fiat_jax.decoding.engine import Completion, Engine
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.decoding.request import Completion
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import generate
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import t5 as small
 
-from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import t5_cached
 

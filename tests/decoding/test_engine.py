@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tiny
 
-from fiat_jax.decoding.engine import Engine, Request, empty_slots
+from fiat_jax.decoding import slots as device
+from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.family import family_of
 from fiat_jax.decoding.lengths import bucket
+from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Sampling
 
 PROMPTS = [tiny.random_ids(length, seed=length) for length in (1, 3, 9, 17, 30, 5, 12)]
@@ -76,8 +78,9 @@ def test_a_shared_prefix_takes_no_place_in_the_slots(tiny_model):
   suffix, family = PROMPTS[4], family_of(tiny_model.module)
 
   def cache_bytes(prefix, shared):
-    state = empty_slots(family, 4, [Request(tokens=prefix + suffix, max_new_tokens=8)], shared)
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state.cache))
+    lengths = Lengths.of([Request(tokens=prefix + suffix, max_new_tokens=8)])
+    cache = family.empty(4, family.room(*(length - shared for length in lengths[:2]), lengths.new))
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(cache))
 
   prefix = tiny.random_ids(1500, seed=7)
   assert cache_bytes(prefix, shared=1500) == cache_bytes([], shared=0) < cache_bytes(prefix, shared=0) / 10
@@ -122,3 +125,99 @@ def test_every_request_is_reported_once_and_none_is_nothing(tiny_model):
 def test_buckets_hold_what_they_are_asked_for_and_waste_little():
   for length in range(0, 3000):
     assert length <= bucket(length) <= max(64, length + 31, length * 1.26)
+
+
+def session_of(model, slots=3, decode=None, **lengths):
+  engine = Engine(model.module, model.layers, stop_ids=(), slots=slots, decode=decode)
+  return Session(engine, Lengths(**({"prompt": 40, "whole": 72, "new": 40} | lengths)))
+
+
+def run(session):
+  ended = {}
+  while session:
+    ended |= dict(session.advance())
+  return ended
+
+
+def test_requests_join_while_others_are_decoded(tiny_model):
+  session, numbers, ended = session_of(tiny_model, slots=2), {}, {}
+  for n, prompt in enumerate(PROMPTS):
+    numbers[session.add(Request(tokens=prompt, max_new_tokens=4 + 5 * n))] = n
+    ended |= dict(session.advance())
+  ended |= run(session)
+  for number, n in numbers.items():
+    assert ended[number].tokens == plain_greedy(tiny_model, PROMPTS[n], 4 + 5 * n)
+  assert session.free == 2 and not len(session)
+
+
+def test_a_request_that_is_dropped_frees_its_slot_and_disturbs_no_other(tiny_model):
+  session = session_of(tiny_model, slots=2)
+  gone, kept, waits, never = (session.add(Request(tokens=p, max_new_tokens=30)) for p in PROMPTS[:4])
+  session.advance()
+  assert session.answer(gone).tokens == plain_greedy(tiny_model, PROMPTS[0], device.CHUNK) and session.free == 0
+  session.drop(gone)
+  session.drop(never)
+  assert session.free == 1
+  ended = run(session)
+  assert sorted(ended) == [kept, waits]
+  assert ended[kept].tokens == plain_greedy(tiny_model, PROMPTS[1], 30)
+  assert ended[waits].tokens == plain_greedy(tiny_model, PROMPTS[2], 30)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_samples_of_a_prompt_share_its_prefill(tiny_model, slots, monkeypatch):
+  computed = []
+  prefill = device.prefill
+  monkeypatch.setattr(device, "prefill", lambda *a: computed.append(set(a[4].slot.tolist())) or prefill(*a))
+  requests = [
+    Request(tokens=prompt, max_new_tokens=3 + 4 * n, sampling=Sampling(temperature=1.0, seed=n))
+    for prompt in PROMPTS[3:6]
+    for n in range(5)
+  ]
+  together = engine_of(tiny_model, slots=slots).generate(requests)
+  assert sum(map(len, computed)) == 3
+  alone = [engine_of(tiny_model, slots=slots).generate([request])[0].tokens for request in requests]
+  assert [c.tokens for c in together] == alone
+  assert len({tuple(c.tokens) for c in together}) > 10
+
+
+def test_a_slot_is_not_copied_once_another_prompt_stands_there(tiny_model):
+  session = session_of(tiny_model, slots=2)
+  order = [0, 1, 2, 0, 1, 2, 2, 0]
+  numbers = [session.add(Request(tokens=PROMPTS[n], max_new_tokens=2 + n)) for n in order]
+  ended = run(session)
+  for number, n in zip(numbers, order, strict=True):
+    assert ended[number].tokens == plain_greedy(tiny_model, PROMPTS[n], 2 + n)
+
+
+def letters(ids):
+  return "".join(chr(97 + id % 26) for id in ids)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("begin", [0, 6, 14])
+def test_a_stop_text_ends_an_answer_before_it(tiny_model, begin, length):
+  prompt = PROMPTS[4]
+  whole = letters(plain_greedy(tiny_model, prompt, 24))
+  stop = whole[begin : begin + length]
+  session = session_of(tiny_model, decode=letters)
+  number = session.add(Request(tokens=prompt, max_new_tokens=24, stops=("0", stop)))
+  other = session.add(Request(tokens=prompt, max_new_tokens=24, stops=("0",)))
+  ended = run(session)
+  assert ended[number].text == whole[: whole.index(stop)] and ended[number].finish == "stop"
+  assert letters(ended[number].tokens) == ended[number].text
+  assert ended[other].text is None and letters(ended[other].tokens) == whole and ended[other].finish == "length"
+
+
+def test_the_most_likely_tokens_are_reported_beside_the_chosen_one(tiny_model):
+  prompt = PROMPTS[4]
+  request = Request(tokens=prompt, max_new_tokens=9, alternatives=3)
+  plain, asked = engine_of(tiny_model).generate([Request(tokens=prompt, max_new_tokens=9), request])
+  assert plain.tokens == asked.tokens and not plain.alternatives
+  logits = tiny.logits_of(tiny_model.module, {"params": tiny_model.params}, [*prompt, *asked.tokens])
+  logprobs = np.asarray(jax.nn.log_softmax(logits))[len(prompt) - 1 :]
+  for place, (token, logprob, likely) in enumerate(zip(asked.tokens, asked.logprobs, asked.alternatives, strict=True)):
+    assert logprob == pytest.approx(logprobs[place, token], abs=1e-4)
+    assert [id for id, _ in likely] == np.argsort(-logprobs[place])[:3].tolist()
+    assert likely[0] == (token, pytest.approx(logprob, abs=1e-5))
+  assert asked.logprob == pytest.approx(sum(asked.logprobs), abs=1e-4)

@@ -20,8 +20,9 @@ from safetensors.numpy import load_file, save_file
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.peft import write_adapter
 from fiat_jax.checkpoints.source import open_checkpoint
-from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import decoder, registry
 from fiat_jax.models.config import DecoderConfig

@@ -13,7 +13,8 @@ from golden_script import golden_script
 
 from fiat_jax.data.packing import Example, Shape
 from fiat_jax.data.sequences import pack
-from fiat_jax.decoding.engine import Engine, Request
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import decoder, lora
 from fiat_jax.models.decoder import Decoder
