@@ -43,6 +43,7 @@ VERBS = {
 }
 
 OF_A_RUN = ("evaluate", "predict", "export", "serve")  # these start from the settings of the run in MODEL_DIR
+MAKE_MODELS = ("train", "compare")  # these make a model that can be made where it is not to be had
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +84,8 @@ def _run(arguments: list[str]) -> int:
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:
+    if verb in MAKE_MODELS and configured.made_source:
+      configured = importlib.import_module("fiat_jax.verbs.made").settled(configured)
     importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
   except (UserError, signals.Stopped, BrokenPipeError):
     raise

@@ -16,7 +16,7 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import Checkpoint, Located, locate
+from fiat_jax.checkpoints.locate import MADE, Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
@@ -65,6 +65,12 @@ class Configuration:
     """
     name = self.model_of(recipe)
     return locate(name, self.models.get(name))
+
+  @property
+  def made_source(self) -> str:
+    """`made:NAME`, where the tuned model is one that is made if it cannot be fetched; else nothing."""
+    sources = self.settings.model, *self.models.get(self.settings.model, Checkpoint()).sources
+    return next((source for source in sources if source.startswith(MADE)), "")
 
   def plain(self, recipe: Recipe) -> bool:
     """Whether a recipe's prompts are plain text, not turns of a chat: a base model's always are."""
