@@ -6,6 +6,7 @@ and a scale for each block of an output's inputs. Embeddings, norms, biases, the
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,12 @@ def product(x: jax.Array, kernel: Any, dtype: jnp.dtype) -> jax.Array:
 
 @functools.partial(jax.checkpoint, static_argnums=2)  # else the backward pass would keep every layer's whole kernel
 def _product(x: jax.Array, kernel: QArray, dtype: jnp.dtype) -> jax.Array:
+  # Bound to x, else the compiler would make all kernels whole before a loop of decode steps, and keep them through it;
+  # and on a CPU, where that bond is cut before operations are put in order, all of them at the beginning of a step.
+  x, kernel = jax.lax.optimization_barrier((x, kernel))
+  if jax.default_backend() == "cpu":
+    nothing = 0 * x.reshape(-1)[0].astype(kernel.scale.dtype)
+    kernel = dataclasses.replace(kernel, scale=kernel.scale + nothing)
   return x @ whole(kernel, dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from typing import Any
 
@@ -16,7 +17,9 @@ from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.packing import Shape
 from fiat_jax.data.sequences import pack
+from fiat_jax.decoding import slots
 from fiat_jax.decoding.engine import Engine
+from fiat_jax.decoding.family import family_of
 from fiat_jax.decoding.request import Request
 from fiat_jax.models import decoder, lora, quantized, registry, t5_cached
 from fiat_jax.models.decoder import Decoder
@@ -147,25 +150,41 @@ def test_the_engine_gives_the_tokens_of_the_dequantized_twin(family, kind):
     np.testing.assert_allclose(ours.logprobs, wanted.logprobs, atol=TOLERANCE * 12)
 
 
+KERNELS = dataclasses.replace(
+  tiny.CONFIG, vocab_size=8, width=128, layers=8, heads=2, kv_heads=2, head_dim=64, ffn_width=512, max_length=64
+)  # a model that is mostly kernels: whole ones would take as much again
+
+
+def temporary(lowered: Any) -> int:
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_backward_pass_keeps_no_whole_kernels(kind):
-  """Of a model that is mostly kernels, whole ones would take as much again. On a CPU 4 bits are laid out in a byte."""
-  config = tiny.CONFIG.__class__(
-    vocab_size=8, width=128, layers=24, heads=2, kv_heads=2, head_dim=64, ffn_width=512, max_length=64
-  )
-  module, adapter_of = Decoder(config, LORA), lambda params: lora.init_adapter(jax.random.key(0), params, LORA)
-  batch = pack(tiny.random_examples([(9, 4)]), Shape(rows=1, length=16, targets=8))
+  """Beside one layer's, that is. On a CPU 4 bits are laid out in a byte."""
+  module, batch = Decoder(KERNELS, LORA), pack(tiny.random_examples([(9, 4)]), Shape(rows=1, length=16, targets=8))
 
-  def temporary(params):
+  def taken(params):
+    adapter = lora.init_adapter(jax.random.key(0), params, LORA)
     gradients = lambda params, adapter: summed_gradients(  # noqa: E731
       module, "lora", adapter, {"params": params}, batch, jax.random.key(0)
     )
-    compiled = jax.jit(gradients).lower(params, adapter_of(params)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return temporary(jax.jit(gradients).lower(params, adapter))
 
-  params = tiny.random_params(config)
-  kernels = microbatch.size(params["layers"])
-  assert temporary(quantize_layers(params, kind)) < temporary(params) + 0.3 * kernels
+  params = tiny.random_params(KERNELS)
+  assert taken(quantize_layers(params, kind)) < taken(params) + 0.6 * microbatch.size(params["layers"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_decode_steps_keep_no_whole_kernels(kind):
+  module, params = Decoder(KERNELS), tiny.random_params(KERNELS)
+  family = family_of(module)
+  weights = decoder.unstack({"params": quantize_layers(params, kind)}, KERNELS.layers)
+  state = jax.eval_shape(lambda: slots.empty_slots(family, 2, family.room(10, 20, 10)))
+  lowered = slots.decode.lower(family, weights, state, np.ones(2, bool), jnp.array([5]), None, False, False)
+  assert temporary(lowered) < 0.1 * microbatch.size(params["layers"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
