@@ -15,7 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import openai
 
@@ -26,7 +28,15 @@ from fiat_jax.decoding.request import Request
 from fiat_jax.verbs import serve
 
 TEXT = "A train leaves at noon and goes {} miles an hour. Where is it after {} hours? Think step by step."
-SINGLES = 30
+SINGLES = 10
+
+
+class Turn(NamedTuple):
+  """What one turn took: all requests at once by the clock and by the process's CPU, one-token requests one by one."""
+
+  tokens_per_s: float
+  tokens_per_cpu_s: float
+  one_token_ms: float
 
 
 def main() -> None:
@@ -40,20 +50,18 @@ def main() -> None:
   words = {"MODEL": given.model, "SLOTS": given.slots, "QUEUE": str(given.requests), "SOURCE_LENGTH": "128"}
   words |= {"MAX_TOKENS": str(given.new)}
   texts = [TEXT.format(n + 10, n % 9 + 1) for n in range(given.requests)]
+  turns: dict[str, list[Turn]] = {"engine": [], "served": []}
   with started(words) as url:
     session, requests = engine(words, texts, given.new)
-    rates: dict[str, list[float]] = {"engine": [], "served": []}
-    times: dict[str, list[float]] = {"engine": [], "served": []}
     for _ in range(given.turns):
-      for name, (rate, seconds) in {
-        "engine": alone(session, requests), "served": asyncio.run(served(url, texts, given.new))
-      }.items():  # fmt: skip
-        rates[name].append(rate)
-        times[name] += seconds
-  shares = [of_server / of_engine for of_server, of_engine in zip(rates["served"], rates["engine"], strict=True)]
-  result = {f"{name}_tokens_per_s": round(statistics.median(found), 1) for name, found in rates.items()}
-  result |= {"share": round(statistics.median(shares), 3), "shares": [round(share, 3) for share in sorted(shares)]}
-  result |= {f"{name}_one_token_ms": round(1000 * statistics.median(found), 2) for name, found in times.items()}
+      turns["engine"].append(alone(session, requests))
+      turns["served"].append(asyncio.run(served(url, texts, given.new)))
+  result: dict[str, float] = {}
+  for figure in Turn._fields:
+    for name, found in turns.items():
+      result[f"{name}_{figure}"] = round(statistics.median(getattr(turn, figure) for turn in found), 2)
+    pairs = zip(turns["served"], turns["engine"], strict=True)
+    result[f"{figure}_ratio"] = round(statistics.median(getattr(s, figure) / getattr(e, figure) for s, e in pairs), 3)
   print(json.dumps(result))
 
 
@@ -80,8 +88,8 @@ def engine(words: dict[str, str], texts: Sequence[str], new: int) -> tuple[Sessi
   return session, [Request(tokens=model.tokenizer.encode_prompt(text), max_new_tokens=new) for text in texts]
 
 
-def alone(session: Session, requests: Sequence[Request]) -> tuple[float, list[float]]:
-  """Tokens/s of all requests at once, and the seconds of each of some one-token requests."""
+def alone(session: Session, requests: Sequence[Request]) -> Turn:
+  """The engine itself."""
 
   def run(batch: Sequence[Request]) -> int:
     for request in batch:
@@ -91,17 +99,18 @@ def alone(session: Session, requests: Sequence[Request]) -> tuple[float, list[fl
       tokens += sum(len(completion.tokens) for _, completion in session.advance())
     return tokens
 
-  begun = time.perf_counter()
-  rate = run(requests) / (time.perf_counter() - begun)
+  begun, cpu = time.perf_counter(), time.process_time()
+  tokens = run(requests)
+  seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
   times = []
   for request in requests[:SINGLES]:
     begun = time.perf_counter()
     run([Request(tokens=request.tokens, max_new_tokens=1)])
     times.append(time.perf_counter() - begun)
-  return rate, times
+  return Turn(tokens / seconds, tokens / cpu, 1000 * statistics.median(times))
 
 
-async def served(url: str, texts: Sequence[str], new: int) -> tuple[float, list[float]]:
+async def served(url: str, texts: Sequence[str], new: int) -> Turn:
   """The same through the server."""
   async with openai.AsyncOpenAI(api_key="none", base_url=f"{url}/v1", timeout=3600, max_retries=0) as client:
     name = (await client.models.list()).data[0].id
@@ -111,14 +120,21 @@ async def served(url: str, texts: Sequence[str], new: int) -> tuple[float, list[
       made = await client.chat.completions.create(model=name, messages=messages, max_tokens=tokens, temperature=0)  # pyright: ignore
       return made.usage.completion_tokens if made.usage else 0
 
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), cpu_of(url)
     tokens = sum(await asyncio.gather(*(one(text, new) for text in texts)))
-    rate, times = tokens / (time.perf_counter() - begun), []
+    seconds, cpu, times = time.perf_counter() - begun, cpu_of(url) - cpu, []
     for text in texts[:SINGLES]:
       begun = time.perf_counter()
       await one(text, 1)
       times.append(time.perf_counter() - begun)
-  return rate, times
+  return Turn(tokens / seconds, tokens / cpu, 1000 * statistics.median(times))
+
+
+def cpu_of(url: str) -> float:
+  """CPU seconds of the server's process so far, as it says itself."""
+  with urllib.request.urlopen(f"{url}/metrics") as answer:
+    lines = answer.read().decode().splitlines()
+  return float(next(line for line in lines if line.startswith("process_cpu_seconds_total ")).split()[1])
 
 
 if __name__ == "__main__":
