@@ -23,7 +23,7 @@ def run(session: Session, requests: list[Request]) -> None:
     session.advance()
 
 
-@pytest.mark.parametrize("slots", [1, 5])
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("family", ["decoder-only", pytest.param("encoder–decoder", marks=pytest.mark.slow)])
 def test_nothing_is_compiled_after_every_program_has_run(tiny_model, tmp_path, family, slots):
   module, layers = tiny_model.module, tiny_model.layers
