@@ -65,15 +65,18 @@ def tokens_of(draw, spelling: Spelling, kind: str) -> list[int]:
 )
 def test_what_is_shown_adds_up_to_the_whole_and_is_never_taken_back(spellings, kind, data, cuts, stops):
   spelling = spellings[kind]
-  parts, end = grow(spelling, tokens_of(data.draw, spelling, kind), cuts, stops)
+  tokens = tokens_of(data.draw, spelling, kind)
+  parts, end = grow(spelling, tokens, cuts, stops)
+  texts = [spelling.tokenizer.decode(tokens[:cut]) for cut in sorted({min(cut, len(tokens)) for cut in cuts})]
   whole = spelling.tokenizer.decode(end.tokens) if end.text is None else end.text
   assert "".join(part.text for part in parts) == whole
   assert not any(stop in "".join(part.text for part in parts) for stop in stops)
   shown = ""
-  for part in parts[:-1]:
+  for part, so_far in zip(parts[:-1], texts, strict=False):
     shown += part.text
     assert not shown.endswith("\ufffd")
-    assert not any(shown.endswith(stop[:length]) for stop in stops for length in range(1, len(stop)))
+    begun = [length for stop in stops for length in range(1, len(stop)) if so_far.endswith(stop[:length])]
+    assert len(shown) <= len(so_far) - max(begun, default=0)
   told = [token for part in parts for token in part.tokens]
   assert told == end.tokens
 
