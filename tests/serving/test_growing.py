@@ -91,6 +91,13 @@ def test_half_a_character_waits_for_the_other_half(spellings):
   assert spelling.text(tokens[-1]).startswith("bytes:\\x")
 
 
+def test_bytes_wait_behind_a_token_without_text(spellings):
+  """Left out of the text, it has bytes on both sides meet: 0x00 alone is a character, beside 0x80 it is none."""
+  zero, unknown, eighty = 1, 0, 129
+  parts, _ = grow(spellings["bytes and pieces"], [zero, unknown, eighty], [2], [])
+  assert [part.text for part in parts] == ["", "\ufffd\ufffd"]
+
+
 def test_what_may_begin_a_stop_text_waits_until_it_does_not(spellings):
   spelling = spellings["byte-level"]
   tokens = spelling.tokenizer.encode("one two\n\nthree")
