@@ -1,0 +1,190 @@
+"""The page's pictures. Each has a table beside it, which says the same in numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fiat_jax.evaluation.statistics import ERROR
+from fiat_jax.report.ablation import Part
+from fiat_jax.report.drawing import colour, draw, series
+from fiat_jax.report.languages import Gains, LanguageScore
+from fiat_jax.report.results import Comparison, Result
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+
+Points = Sequence[tuple[int, float]]
+WIDE, SMALL = (400.0, 300.0), (190.0, 140.0)
+LABEL_GAP = 0.055  # of the picture's height, between two labels
+UNMEASURED = -0.14  # of the longest time: where recipes stand whose time was not measured
+
+
+def alike(comparison: Comparison) -> list[Result]:
+  """The pick and the recipes that test does not tell from it; none without a verdict."""
+  pick = comparison.pick
+  if not pick:
+    return []
+  others = [(result, comparison.pair(result, pick)) for result in comparison.results if result is not pick]
+  return [pick, *(result for result, pair in others if pair and pair["p"] > ERROR)]
+
+
+def first(comparison: Comparison, sure: str) -> str:
+  """Score with its interval against what an answer takes, a point a recipe, and the band that is no worse than the best."""
+  near = alike(comparison)
+  metric = comparison.metric
+
+  def paint(axes: Axes) -> None:
+    places = _places(comparison.results)
+    scores = [result.test["overall"][metric] for result in near]
+    if scores:
+      axes.axhspan(min(scores) - 0.6, max(scores) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
+    for result, x in zip(comparison.results, places, strict=True):
+      _point(axes, x, result.test["overall"][metric], result.interval, _style(result, result in near, bool(near)))
+    _scale(axes, comparison, places)
+    axes.set_ylabel(f"{metric} on test")
+    _label(axes, [(x, r.test["overall"][metric], r.title) for x, r in zip(places, comparison.results, strict=True)])
+
+  told = f"Each point is a recipe, with its {sure}. " + "; ".join(
+    f"{r.title}: {r.test['overall'][metric]:.1f}" + (f" at {r.seconds:.3g} s" if r.seconds is not None else "")
+    for r in comparison.results
+  )
+  return draw("first", f"{metric} against seconds per 1,000 answers", told, WIDE, paint)
+
+
+def by_language(comparison: Comparison, found: Mapping[str, Mapping[str, LanguageScore]]) -> list[tuple[str, str]]:
+  """The same for each language, small: its name and its picture. All have the same scales."""
+  places = _places(comparison.results)
+  shown = [of for scores in found.values() for of in scores.values()]
+  ends = [end for of in shown for end in (of.interval or (of.score, of.score))]
+  near = alike(comparison)
+  pictures = []
+  for place, (lang, scores) in enumerate(found.items()):
+
+    def paint(axes: Axes, scores: Mapping[str, LanguageScore] = scores) -> None:
+      for result, x in zip(comparison.results, places, strict=True):
+        of = scores[result.name]
+        _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, result in near, bool(near)))
+      _scale(axes, comparison, places, small=True)
+      axes.set_ylim(min(ends) - 4, max(ends) + 4)
+
+    told = "; ".join(f"{result.title}: {scores[result.name].score:.1f}" for result in comparison.results)
+    pictures.append((lang, draw(f"first-{place}", f"{comparison.metric}, {lang}", told, SMALL, paint)))
+  return pictures
+
+
+def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> str:
+  """What each switch brings, with its interval (the paper's Figures 4 and 6, and Table 3 one at a time)."""
+  pairs = [(part, pair) for part in found if (pair := comparison.pair(part.more, part.less))]
+
+  def paint(axes: Axes) -> None:
+    axes.axvline(0, color=colour("soft"), linewidth=1)
+    for row, (_, pair) in enumerate(reversed(pairs)):
+      low, high = pair["interval"]
+      tone = colour("accent" if pair["p"] <= ERROR else "soft")
+      axes.plot([low, high], [row, row], color=tone, linewidth=2)
+      axes.plot([pair["difference"]], [row], "o", color=tone)
+    names = [f"{part.called}\n{part.more.title} − {part.less.title}" for part, _ in reversed(pairs)]
+    axes.set_yticks(range(len(pairs)), names)
+    axes.set_ylim(-0.6, len(pairs) - 0.4)
+    axes.set_xlabel(f"gain in {comparison.metric}, points")
+    axes.grid(visible=False, axis="y")
+
+  told = "; ".join(f"{part.called}: {pair['difference']:+.1f} points" for part, pair in pairs)
+  size = (WIDE[0], 60.0 + 34 * len(pairs))
+  return draw("parts", "What each part brings", f"With {sure}. {told}", size, paint)
+
+
+def gains(found: Gains, metric: str) -> str:
+  """The paper's Figure 3: the gain by language against the score without."""
+
+  def paint(axes: Axes) -> None:
+    axes.axhline(0, color=colour("soft"), linewidth=1)
+    for less, gain in found.points.values():
+      axes.plot([less], [gain], "o", color=colour("accent"))
+    axes.set_xlabel(f"{metric} of {found.less.title}")
+    axes.set_ylabel("gain, points")
+    _label(axes, [(less, gain, lang) for lang, (less, gain) in found.points.items()])
+
+  told = "; ".join(f"{lang}: {gain:+.1f} from {less:.1f}" for lang, (less, gain) in found.points.items())
+  name = f"gains-{found.more.name}-{found.less.name}"
+  return draw(name, f"Gain of {found.more.title} over {found.less.title} by language", told, WIDE, paint)
+
+
+def curves_of(comparison: Comparison) -> list[tuple[Result, Points]]:
+  """Each trained recipe's validation over training, over seeds the mean of the steps that all have."""
+  found = []
+  for result in comparison.results:
+    runs = [{point["step"]: point[comparison.metric] for point in run.get("curve", ())} for run in result.runs]
+    steps = sorted(set.intersection(*map(set, runs)))
+    if len(steps) > 1:
+      found.append((result, [(step, statistics.fmean(run[step] for run in runs)) for step in steps]))
+  return found
+
+
+def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Points]]) -> str:
+  """The paper's Figure 5: validation over training, from before the first step."""
+
+  def paint(axes: Axes) -> None:
+    for number, (result, points) in enumerate(drawn):
+      steps, values = zip(*points, strict=True)
+      axes.plot(steps, values, marker="o", markersize=3, label=result.title, **series(number))
+    axes.set_xlabel("training step")
+    axes.set_ylabel(f"{comparison.metric} on validation")
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+
+  told = "; ".join(f"{r.title}: from {points[0][1]:.1f} to {points[-1][1]:.1f}" for r, points in drawn)
+  return draw("curves", f"{comparison.metric} on validation over training", told, WIDE, paint)
+
+
+def _places(results: Sequence[Result]) -> list[float]:
+  """Seconds per 1,000 answers; recipes without stand left of all."""
+  longest = max((result.seconds for result in results if result.seconds is not None), default=1.0) or 1.0
+  unmeasured = iter(range(len(results)))
+  return [
+    result.seconds if result.seconds is not None else UNMEASURED * longest * (1 + next(unmeasured) / len(results))
+    for result in results
+  ]
+
+
+def _style(result: Result, near: bool, judged: bool) -> dict[str, Any]:
+  """Filled where it is among the best, hollow where it is told from it; a triangle: reasoning comes on top."""
+  tone = colour("accent") if near or not judged else colour("soft")
+  face = tone if near or not judged else colour("paper")
+  return {"color": tone, "markerfacecolor": face, "fmt": ">" if result.reads_reasoning else "o"}
+
+
+def _point(axes: Axes, x: float, y: float, ends: tuple[float, float], style: Mapping[str, Any]) -> None:
+  axes.errorbar([x], [y], yerr=[[max(0.0, y - ends[0])], [max(0.0, ends[1] - y)]], elinewidth=1.3, capsize=2.5, **style)
+
+
+def _scale(axes: Axes, comparison: Comparison, places: Sequence[float], *, small: bool = False) -> None:
+  measured = [result.seconds is not None for result in comparison.results]
+  longest = max(places) if any(measured) else 0.0
+  span = longest or 1.0
+  axes.set_xlim(min(UNMEASURED * span, *places) - 0.1 * span if not all(measured) else 0.0, span * (1.1 if small else 1.45))
+  if not any(measured):
+    axes.set_xticks([])
+    axes.set_xlabel("" if small else "seconds were not measured")
+    return
+  if not all(measured):
+    axes.axvline(0, color=colour("soft"), linewidth=0.8, linestyle=":")
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= span * 1.05])
+  if small:
+    axes.locator_params(axis="x", nbins=3)
+  else:
+    axes.set_xlabel("seconds per 1,000 answers" + ("" if all(measured) else "; left of 0: not measured"))
+
+
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+  """Names beside points, moved apart where they would lie on one another."""
+  low, high = axes.get_ylim()
+  gap, lowest = LABEL_GAP * (high - low), float("-inf")
+  for x, y, text in sorted(points, key=lambda point: point[1]):
+    lowest = max(y, lowest + gap)
+    axes.annotate(
+      text, (x, y), xytext=(x, lowest), textcoords="data", va="center", ha="left", annotation_clip=False,
+      xycoords="data", fontsize="small",
+    )  # fmt: skip
