@@ -1,1 +1,1 @@
-"""The page that a comparison leaves, `report.html`: made from a run folder's `results.json` and `predictions/` alone."""
+"""The page that a comparison leaves, `report.html`, made from `results.json` and `predictions/` alone."""

@@ -21,7 +21,7 @@ SERIES = 8  # colours told apart by the colour-blind, `--series-0` … in page.c
 NAMES = ("ink", "soft", "grid", "paper", "band", "accent", *(f"series-{n}" for n in range(SERIES)))
 DASHES: Sequence[Any] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 POINTS = 72  # SVG units an inch
-FONT, WIDEST = 9.5, 1.33  # of text in SVG units, which the page shows at most so many times larger
+FONT, WIDEST = 10.0, 1.5  # of text in SVG units, which the page shows at most so many times larger
 
 
 def colour(name: str) -> str:
@@ -90,7 +90,9 @@ def _in_page(svg: str, name: str, title: str, description: str, size: tuple[floa
   body = re.sub(r"(<text\b[^>]*?style=\")([^\"]*)", _with_page_font, body)
   for known in NAMES:
     body = body.replace(colour(known), f"var(--{known})")
-  told = f'<title id="{name}-title">{html.escape(title)}</title><desc id="{name}-desc">{html.escape(description)}</desc>'
+  told = (
+    f'<title id="{name}-title">{html.escape(title)}</title><desc id="{name}-desc">{html.escape(description)}</desc>'
+  )
   return (
     f'<svg id="{name}" role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {size[0]:g} {size[1]:g}" '
     f'style="max-width: {size[0] * WIDEST:.0f}px">{told}{body}'

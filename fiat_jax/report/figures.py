@@ -16,8 +16,10 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 Points = Sequence[tuple[int, float]]
-WIDE, SMALL = (400.0, 300.0), (190.0, 140.0)
-LABEL_GAP = 0.055  # of the picture's height, between two labels
+WIDE, SMALL = (340.0, 265.0), (170.0, 130.0)
+LABEL_GAP, LABEL_OFFSET = 11.0, 6.0  # SVG units between two labels, and from a point to its own
+LETTER = 0.022  # the width of one, of that of the axes
+INNER = 0.8  # of a picture's height, the part that the axes take
 UNMEASURED = -0.14  # of the longest time: where recipes stand whose time was not measured
 
 
@@ -31,7 +33,7 @@ def alike(comparison: Comparison) -> list[Result]:
 
 
 def first(comparison: Comparison, sure: str) -> str:
-  """Score with its interval against what an answer takes, a point a recipe, and the band that is no worse than the best."""
+  """Score with its interval against what an answer takes, a point a recipe, and the band of the best."""
   near = alike(comparison)
   metric = comparison.metric
 
@@ -80,19 +82,20 @@ def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> str:
 
   def paint(axes: Axes) -> None:
     axes.axvline(0, color=colour("soft"), linewidth=1)
-    for row, (_, pair) in enumerate(reversed(pairs)):
+    for row, (part, pair) in enumerate(reversed(pairs)):
       low, high = pair["interval"]
       tone = colour("accent" if pair["p"] <= ERROR else "soft")
       axes.plot([low, high], [row, row], color=tone, linewidth=2)
       axes.plot([pair["difference"]], [row], "o", color=tone)
-    names = [f"{part.called}\n{part.more.title} − {part.less.title}" for part, _ in reversed(pairs)]
-    axes.set_yticks(range(len(pairs)), names)
-    axes.set_ylim(-0.6, len(pairs) - 0.4)
+      names = f"{part.called}: {part.more.title} − {part.less.title}"
+      axes.text(0.01, row + 0.25, names, transform=axes.get_yaxis_transform(), fontsize="small")
+    axes.set_yticks([])
+    axes.set_ylim(-0.5, len(pairs) - 0.2)
     axes.set_xlabel(f"gain in {comparison.metric}, points")
     axes.grid(visible=False, axis="y")
 
   told = "; ".join(f"{part.called}: {pair['difference']:+.1f} points" for part, pair in pairs)
-  size = (WIDE[0], 60.0 + 34 * len(pairs))
+  size = (WIDE[0], 60.0 + 32 * len(pairs))
   return draw("parts", "What each part brings", f"With {sure}. {told}", size, paint)
 
 
@@ -127,13 +130,15 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Points]]) -> st
   """The paper's Figure 5: validation over training, from before the first step."""
 
   def paint(axes: Axes) -> None:
-    for number, (result, points) in enumerate(drawn):
+    for number, (_, points) in enumerate(drawn):
       steps, values = zip(*points, strict=True)
-      axes.plot(steps, values, marker="o", markersize=3, label=result.title, **series(number))
+      axes.plot(steps, values, marker="o", markersize=3, **series(number))
     axes.set_xlabel("training step")
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylabel(f"{comparison.metric} on validation")
-    axes.set_xlim(left=0)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    last, longest = max(points[-1][0] for _, points in drawn), max(len(result.title) for result, _ in drawn)
+    axes.set_xlim(-0.02 * last, last * (1.05 + min(1.0, longest * LETTER)))
+    _label(axes, [(*points[-1], result.title) for result, points in drawn], side=1)
 
   told = "; ".join(f"{r.title}: from {points[0][1]:.1f} to {points[-1][1]:.1f}" for r, points in drawn)
   return draw("curves", f"{comparison.metric} on validation over training", told, WIDE, paint)
@@ -164,7 +169,7 @@ def _scale(axes: Axes, comparison: Comparison, places: Sequence[float], *, small
   measured = [result.seconds is not None for result in comparison.results]
   longest = max(places) if any(measured) else 0.0
   span = longest or 1.0
-  axes.set_xlim(min(UNMEASURED * span, *places) - 0.1 * span if not all(measured) else 0.0, span * (1.1 if small else 1.45))
+  axes.set_xlim(0.0 if all(measured) else min(places) - 0.1 * span, 1.1 * span)
   if not any(measured):
     axes.set_xticks([])
     axes.set_xlabel("" if small else "seconds were not measured")
@@ -178,13 +183,30 @@ def _scale(axes: Axes, comparison: Comparison, places: Sequence[float], *, small
     axes.set_xlabel("seconds per 1,000 answers" + ("" if all(measured) else "; left of 0: not measured"))
 
 
-def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-  """Names beside points, moved apart where they would lie on one another."""
-  low, high = axes.get_ylim()
-  gap, lowest = LABEL_GAP * (high - low), float("-inf")
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0) -> None:
+  """Names beside points, moved up where they would lie on one another.
+
+  Args:
+    side: 1 right, -1 left, 0 where there is more room.
+  """
+  (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+  unit, letter = (high - low) / (INNER * WIDE[1]), LETTER * (right - left)
+  taken: list[tuple[float, float, float]] = []  # from, to, height
   for x, y, text in sorted(points, key=lambda point: point[1]):
-    lowest = max(y, lowest + gap)
+    towards = side or (1 if x < (left + right) / 2 else -1)
+    begin, end = sorted((x, x + towards * letter * len(text)))
+    height = y
+    for other_begin, other_end, other in sorted(taken, key=lambda one: one[2]):
+      if begin < other_end and other_begin < end and abs(height - other) < LABEL_GAP * unit:
+        height = other + LABEL_GAP * unit
+    taken.append((begin, end, height))
     axes.annotate(
-      text, (x, y), xytext=(x, lowest), textcoords="data", va="center", ha="left", annotation_clip=False,
-      xycoords="data", fontsize="small",
-    )  # fmt: skip
+      text,
+      (x, y),
+      xytext=(towards * LABEL_OFFSET, (height - y) / unit),
+      textcoords="offset points",
+      ha="left" if towards > 0 else "right",
+      va="center",
+      fontsize="small",
+      annotation_clip=False,
+    )

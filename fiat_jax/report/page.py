@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.resources
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from fiat_jax.whole import write_whole
 
 NAME = "report.html"
 SURE = f"{100 * (1 - verdict.ERROR):g} % interval"
+
+LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # BCP 47, roughly: what `lang` may be in HTML
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,10 +108,10 @@ def _of_correlation(gains: languages.Gains) -> str:
   if gains.correlation is None or gains.unbiased is None:
     return "All languages score or gain the same, so there is no correlation to tell."
   return (
-    f"Over {len(gains.points)} languages gain and score without reasoning correlate by {gains.correlation:+.2f}. Chance "
-    "alone makes this negative, as luck in the score is missing in the gain; against the mean of both scores, where "
-    f"luck cancels, it is {gains.unbiased:+.2f}."
-  )
+    f"Over {len(gains.points)} languages gain and score without reasoning correlate by {gains.correlation:+.2f}. "
+    "Chance alone makes this negative, as luck in the score is missing in the gain. Against the mean of both scores, "
+    f"where luck cancels, it is {gains.unbiased:+.2f}."
+  ).replace("-", "−")
 
 
 def _curves(comparison: Comparison) -> Part | None:
@@ -144,9 +147,7 @@ def _audit(comparison: Comparison) -> Part:
 
 def _paragraphs(text: str) -> list[list[str]]:
   """Paragraphs of wrapped text; a list's items, which begin with a hyphen, are each a part of theirs."""
-  return [
-    [" ".join(item.split()) for item in ("\n" + paragraph).split("\n- ")] for paragraph in text.split("\n\n")
-  ]
+  return [[" ".join(item.split()) for item in ("\n" + paragraph).split("\n- ")] for paragraph in text.split("\n\n")]
 
 
 def _template() -> Any:
@@ -158,6 +159,7 @@ def _template() -> Any:
     trim_blocks=True,
     lstrip_blocks=True,
   )
+  environment.tests["language_tag"] = lambda text: bool(LANGUAGE_TAG.fullmatch(text)) and text != "und"
   return environment.from_string(_resource("page.html"))
 
 

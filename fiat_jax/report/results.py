@@ -147,7 +147,9 @@ def read(folder: pathlib.Path) -> Comparison:
   for result in results:
     for answers in result.answers:
       if [answer["id"] for answer in answers] != [answer["id"] for answer in results[0].answers[0]]:
-        raise UserError(f"{result.name} answered other rows than {results[0].name}: compare in a new --model_dir", folder)
+        raise UserError(
+          f"{result.name} answered other rows than {results[0].name}: compare in a new --model_dir", folder
+        )
   return Comparison(
     results=results,
     metrics=tuple(record.get("metrics") or results[0].test["overall"]),

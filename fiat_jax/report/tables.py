@@ -56,7 +56,9 @@ def recipes(comparison: Comparison, sure: str) -> Table:
   pick = comparison.pick
   columns = ["recipe", f"{metric} on test", sure]
   columns += [f"above {pick.title}", "p"] if pick else []
-  columns += [*others, f"{metric} on validation", "seconds per 1,000", "money per 1,000"]
+  timed = any(result.seconds is not None for result in comparison.results)
+  paid = any(result.money for result in comparison.results)
+  columns += [*others, f"{metric} on validation", *["seconds per 1,000"] * timed, *["money per 1,000"] * paid]
   columns += ["tuned parameters", "no whole answer"]
   rows = []
   for result in comparison.results:
@@ -66,12 +68,15 @@ def recipes(comparison: Comparison, sure: str) -> Table:
       pair = None if result is pick else comparison.pair(result, pick)
       cells += [number(pair["difference"], "+.1f"), number(pair["p"], ".2g")] if pair else [Cell(text=NONE)] * 2
     cells += [number(test["overall"][name]) for name in others]
-    cells += [number(validation["overall"][metric] if validation else None), number(result.seconds, ".3g")]
-    cells += [number(result.money, ".3g"), number(result.record.get("tuned_parameters"), ",")]
+    cells += [number(validation["overall"][metric] if validation else None)]
+    cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
+    cells += [number(result.record.get("tuned_parameters"), ",")]
     rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
-  notes += ["Seconds: the tuned model's on the machine of this run, without the big model's reasoning."]
-  notes += ["Money: what the reasoning cost, where a store of it says so; the tuned model runs at home, for 0."]
+  if timed:
+    notes.append("Seconds: the tuned model's on the machine of this run, without the big model's reasoning.")
+  if paid:
+    notes.append("Money: what the reasoning cost, as its store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
 
 

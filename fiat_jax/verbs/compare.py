@@ -13,15 +13,18 @@ import numpy as np
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import audit
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions
+from fiat_jax.evaluation import diagnosis, metrics, report
+from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
+from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
+from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.whole import write_whole
@@ -53,15 +56,15 @@ def main(configuration: Configuration) -> None:
     say(power)
     _show_example(bench, recipes)
     for name, recipe in recipes.items():
-      results.append(_run(bench, name, recipe, folder / name))
+      results.append({**_run(bench, name, recipe, folder / name), "switches": _switches(recipe)})
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      _write(folder, results, settings.metrics, found if len(results) == len(recipes) else None, power)
+      _write(bench, folder, list(recipes), results, found if len(results) == len(recipes) else None, power)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
-  print(f"\n{folder}/results.json and report.md hold this table")
+  print(f"\n{folder}/report.html shows it; results.json and report.md hold this table")
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
@@ -94,13 +97,10 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
   settings = bench.settings
   if not recipe.trains:
-    engine = None if recipe.answer_of_beta else bench.engine(recipe)
     result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
-    for split in [split for split in SPLITS[1:] if split in bench.rows]:
-      predictions = predict(bench, split, recipe, engine)
-      write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
-      result[split] = summarise(predictions, settings.metrics)
-    return result
+    answers = Answers(bench, recipe)
+    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
+    return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
   if len(settings.seeds) == 1:
     return train_recipe(bench, name, recipe, folder, settings.seeds[0])
   runs = [
@@ -109,6 +109,11 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   ]
   means = {split: _mean([run[split] for run in runs]) for split in SPLITS[1:]}
   return {**runs[0], "seed": None, "seeds": runs, **means}
+
+
+def _switches(recipe: Recipe) -> dict[str, Any]:
+  """What the recipe is, for who reads `results.json`."""
+  return {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}
 
 
 def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -153,11 +158,27 @@ def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write(
-  folder: pathlib.Path, results: list[dict[str, Any]], names: tuple[str, ...], found: Verdict | None, power: str
+  bench: Workbench,
+  folder: pathlib.Path,
+  planned: list[str],
+  results: list[dict[str, Any]],
+  found: Verdict | None,
+  power: str,
 ) -> None:
-  record = {"recipes": results, "verdict": dataclasses.asdict(found) if found else None}
+  """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
+  names = bench.settings.metrics
+  record = {
+    "metrics": names,
+    "planned": planned,
+    "recipes": results,
+    "verdict": dataclasses.asdict(found) if found else None,
+    "could_show": power,
+    "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
+    "doubts": diagnosis.doubts(results, names, "test"),
+  }
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
   write_whole(folder / "report.md", report.markdown(results, names, found, power))
+  page.write(folder)
 
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,10 +27,12 @@ class Objective(Protocol):
   Attributes:
     unit: what training goes through.
     written: what stands in the run folder afterwards.
+    seconds: that answering took, by split, once it was judged.
   """
 
   unit: str
   written: str
+  seconds: dict[str, float]
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     """The scores on validation."""
@@ -56,6 +59,7 @@ class Answers:
   def __init__(self, bench: Workbench, recipe: Recipe):
     self._bench, self._recipe, self._metrics = bench, recipe, bench.settings.metrics
     self._stuck = diagnosis.Stuck(self._metrics)
+    self.seconds: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     predictions = predict(self._bench, "validation", self._recipe, self._bench.engine(self._recipe, tree))
@@ -66,8 +70,12 @@ class Answers:
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
     engine = None if self._recipe.answer_of_beta else self._bench.engine(self._recipe, tree)
+    started = time.monotonic()
     predictions = predict(self._bench, split, self._recipe, engine)
-    write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, self._metrics)
+    if engine:
+      self.seconds[split] = round(time.monotonic() - started, 3)
+    file = folder / "predictions" / f"{split}.jsonl"
+    write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
 
   def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
@@ -87,6 +95,7 @@ class Spans:
         "full_fine_tuning, or fine_tuning, which is LoRA"
       )
     self._bench, self._recipe = bench, recipe
+    self.seconds: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     return self.judge("validation", tree, pathlib.Path())["overall"]
