@@ -59,7 +59,7 @@ def draw(name: str, title: str, description: str, size: tuple[float, float], pai
   return _in_page(written.getvalue(), name, title, description, size)
 
 
-def _settings(name: str) -> dict[str, Any]:
+def _settings(name: str) -> dict[Any, Any]:
   """matplotlib's, for one picture."""
   ink, soft = colour("ink"), colour("soft")
   return {

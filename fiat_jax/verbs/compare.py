@@ -20,6 +20,7 @@ from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
+from fiat_jax.reasoning import costs
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
@@ -56,7 +57,7 @@ def main(configuration: Configuration) -> None:
     say(power)
     _show_example(bench, recipes)
     for name, recipe in recipes.items():
-      results.append({**_run(bench, name, recipe, folder / name), "switches": _switches(recipe)})
+      results.append({**_run(bench, name, recipe, folder / name), **_about(bench, recipe)})
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
       _write(bench, folder, list(recipes), results, found if len(results) == len(recipes) else None, power)
@@ -111,9 +112,13 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   return {**runs[0], "seed": None, "seeds": runs, **means}
 
 
-def _switches(recipe: Recipe) -> dict[str, Any]:
-  """What the recipe is, for who reads `results.json`."""
-  return {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}
+def _about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
+  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
+  about = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
+  if not (recipe.needs_reasoning and bench.settings.store):
+    return about
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]))
+  return about if cost is None else about | {"reasoning_cost": cost}
 
 
 def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
