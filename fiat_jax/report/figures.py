@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiat_jax.evaluation.statistics import ERROR
@@ -16,11 +17,22 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 Points = Sequence[tuple[int, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """What an answer takes, per 1,000: `of` gives it for a recipe, None where it is not known."""
+
+  name: str
+  of: Callable[[Result], float | None]
+
+
+MONEY, SECONDS = Measure("money", lambda result: result.money), Measure("seconds", lambda result: result.seconds)
 WIDE, SMALL = (340.0, 265.0), (170.0, 130.0)
 LABEL_GAP, LABEL_OFFSET = 11.0, 6.0  # SVG units between two labels, and from a point to its own
 LETTER = 0.022  # the width of one, of that of the axes
 INNER = 0.8  # of a picture's height, the part that the axes take
-UNMEASURED = -0.14  # of the longest time: where recipes stand whose time was not measured
+UNMEASURED = -0.14  # of the largest measure: where recipes stand of which it is not known
 
 
 def alike(comparison: Comparison) -> list[Result]:
@@ -32,47 +44,54 @@ def alike(comparison: Comparison) -> list[Result]:
   return [pick, *(result for result, pair in others if pair and pair["p"] > ERROR)]
 
 
-def first(comparison: Comparison, sure: str) -> str:
+def measures(comparison: Comparison) -> list[Measure]:
+  """Money where some recipe's is known to cost any, and seconds; these alone stand there where nothing was measured."""
+  return [MONEY] * any(result.money for result in comparison.results) + [SECONDS]
+
+
+def first(comparison: Comparison, measure: Measure, sure: str) -> str:
   """Score with its interval against what an answer takes, a point a recipe, and the band of the best."""
-  near = alike(comparison)
-  metric = comparison.metric
+  near, metric = alike(comparison), comparison.metric
+  scores = {result.name: result.test["overall"][metric] for result in comparison.results}
 
   def paint(axes: Axes) -> None:
-    places = _places(comparison.results)
-    scores = [result.test["overall"][metric] for result in near]
-    if scores:
-      axes.axhspan(min(scores) - 0.6, max(scores) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
+    places = _places(comparison.results, measure)
+    if band := [scores[result.name] for result in near]:
+      axes.axhspan(min(band) - 0.6, max(band) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
     for result, x in zip(comparison.results, places, strict=True):
-      _point(axes, x, result.test["overall"][metric], result.interval, _style(result, result in near, bool(near)))
-    _scale(axes, comparison, places)
+      _point(axes, x, scores[result.name], result.interval, _style(result, near))
+    _scale(axes, comparison.results, measure, places)
     axes.set_ylabel(f"{metric} on test")
-    _label(axes, [(x, r.test["overall"][metric], r.title) for x, r in zip(places, comparison.results, strict=True)])
+    _label(axes, [(x, scores[r.name], r.title) for x, r in zip(places, comparison.results, strict=True)])
 
-  told = f"Each point is a recipe, with its {sure}. " + "; ".join(
-    f"{r.title}: {r.test['overall'][metric]:.1f}" + (f" at {r.seconds:.3g} s" if r.seconds is not None else "")
+  known = {result.name: value for result in comparison.results if (value := measure.of(result)) is not None}
+  told = "; ".join(
+    f"{r.title}: {scores[r.name]:.1f}" + (f" at {known[r.name]:.3g} {measure.name}" if r.name in known else "")
     for r in comparison.results
   )
-  return draw("first", f"{metric} against seconds per 1,000 answers", told, WIDE, paint)
+  title = f"{metric} against {measure.name} per 1,000 answers"
+  return draw(f"first-{measure.name}", title, f"Each point is a recipe, with its {sure}. {told}", WIDE, paint)
 
 
-def by_language(comparison: Comparison, found: Mapping[str, Mapping[str, LanguageScore]]) -> list[tuple[str, str]]:
+def by_language(
+  comparison: Comparison, measure: Measure, found: Mapping[str, Mapping[str, LanguageScore]]
+) -> list[tuple[str, str]]:
   """The same for each language, small: its name and its picture. All have the same scales."""
-  places = _places(comparison.results)
+  near, places = alike(comparison), _places(comparison.results, measure)
   shown = [of for scores in found.values() for of in scores.values()]
   ends = [end for of in shown for end in (of.interval or (of.score, of.score))]
-  near = alike(comparison)
   pictures = []
   for place, (lang, scores) in enumerate(found.items()):
 
     def paint(axes: Axes, scores: Mapping[str, LanguageScore] = scores) -> None:
       for result, x in zip(comparison.results, places, strict=True):
         of = scores[result.name]
-        _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, result in near, bool(near)))
-      _scale(axes, comparison, places, small=True)
+        _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, near))
+      _scale(axes, comparison.results, measure, places, small=True)
       axes.set_ylim(min(ends) - 4, max(ends) + 4)
 
     told = "; ".join(f"{result.title}: {scores[result.name].score:.1f}" for result in comparison.results)
-    pictures.append((lang, draw(f"first-{place}", f"{comparison.metric}, {lang}", told, SMALL, paint)))
+    pictures.append((lang, draw(f"language-{place}", f"{comparison.metric}, {lang}", told, SMALL, paint)))
   return pictures
 
 
@@ -144,20 +163,20 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Points]]) -> st
   return draw("curves", f"{comparison.metric} on validation over training", told, WIDE, paint)
 
 
-def _places(results: Sequence[Result]) -> list[float]:
-  """Seconds per 1,000 answers; recipes without stand left of all."""
-  longest = max((result.seconds for result in results if result.seconds is not None), default=1.0) or 1.0
-  unmeasured = iter(range(len(results)))
+def _places(results: Sequence[Result], measure: Measure) -> list[float]:
+  """What each takes; recipes of which it is not known stand left of all."""
+  values = [measure.of(result) for result in results]
+  largest = max((value for value in values if value is not None), default=1.0) or 1.0
   return [
-    result.seconds if result.seconds is not None else UNMEASURED * longest * (1 + next(unmeasured) / len(results))
-    for result in results
+    UNMEASURED * largest * (1 + place / len(values)) if value is None else value for place, value in enumerate(values)
   ]
 
 
-def _style(result: Result, near: bool, judged: bool) -> dict[str, Any]:
-  """Filled where it is among the best, hollow where it is told from it; a triangle: reasoning comes on top."""
-  tone = colour("accent") if near or not judged else colour("soft")
-  face = tone if near or not judged else colour("paper")
+def _style(result: Result, near: Sequence[Result]) -> dict[str, Any]:
+  """Filled where it is among the best, hollow where it is told from them; a triangle: it reads reasoning."""
+  best = result in near or not near
+  tone = colour("accent" if best else "soft")
+  face = tone if best else colour("paper")
   return {"color": tone, "markerfacecolor": face, "fmt": ">" if result.reads_reasoning else "o"}
 
 
@@ -165,22 +184,23 @@ def _point(axes: Axes, x: float, y: float, ends: tuple[float, float], style: Map
   axes.errorbar([x], [y], yerr=[[max(0.0, y - ends[0])], [max(0.0, ends[1] - y)]], elinewidth=1.3, capsize=2.5, **style)
 
 
-def _scale(axes: Axes, comparison: Comparison, places: Sequence[float], *, small: bool = False) -> None:
-  measured = [result.seconds is not None for result in comparison.results]
-  longest = max(places) if any(measured) else 0.0
-  span = longest or 1.0
-  axes.set_xlim(0.0 if all(measured) else min(places) - 0.1 * span, 1.1 * span)
-  if not any(measured):
+def _scale(
+  axes: Axes, results: Sequence[Result], measure: Measure, places: Sequence[float], *, small: bool = False
+) -> None:
+  known = [measure.of(result) is not None for result in results]
+  if not any(known):
     axes.set_xticks([])
-    axes.set_xlabel("" if small else "seconds were not measured")
+    axes.set_xlabel("" if small else f"{measure.name} were not measured")
     return
-  if not all(measured):
+  span = max(places) or 1.0
+  axes.set_xlim(-0.05 * span if all(known) else min(places) - 0.1 * span, 1.1 * span)
+  if not all(known):
     axes.axvline(0, color=colour("soft"), linewidth=0.8, linestyle=":")
-    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= span * 1.05])
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.05 * span])
   if small:
     axes.locator_params(axis="x", nbins=3)
   else:
-    axes.set_xlabel("seconds per 1,000 answers" + ("" if all(measured) else "; left of 0: not measured"))
+    axes.set_xlabel(f"{measure.name} per 1,000 answers" + ("" if all(known) else "; left of 0: not known"))
 
 
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0) -> None:

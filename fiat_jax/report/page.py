@@ -45,15 +45,16 @@ def write(folder: pathlib.Path) -> None:
 def page(comparison: Comparison) -> str:
   """The page as HTML. Whatever comes from rows or settings is escaped."""
   by_language = languages.scores(comparison) if len(comparison.languages) > 1 else {}
+  measures = figures.measures(comparison)
   disagreements, disagreeing = rows.disagreements(comparison)
   return _template().render(
     comparison=comparison,
     style=_resource("page.css"),
     script=_resource("page.js"),
-    first=figures.first(comparison, SURE),
+    first=[figures.first(comparison, measure, SURE) for measure in measures],
     overview=tables.recipes(comparison, SURE),
     alike=figures.alike(comparison),
-    small=figures.by_language(comparison, by_language),
+    small=figures.by_language(comparison, measures[0], by_language),
     by_language=tables.languages(comparison, by_language, languages.few_groups(comparison)) if by_language else None,
     parts=[part for part in (_kinds(comparison), _parts(comparison), *_gains(comparison), _curves(comparison)) if part],
     crossed=_crossed(comparison),
@@ -142,7 +143,7 @@ def _crossed(comparison: Comparison) -> Part | None:
 
 def _audit(comparison: Comparison) -> Part:
   found = [table for table in (tables.rows(comparison), tables.faults(comparison)) if table]
-  return Part(name="audit", heading="The rows and the answers", words=comparison.doubts, tables=found)
+  return Part(name="audit", heading="The rows and the answers", words=comparison.warnings, tables=found)
 
 
 def _paragraphs(text: str) -> list[list[str]]:

@@ -90,7 +90,7 @@ class Comparison:
   planned: tuple[str, ...]
   could_show: str
   rows: Mapping[str, Mapping[str, int]]
-  doubts: tuple[str, ...]
+  warnings: tuple[str, ...]
 
   @property
   def metric(self) -> str:
@@ -157,7 +157,7 @@ def read(folder: pathlib.Path) -> Comparison:
     planned=tuple(record.get("planned", ())),
     could_show=record.get("could_show", ""),
     rows=record.get("rows", {}),
-    doubts=tuple(record.get("doubts", ())),
+    warnings=tuple(record.get("warnings", ())),
   )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
+from fiat_jax.data.keys import keys_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, metrics, report
 from fiat_jax.evaluation.evaluate import read_scores
@@ -28,6 +29,8 @@ from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.verbs.validation import repeats
+from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
@@ -49,6 +52,7 @@ def main(configuration: Configuration) -> None:
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
   power = report.power_line(langs, groups)
+  leaks = _repeats(bench)
   results: list[dict[str, Any]] = []
   scores: dict[str, np.ndarray] = {}
   found = None
@@ -60,7 +64,9 @@ def main(configuration: Configuration) -> None:
       results.append({**_run(bench, name, recipe, folder / name), **_about(bench, recipe)})
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      _write(bench, folder, list(recipes), results, found if len(results) == len(recipes) else None, power)
+      decided = found if len(results) == len(recipes) else None
+      said = {"could_show": power, "warnings": [*leaks, *diagnosis.doubts(results, settings.metrics, "test")]}
+      _write(bench, folder, {"planned": list(recipes), "recipes": results, **said}, decided)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
@@ -162,27 +168,20 @@ def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
   return "No verdict: the recipe is picked on validation rows. Give --validation FILE."
 
 
-def _write(
-  bench: Workbench,
-  folder: pathlib.Path,
-  planned: list[str],
-  results: list[dict[str, Any]],
-  found: Verdict | None,
-  power: str,
-) -> None:
+def _repeats(bench: Workbench) -> list[str]:
+  """What `fiat validate` says of rows that stand twice, near duplicates aside, which take long to find."""
+  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
+  repeats.warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
+  return findings.warnings
+
+
+def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], found: Verdict | None) -> None:
   """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
   names = bench.settings.metrics
-  record = {
-    "metrics": names,
-    "planned": planned,
-    "recipes": results,
-    "verdict": dataclasses.asdict(found) if found else None,
-    "could_show": power,
-    "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
-    "doubts": diagnosis.doubts(results, names, "test"),
-  }
+  rows = {split: audit.languages(rows) for split, rows in bench.rows.items()}
+  record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None, "rows": rows}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
-  write_whole(folder / "report.md", report.markdown(results, names, found, power))
+  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"]))
   page.write(folder)
 
 

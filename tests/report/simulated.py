@@ -55,7 +55,11 @@ def rows(groups: int = 12, langs: Sequence[str] = LANGS) -> list[Row]:
 
 
 def write(
-  folder: pathlib.Path, names: Sequence[str] = tuple(RECIPES), seeds: Sequence[int] = (0,), groups: int = 12
+  folder: pathlib.Path,
+  names: Sequence[str] = tuple(RECIPES),
+  seeds: Sequence[int] = (0,),
+  groups: int = 12,
+  cost: float | None = None,
 ) -> pathlib.Path:
   """The run folder of these recipes, as `fiat compare` leaves it."""
   asked = rows(groups)
@@ -70,6 +74,8 @@ def write(
     candidates.append(Candidate(name=name, recipe=recipe, validation=validation))
   drawn = statistics.resample(Scored(scores=scores, langs=langs, groups=of_groups))
   for result in results:
+    if cost is not None and (result["switches"]["reasoning"] or result["switches"]["answer_of_beta"]):
+      result["reasoning_cost"] = cost
     result["interval"] = verdict.score_interval(drawn, result["recipe"])
   found = dataclasses.asdict(verdict.decide(candidates, drawn, METRICS[0])) if len(names) > 1 else None
   record = {
@@ -79,7 +85,7 @@ def write(
     "verdict": found,
     "could_show": "test: many rows can show much",
     "rows": {"train": {"en": 7}, "test": {lang: langs.count(lang) for lang in LANGS}},
-    "doubts": [],
+    "warnings": [f"leak: {HOSTILE}"],
   }
   (folder / "results.json").write_text(json.dumps(record))
   return folder

@@ -71,7 +71,7 @@ def test_chance_makes_pearsons_correlation_negative_and_oldhams_not(comparison):
     planned=(),
     could_show="",
     rows={},
-    doubts=(),
+    warnings=(),
   )
   found = languages.gains(of, more, less)
   assert found and found.correlation == pytest.approx(-(0.5**0.5), abs=0.1) and abs(found.unbiased) < 0.1

@@ -138,6 +138,15 @@ def test_one_recipe_two_and_several_seeds_are_pages_too(tmp_path):
     assert Page((folder / "report.html").read_text(encoding="utf-8")).cells["recipes"]
 
 
+def test_money_comes_first_where_it_is_known(tmp_path):
+  page.write(simulated.write(tmp_path, ("fiat", "fine_tuning", "beta"), cost=2.5))
+  text = (tmp_path / "report.html").read_text(encoding="utf-8")
+  found = Page(text).cells["recipes"]
+  money = found[0].index("money per 1,000")
+  assert {row[0]: row[money] for row in found[1:]} == {"FIAT": "2.5", "fine-tuning": "0", "beta alone": "2.5"}
+  assert 0 < text.index('<svg id="first-money"') < text.index('<svg id="first-seconds"')
+
+
 def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
   folder = simulated.write(tmp_path, ("beta",))
   record = json.loads((folder / "results.json").read_text())
