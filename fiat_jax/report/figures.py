@@ -29,6 +29,7 @@ class Measure:
 
 MONEY, SECONDS = Measure("money", lambda result: result.money), Measure("seconds", lambda result: result.seconds)
 WIDE, SMALL = (340.0, 265.0), (170.0, 130.0)
+LONGEST = 30  # letters of a title in a picture; the table beside it has all
 LABEL_GAP, LABEL_OFFSET = 11.0, 6.0  # SVG units between two labels, and from a point to its own
 LETTER = 0.022  # the width of one, of that of the axes
 INNER = 0.8  # of a picture's height, the part that the axes take
@@ -62,7 +63,7 @@ def first(comparison: Comparison, measure: Measure, sure: str) -> str:
       _point(axes, x, scores[result.name], result.interval, _style(result, near))
     _scale(axes, comparison.results, measure, places)
     axes.set_ylabel(f"{metric} on test")
-    _label(axes, [(x, scores[r.name], r.title) for x, r in zip(places, comparison.results, strict=True)])
+    _label(axes, [(x, scores[r.name], _short(r.title)) for x, r in zip(places, comparison.results, strict=True)])
 
   known = {result.name: value for result in comparison.results if (value := measure.of(result)) is not None}
   told = "; ".join(
@@ -106,7 +107,7 @@ def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> str:
       tone = colour("accent" if pair["p"] <= ERROR else "soft")
       axes.plot([low, high], [row, row], color=tone, linewidth=2)
       axes.plot([pair["difference"]], [row], "o", color=tone)
-      names = f"{part.called}: {part.more.title} − {part.less.title}"
+      names = f"{part.called}: {_short(part.more.title)} − {_short(part.less.title)}"
       axes.text(0.01, row + 0.25, names, transform=axes.get_yaxis_transform(), fontsize="small")
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(pairs) - 0.2)
@@ -155,9 +156,10 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Points]]) -> st
     axes.set_xlabel("training step")
     axes.locator_params(axis="x", integer=True)
     axes.set_ylabel(f"{comparison.metric} on validation")
-    last, longest = max(points[-1][0] for _, points in drawn), max(len(result.title) for result, _ in drawn)
+    last, longest = max(points[-1][0] for _, points in drawn), max(len(_short(result.title)) for result, _ in drawn)
     axes.set_xlim(-0.02 * last, last * (1.05 + min(1.0, longest * LETTER)))
-    _label(axes, [(*points[-1], result.title) for result, points in drawn], side=1)
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= last])
+    _label(axes, [(*points[-1], _short(result.title)) for result, points in drawn], side=1)
 
   told = "; ".join(f"{r.title}: from {points[0][1]:.1f} to {points[-1][1]:.1f}" for r, points in drawn)
   return draw("curves", f"{comparison.metric} on validation over training", told, WIDE, paint)
@@ -201,6 +203,10 @@ def _scale(
     axes.locator_params(axis="x", nbins=3)
   else:
     axes.set_xlabel(f"{measure.name} per 1,000 answers" + ("" if all(known) else "; left of 0: not known"))
+
+
+def _short(title: str) -> str:
+  return title if len(title) <= LONGEST else f"{title[: LONGEST - 1]}…"
 
 
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0) -> None:
