@@ -47,7 +47,8 @@ class Gains:
 
 def scores(comparison: Comparison) -> dict[str, dict[str, LanguageScore]]:
   """By language and recipe, on the first metric."""
-  drawn = {lang: _drawn(comparison, lang) for lang in comparison.languages}
+  every = {result.name: result.scores(comparison.metric) for result in comparison.results}
+  drawn = {lang: _drawn(comparison, every, lang) for lang in comparison.languages}
   differ = _differing(comparison, drawn)
   found: dict[str, dict[str, LanguageScore]] = {}
   for lang, of_lang in drawn.items():
@@ -81,11 +82,11 @@ def gains(comparison: Comparison, more: Result, less: Result) -> Gains | None:
   )
 
 
-def _drawn(comparison: Comparison, lang: str) -> Drawn:
+def _drawn(comparison: Comparison, every: Mapping[str, np.ndarray], lang: str) -> Drawn:
   rows = [n for n, of_row in enumerate(comparison.langs) if of_row == lang]
   return statistics.resample(
     Scored(
-      scores={result.name: result.scores(comparison.metric)[:, rows] for result in comparison.results},
+      scores={name: of_all[:, rows] for name, of_all in every.items()},
       langs=[lang] * len(rows),
       groups=[comparison.groups[n] for n in rows],
     )

@@ -81,7 +81,10 @@ def _parts(comparison: Comparison) -> Part | None:
   return Part(
     name="what-each-part-brings",
     heading="What each part brings",
-    words=["Pairs of recipes that differ in one switch alone. Coloured: shown to differ from 0."],
+    words=[
+      "Pairs of recipes that differ in one switch alone. Coloured: shown to differ from 0; "
+      "p is corrected by Holm where the pick is in neither, the interval is not."
+    ],
     pictures=[figures.parts(comparison, found, SURE)],
     tables=[tables.parts(comparison, found, SURE)],
   )
