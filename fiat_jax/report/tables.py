@@ -172,7 +172,7 @@ def gains(found: Gains, metric: str) -> Table:
   rows = [[Cell(text=lang), number(less), number(gain, "+.1f")] for lang, (less, gain) in found.points.items()]
   columns = ["language", f"{metric} without", "gain"]
   caption = f"Gain of {found.more.title} over {found.less.title}"
-  return Table(name=f"gains-of-{found.more.name}", caption=caption, columns=columns, rows=rows)
+  return Table(name=f"gains-of-{found.more.name}-{found.less.name}", caption=caption, columns=columns, rows=rows)
 
 
 def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[int, float]]]]) -> Table:
