@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fiat_jax.evaluation import verdict
-from fiat_jax.report import ablation, figures, languages, results, rows, tables
+from fiat_jax.report import ablation, figures, languages, results, rows, tables, unaided
 from fiat_jax.report.results import Comparison
-from fiat_jax.report.tables import Table
+from fiat_jax.report.table import Table
 from fiat_jax.whole import write_whole
 
 NAME = "report.html"
@@ -57,7 +57,7 @@ def page(comparison: Comparison) -> str:
     small=figures.by_language(comparison, measures[0], by_language),
     by_language=tables.languages(comparison, by_language, languages.few_groups(comparison)) if by_language else None,
     parts=[part for part in (_kinds(comparison), _parts(comparison), *_gains(comparison), _curves(comparison)) if part],
-    crossed=_crossed(comparison),
+    models=[part for part in (_crossed(comparison), _unaided(comparison)) if part],
     disagreements=disagreements,
     disagreeing=disagreeing,
     rightness=rows.rightness(comparison),
@@ -141,6 +141,18 @@ def _crossed(comparison: Comparison) -> Part | None:
     heading="Does the tuned model correct the big one?",
     words=[f"Test rows by whose answer is right ({rows.rightness(comparison)}). Over several seeds, the mean."],
     tables=[tables.crossed(one, total) for one in found],
+  )
+
+
+def _unaided(comparison: Comparison) -> Part | None:
+  found = unaided.unaided(comparison)
+  if not found:
+    return None
+  return Part(
+    name="unavailable",
+    heading="Where the big model is unavailable",
+    words=["The tuned model, which learned with reasoning, asked without it; no part of the verdict."],
+    tables=[tables.unaided(comparison, found, SURE)],
   )
 
 

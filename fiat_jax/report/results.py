@@ -15,15 +15,20 @@ import numpy as np
 from fiat_jax.errors import UserError
 
 SWITCHES = ("instruction", "reasoning", "adapter", "instruction_tuned")
+UNAIDED = "without_reasoning"  # what a comparison calls the tuned model's answers without the big one's help
 Answer = Mapping[str, Any]  # a line of predictions/test.jsonl
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-  """One recipe's: its object in `results.json`, and its answers to the test rows, a list a seed."""
+  """One recipe's: its object in `results.json`, and its answers to the test rows, a list a seed.
+
+  `unaided` are the answers with the reasoning left out; empty where there are none.
+  """
 
   record: Mapping[str, Any]
   answers: tuple[Sequence[Answer], ...]
+  unaided: tuple[Sequence[Answer], ...] = ()
 
   @property
   def name(self) -> str:
@@ -77,7 +82,11 @@ class Result:
 
   def scores(self, metric: str) -> np.ndarray:
     """Of every test row, [seeds, N]."""
-    return np.array([[answer[metric] for answer in answers] for answers in self.answers])
+    return _scores(self.answers, metric)
+
+  def unaided_scores(self, metric: str) -> np.ndarray:
+    """The same of the answers without reasoning."""
+    return _scores(self.unaided, metric)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +154,7 @@ def read(folder: pathlib.Path) -> Comparison:
   if not results:
     raise UserError("holds no scores on test: run `fiat compare` with --test FILE", folder / "results.json")
   for result in results:
-    for answers in result.answers:
+    for answers in (*result.answers, *result.unaided):
       if [answer["id"] for answer in answers] != [answer["id"] for answer in results[0].answers[0]]:
         raise UserError(
           f"{result.name} answered other rows than {results[0].name}: compare in a new --model_dir", folder
@@ -164,10 +173,16 @@ def read(folder: pathlib.Path) -> Comparison:
 def _result(folder: pathlib.Path, recipe: Mapping[str, Any]) -> Result:
   home = folder / recipe["recipe"]
   runs = [home / f"seed_{run['seed']}" for run in recipe["seeds"]] if recipe.get("seeds") else [home]
-  return Result(record=recipe, answers=tuple(_answers(run / "predictions" / "test.jsonl") for run in runs))
+  unaided = [run / UNAIDED for run in runs] if UNAIDED in recipe else []
+  return Result(record=recipe, answers=tuple(map(_answers, runs)), unaided=tuple(map(_answers, unaided)))
 
 
-def _answers(path: pathlib.Path) -> list[Answer]:
+def _scores(of_seeds: Sequence[Sequence[Answer]], metric: str) -> np.ndarray:
+  return np.array([[answer[metric] for answer in answers] for answers in of_seeds])
+
+
+def _answers(run: pathlib.Path) -> list[Answer]:
+  path = run / "predictions" / "test.jsonl"
   try:
     with open(path, encoding="utf-8") as file:
       return [json.loads(line) for line in file]

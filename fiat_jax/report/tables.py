@@ -1,8 +1,7 @@
-"""The page's tables as plain values: what stands in each cell, and what it is sorted by. `page.html` lays them out."""
+"""The page's tables."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 from fiat_jax.evaluation.verdict import SHOWN
@@ -11,43 +10,8 @@ from fiat_jax.report.ablation import Part
 from fiat_jax.report.languages import Gains, LanguageScore
 from fiat_jax.report.results import Comparison, Result
 from fiat_jax.report.rows import Crossed
-
-NONE = "–"  # what stands where there is nothing to say
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
-  """`by`: the number it is sorted by, None for a text, which is sorted as such. `mark`: a class of page.css."""
-
-  text: str
-  by: float | None = None
-  mark: str = ""
-
-  @property
-  def number(self) -> bool:
-    return self.by is not None or self.text == NONE
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-  """`rows` hold a cell for each of `columns`; the first one heads its row. `notes` stand below."""
-
-  name: str
-  caption: str
-  columns: Sequence[str]
-  rows: Sequence[Sequence[Cell]]
-  notes: Sequence[str] = ()
-
-
-def number(value: float | None, form: str = ".1f", mark: str = "") -> Cell:
-  return Cell(text=NONE) if value is None else Cell(text=format(value, form).replace("-", "−"), by=value, mark=mark)
-
-
-def interval(ends: Sequence[float] | None) -> Cell:
-  """Sorted by its lower end."""
-  if ends is None:
-    return Cell(text=NONE)
-  return Cell(text=f"{ends[0]:.1f} to {ends[1]:.1f}".replace("-", "−"), by=ends[0])
+from fiat_jax.report.table import NONE, Cell, Table, interval, number
+from fiat_jax.report.unaided import Unaided
 
 
 def recipes(comparison: Comparison, sure: str) -> Table:
@@ -199,6 +163,20 @@ def crossed(found: Crossed, total: int) -> Table:
   title = found.tuned.title
   columns = ["", f"{title} is right", f"{title} is wrong"]
   return Table(name=f"crossed-{found.tuned.name}", caption=f"{title} and the big model", columns=columns, rows=rows)
+
+
+def unaided(comparison: Comparison, found: Sequence[Unaided], sure: str) -> Table:
+  """The tuned models with the reasoning left out."""
+  rows = []
+  for one in found:
+    other, metric = one.trained_without, comparison.metric
+    cells = [Cell(text=one.result.title), number(one.result.test["overall"][metric]), number(one.score)]
+    cells += [number(one.difference, "+.1f"), interval(one.interval), number(one.p, ".2g")]
+    rows.append([*cells, number(other.test["overall"][metric] if other else None)])
+  columns = ["recipe", "with reasoning", "left out", "change", sure, "p", "trained without"]
+  caption = f"{comparison.metric} on test where the big model is unavailable"
+  note = "Trained without: the recipe that differs in nothing but having learned without reasoning."
+  return Table(name="unaided", caption=caption, columns=columns, rows=rows, notes=[note])
 
 
 def pairs(comparison: Comparison, sure: str) -> Table | None:

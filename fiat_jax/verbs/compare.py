@@ -26,6 +26,7 @@ from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
+from fiat_jax.verbs.evaluate import restore_best
 from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
@@ -36,6 +37,7 @@ from fiat_jax.workbench import Workbench
 
 DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
 SPLITS = ("train", "validation", "test")
+UNAIDED = "without_reasoning"
 
 
 def main(configuration: Configuration) -> None:
@@ -47,7 +49,7 @@ def main(configuration: Configuration) -> None:
   runtime.start()
   bench = Workbench(configuration)
   recipes = _recipes(bench)
-  bench.prepare(list(recipes.values()))
+  bench.prepare([*recipes.values(), *filter(None, map(bench.unaided, recipes.values()))])
   bench.check()
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
@@ -108,14 +110,28 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
     answers = Answers(bench, recipe)
     result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
     return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
-  if len(settings.seeds) == 1:
-    return train_recipe(bench, name, recipe, folder, settings.seeds[0])
   runs = [
-    train_recipe(bench, name, recipe, run, seed)
+    train_recipe(bench, name, recipe, run, seed) | _unaided(bench, recipe, run)
     for seed, run in zip(settings.seeds, _folders(bench, recipe, folder), strict=True)
   ]
-  means = {split: _mean([run[split] for run in runs]) for split in SPLITS[1:]}
-  return {**runs[0], "seed": None, "seeds": runs, **means}
+  if len(runs) == 1:
+    return runs[0]
+  averaged = [key for key in (*SPLITS[1:], UNAIDED) if key in runs[0]]
+  return {**runs[0], "seed": None, "seeds": runs, **{key: _mean([run[key] for run in runs]) for key in averaged}}
+
+
+def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
+  if not (form := bench.unaided(recipe)):
+    return {}
+  done = folder / UNAIDED / "results.json"
+  if not done.exists() and not (folder / "checkpoints" / "best").is_dir():
+    return {}  # a run that is done needs its checkpoints for nothing else
+  if not done.exists():
+    say(f"{recipe.title}: test once more, the reasoning left out")
+    found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
+    write_whole(done, json.dumps(found, indent=2) + "\n")
+  return {UNAIDED: json.loads(done.read_text())}
 
 
 def _about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:

@@ -104,7 +104,14 @@ def _run(folder: pathlib.Path, name: str, asked: Sequence[Row], seeds: Sequence[
     files[-1].parent.mkdir(parents=True)
     write_predictions(files[-1], answers, METRICS, with_reasoning=recipe.needs_reasoning)
     test = summarise(answers, METRICS)
+    unaided = recipe.trains and recipe.reasoning
+    if unaided:
+      left_out = [Prediction(row=row, text=row.targets[0] if n % 4 else "left") for n, row in enumerate(asked)]
+      path = files[-1].parents[1] / "without_reasoning" / "predictions" / "test.jsonl"
+      path.parent.mkdir(parents=True)
+      write_predictions(path, left_out, METRICS)
     run = {"recipe": name, "title": recipe.title, "seed": seed, "validation": test, "test": test}
+    run |= {"without_reasoning": summarise(left_out, METRICS)} if unaided else {}
     if not recipe.answer_of_beta:
       run |= {"answer_seconds": {"test": 1.5 + seed}}
     if recipe.trains:

@@ -7,7 +7,7 @@ import pytest
 import simulated
 
 from fiat_jax.evaluation import statistics
-from fiat_jax.report import ablation, languages, results, rows
+from fiat_jax.report import ablation, languages, results, rows, unaided
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,15 @@ def test_right_and_wrong_are_counted_row_by_row(comparison):
   pairs = [(one["exact_match"] == 100, other["exact_match"] == 100) for one, other in zip(beta, fiat, strict=True)]
   assert (found.both, found.beta_alone) == (pairs.count((True, True)), pairs.count((True, False)))
   assert (found.tuned_alone, found.neither) == (pairs.count((False, True)), pairs.count((False, False)))
+
+
+def test_a_tuned_model_without_its_reasoning_is_set_against_itself_with_it(comparison):
+  (found,) = unaided.unaided(comparison)
+  fiat = comparison.result("fiat")
+  assert found.score == pytest.approx(fiat.record["without_reasoning"]["overall"]["exact_match"])
+  assert found.difference == pytest.approx(found.score - fiat.test["overall"]["exact_match"])
+  assert found.interval[0] <= found.difference <= found.interval[1]
+  assert found.trained_without is comparison.result("fine_tuning")
 
 
 def test_rows_of_divided_opinion_come_with_their_reasoning(comparison):
