@@ -116,8 +116,9 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   ]
   if len(runs) == 1:
     return runs[0]
-  averaged = [key for key in (*SPLITS[1:], UNAIDED) if key in runs[0]]
-  return {**runs[0], "seed": None, "seeds": runs, **{key: _mean([run[key] for run in runs]) for key in averaged}}
+  means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
+  of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
+  return {**of_one, "seed": None, "seeds": runs, **means}
 
 
 def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
