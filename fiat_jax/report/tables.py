@@ -38,7 +38,9 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
   if timed:
-    notes.append("Seconds: the tuned model's on the machine of this run, without the big model's reasoning.")
+    notes.append(
+      "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
+    )
   if paid:
     notes.append("Money: what the reasoning cost, as its store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
@@ -54,7 +56,7 @@ def languages(comparison: Comparison, found: Mapping[str, Mapping[str, LanguageS
   notes = []
   if any(cell.mark for row in rows for cell in row) and comparison.pick:
     notes.append(f"* differs from {comparison.pick.title} on that language (Holm's correction over the whole table).")
-  elif comparison.pick:
+  elif comparison.pick and len(few) < len(langs):
     notes.append("No language's rows show a difference from the pick (Holm's correction over the whole table).")
   if few:
     notes.append(f"Too few groups of rows for any claim: {', '.join(few)}.")

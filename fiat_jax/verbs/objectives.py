@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fiat_jax import signals
+from fiat_jax import signals, stopwatch
 from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
@@ -27,7 +26,7 @@ class Objective(Protocol):
   Attributes:
     unit: what training goes through.
     written: what stands in the run folder afterwards.
-    seconds: that answering took, by split, once it was judged.
+    seconds: that answering took, by split, once it was judged; without compiling.
   """
 
   unit: str
@@ -70,10 +69,10 @@ class Answers:
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
     engine = None if self._recipe.answer_of_beta else self._bench.engine(self._recipe, tree)
-    started = time.monotonic()
-    predictions = predict(self._bench, split, self._recipe, engine)
+    with stopwatch.warm() as elapsed:
+      predictions = predict(self._bench, split, self._recipe, engine)
     if engine:
-      self.seconds[split] = round(time.monotonic() - started, 3)
+      self.seconds[split] = round(elapsed.seconds, 3)
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
