@@ -27,6 +27,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
 from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.made import note
 from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
@@ -54,7 +55,7 @@ def main(configuration: Configuration) -> None:
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
   power = report.power_line(langs, groups)
-  leaks = _repeats(bench)
+  leaks, told = _repeats(bench), note(settings.model)
   results: list[dict[str, Any]] = []
   scores: dict[str, np.ndarray] = {}
   found = None
@@ -67,11 +68,14 @@ def main(configuration: Configuration) -> None:
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
       decided = found if len(results) == len(recipes) else None
-      said = {"could_show": power, "warnings": [*leaks, *diagnosis.doubts(results, settings.metrics, "test")]}
+      warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
+      said = {"could_show": power, "warnings": warnings}
       _write(bench, folder, {"planned": list(recipes), "recipes": results, **said}, decided)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
+  if told:
+    print(f"\n{told}")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
   print(f"\n{folder}/report.html shows it; results.json and report.md hold this table")
   for name in tuned:
@@ -198,7 +202,8 @@ def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], foun
   rows = {split: audit.languages(rows) for split, rows in bench.rows.items()}
   record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None, "rows": rows}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
-  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"]))
+  told = note(bench.settings.model)
+  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told))
   page.write(folder)
 
 
