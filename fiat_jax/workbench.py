@@ -120,6 +120,16 @@ class Workbench:
       Corruption.of(described.tokenizer)  # refused here, before anything is tokenised
     return described
 
+  def unaided(self, recipe: Recipe) -> Recipe | None:
+    """The form in which its tuned model is asked where the big model is unavailable; None where it has no such form."""
+    if not (recipe.trains and recipe.reasoning):
+      return None
+    try:
+      self._template(without_reasoning(recipe))
+    except UserError:  # x stands on one line with the reasoning
+      return None
+    return without_reasoning(recipe)
+
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
 
