@@ -34,7 +34,7 @@ SPLITS = ("train", "validation", "test")
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("compare")
-  metrics.check(settings.metrics)
+  metrics.check(settings.metrics, bool(settings.labels))
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start()

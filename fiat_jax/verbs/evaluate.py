@@ -31,7 +31,7 @@ def main(configuration: Configuration) -> None:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
   runtime.start()
-  metrics.check(settings.metrics)
+  metrics.check(settings.metrics, bool(settings.labels))
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
