@@ -100,6 +100,9 @@ class Settings:
   filter_gold: bool
   export_to: str
   import_from: str
+  set: str
+  from_file: str
+  sample: bool
 
   def __post_init__(self):
     for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):

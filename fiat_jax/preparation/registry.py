@@ -1,0 +1,231 @@
+"""The published sets that `fiat prepare` makes rows of. A size or hash stands where the makers publish it."""
+
+from __future__ import annotations
+
+from fiat_jax.preparation.converters import (
+  arithmetic,
+  choices,
+  few_shot,
+  flan_mini,
+  rationales,
+  reading,
+  xor_attriqa,
+  xtreme_up,
+)
+from fiat_jax.preparation.sets import Remote, Set
+
+RATIONALES = Remote(
+  "https://github.com/google-research/distilling-step-by-step/raw/main/datasets.zip", called="distilling_datasets.zip"
+)
+PALM = "PaLM 540B's, all splits"
+_RAW = "https://raw.githubusercontent.com"
+
+_SETS = (
+  Set(
+    name="xtreme_up",
+    title="XTREME-UP question answering: cross-lingual (views indic, full, official) and in_language",
+    remotes=(Remote("https://storage.googleapis.com/xtreme-up/xtreme-up-v1.1.jsonl.tgz"),),
+    wanted=xtreme_up.WANTED,
+    convert=xtreme_up.convert,
+    published=xtreme_up.published(),
+    licence="CC-BY-4.0 (the passages are Wikipedia's, CC-BY-SA)",
+    home="https://github.com/google-research/xtreme-up",
+    languages="20, 27 or 21",
+    metric="f1_squad",
+  ),
+  Set(
+    name="xor_attriqa",
+    title="XOR-AttriQA: is an answer supported by its passage? (views retrieved, in_language, english)",
+    remotes=(Remote("https://storage.googleapis.com/gresearch/xor_attriqa/xor_attriqa.zip"),),
+    wanted=xor_attriqa.WANTED,
+    convert=xor_attriqa.convert,
+    published=xor_attriqa.published(),
+    licence="CC-BY-4.0",
+    home="https://github.com/google-research/google-research/tree/master/xor_attriqa",
+    languages="5",
+    metric="accuracy, auc_pr",
+  ),
+  Set(
+    name="commonsense_qa",
+    title="CommonsenseQA with recorded reasoning",
+    remotes=(RATIONALES,),
+    wanted=rationales.wanted("cqa"),
+    convert=rationales.commonsense_qa,
+    published={"train": {"en": 9_741}, "test": {"en": 1_221}},
+    licence="MIT (data), Apache-2.0 (reasoning)",
+    home="https://github.com/google-research/distilling-step-by-step",
+    metric="accuracy",
+    reasoning=PALM,
+  ),
+  Set(
+    name="svamp",
+    title="SVAMP word problems with recorded reasoning",
+    remotes=(RATIONALES,),
+    wanted=rationales.wanted("svamp"),
+    convert=rationales.svamp,
+    published={"train": {"en": 800}, "test": {"en": 200}},
+    licence="MIT (data), Apache-2.0 (reasoning)",
+    home="https://github.com/google-research/distilling-step-by-step",
+    metric="number",
+    reasoning=PALM,
+  ),
+  Set(
+    name="esnli",
+    title="e-SNLI with recorded reasoning",
+    remotes=(RATIONALES,),
+    wanted=rationales.wanted("esnli"),
+    convert=rationales.esnli,
+    published={"train": {"en": 549_367}, "validation": {"en": 9_842}, "test": {"en": 9_824}},
+    licence="MIT (explanations), CC-BY-SA-4.0 (SNLI), Apache-2.0 (reasoning)",
+    home="https://github.com/google-research/distilling-step-by-step",
+    metric="accuracy",
+    reasoning=PALM,
+  ),
+  Set(
+    name="anli",
+    title="ANLI, round 1, with recorded reasoning",
+    remotes=(RATIONALES,),
+    wanted=rationales.wanted("anli1"),
+    convert=rationales.anli,
+    published={"train": {"en": 16_946}, "validation": {"en": 1_000}, "test": {"en": 1_000}},
+    licence="CC-BY-NC-4.0 (data), Apache-2.0 (reasoning)",
+    home="https://github.com/google-research/distilling-step-by-step",
+    metric="accuracy",
+    reasoning=PALM,
+  ),
+  Set(
+    name="gsm8k",
+    title="GSM8K: grade school word problems",
+    remotes=tuple(
+      Remote(f"{_RAW}/openai/grade-school-math/master/grade_school_math/data/{split}.jsonl")
+      for split in ("train", "test")
+    ),
+    convert=arithmetic.gsm8k,
+    published={"train": {"en": 7_473}, "test": {"en": 1_319}},
+    licence="MIT",
+    home="https://github.com/openai/grade-school-math",
+    metric="number",
+  ),
+  Set(
+    name="mgsm",
+    title="MGSM: GSM8K's problems in eleven languages",
+    remotes=tuple(
+      Remote(f"{_RAW}/google-research/url-nlp/main/mgsm/mgsm_{lang}.tsv") for lang in arithmetic.MGSM_LANGUAGES
+    ),
+    convert=arithmetic.mgsm,
+    published={"test": dict.fromkeys(arithmetic.MGSM_LANGUAGES, 250)},
+    licence="CC-BY-SA-4.0",
+    home="https://github.com/google-research/url-nlp/tree/main/mgsm",
+    languages="11",
+    metric="number",
+  ),
+  Set(
+    name="xcopa",
+    title="XCOPA: causes and effects",
+    remotes=(Remote("https://github.com/cambridgeltl/xcopa/archive/refs/heads/master.zip", called="xcopa.zip"),),
+    wanted=r"data/\w\w/(?:val|test)\.\w\w\.jsonl",
+    convert=choices.xcopa,
+    published={
+      "validation": dict.fromkeys(choices.XCOPA_LANGUAGES, 100),
+      "test": dict.fromkeys(choices.XCOPA_LANGUAGES, 500),
+    },
+    licence="CC-BY-4.0",
+    home="https://github.com/cambridgeltl/xcopa",
+    languages="11",
+    metric="accuracy",
+  ),
+  Set(
+    name="bbh",
+    title="BIG-Bench Hard: with Codex's reasoning (view recorded), and INSTRUCTEVAL's 3 shots (few_shot)",
+    remotes=(Remote("https://github.com/suzgunmirac/BIG-Bench-Hard/archive/refs/heads/main.zip", called="bbh.zip"),),
+    wanted=r"bbh/\w+\.json|code-davinci-002-cot/\w+_few_shot_template_0-255000\.json",
+    convert=choices.bbh,
+    published={
+      "recorded/all": {"": choices.BBH_ROWS},
+      "few_shot/test": {"": choices.BBH_ROWS - choices.BBH_TASKS * few_shot.BBH_SHOTS},
+    },
+    licence="MIT",
+    home="https://github.com/suzgunmirac/BIG-Bench-Hard",
+    metric="accuracy; starts_with",
+    reasoning="code-davinci-002's, all rows",
+  ),
+  Set(
+    name="tydi_qa",
+    title="TyDi QA, gold passage",
+    remotes=tuple(
+      Remote(f"https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1-{split}.json") for split in ("train", "dev")
+    ),
+    convert=reading.tydi_qa,
+    published={"train": reading.TYDI_TRAIN, "test": reading.TYDI_TEST},
+    licence="Apache-2.0 (the passages are Wikipedia's, CC-BY-SA)",
+    home="https://github.com/google-research-datasets/tydiqa",
+    languages="9",
+    metric="f1_squad, f1_multilingual",
+  ),
+  Set(
+    name="xorqa_in",
+    title="XorQA-IN of IndicGenBench",
+    remotes=(
+      Remote(
+        "https://github.com/google-research-datasets/indic-gen-bench/archive/refs/heads/main.zip",
+        called="indic-gen-bench.zip",
+      ),
+    ),
+    wanted=r"xorqa_in/xorqa_\w+_(?:train|dev|test)\.json",
+    convert=reading.xorqa_in,
+    licence="MIT",
+    home="https://github.com/google-research-datasets/indic-gen-bench",
+    languages="28 Indic",
+    metric="f1_squad",
+    reasoning="none; English questions as an oracle",
+  ),
+  Set(
+    name="mmlu",
+    title="MMLU with INSTRUCTEVAL's 5 shots",
+    remotes=(Remote("https://people.eecs.berkeley.edu/~hendrycks/data.tar", called="mmlu.tar"),),
+    wanted=r"data/(?:dev/\w+_dev|test/\w+_test)\.csv",
+    convert=few_shot.mmlu,
+    published={"test": {"en": few_shot.MMLU_ROWS}},
+    licence="MIT",
+    home="https://github.com/hendrycks/test",
+    metric="starts_with; accuracy",
+  ),
+  Set(
+    name="drop",
+    title="DROP with INSTRUCTEVAL's 3 shots",
+    remotes=(Remote("https://ai2-public-datasets.s3.amazonaws.com/drop/drop_dataset.zip"),),
+    wanted=r"drop_dataset_dev\.json",
+    convert=few_shot.drop,
+    licence="CC-BY-SA-4.0",
+    home="https://allenai.org/data/drop",
+    metric="starts_with; f1_drop",
+  ),
+  Set(
+    name="crass",
+    title="CRASS with INSTRUCTEVAL's 3 shots",
+    remotes=(
+      Remote(f"{_RAW}/apergo-ai/CRASS-data-set/main/CRASS_FTM_main_data_set.csv"),
+      Remote(f"{_RAW}/declare-lab/instruct-eval/main/crass.py"),
+    ),
+    convert=few_shot.crass,
+    published={"test": {"en": few_shot.CRASS_ROWS}},
+    licence="Apache-2.0",
+    home="https://github.com/apergo-ai/CRASS-data-set",
+    metric="starts_with; accuracy",
+  ),
+  Set(
+    name="flan_mini",
+    title="FLAN-MINI, a view for each of its ten collections",
+    remotes=tuple(
+      Remote(f"https://huggingface.co/datasets/declare-lab/flan-mini/resolve/main/data/chunk_{n}.parquet")
+      for n in range(10)
+    ),
+    convert=flan_mini.convert,
+    published={"": {"": flan_mini.ROWS}},
+    licence="of each collection: see its page",
+    home="https://huggingface.co/datasets/declare-lab/flan-mini",
+    metric="-",
+  ),
+)
+
+SETS = {known.name: known for known in _SETS}
