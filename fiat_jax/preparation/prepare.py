@@ -27,14 +27,17 @@ def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None
   Args:
     given: a file already fetched, a folder that holds the set's files, or one in which they lie unpacked; None: they
       are downloaded.
-    sample: what is given is a few rows in the same format, and need not be whole.
+    sample: what is given is a folder of a few rows in the same format, which need not be whole.
 
   Raises:
     UserError: the files are not to be had or not what is published; why, and what to do.
   """
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-    sources, files = _files(wanted, given, pathlib.Path(scratch) / "unpacked")
+    if sample and given is not None:
+      sources, files = [{"given": given.name}], Files(given)
+    else:
+      sources, files = _files(wanted, given, pathlib.Path(scratch) / "unpacked")
     made = pathlib.Path(scratch) / "rows"
     with _faults_in(files.folder, str(given or wanted.name)):
       tally = _write(wanted, files, made)

@@ -195,7 +195,9 @@ def test_missing_languages_and_rows_are_named_and_counted(known, tmp_path):
   with pytest.raises(UserError, match=r"small is not whole: test bn has 1 of 2 rows; test fi is missing\. Nothing"):
     prepare.prepare(known, tmp_path / "rows", _archive(tmp_path, bn=1, te=2))
   assert not (tmp_path / "rows").exists()
-  prepare.prepare(known, tmp_path / "rows", _archive(tmp_path, bn=1), sample=True)
+  sample = tmp_path / "sample"
+  archives.unpack(_archive(tmp_path, bn=1), r"\w\w\.jsonl", sample, 1000)
+  assert prepare.prepare(known, tmp_path / "rows", sample, sample=True)["sample"]
 
 
 def test_more_rows_than_published_are_told(known, tmp_path, capsys):
