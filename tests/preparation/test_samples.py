@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fiat_jax import cli
-from fiat_jax.data.task_files import files, settings
 from fiat_jax.data.tables import open_file
+from fiat_jax.data.task_files import files, settings
 from fiat_jax.errors import UserError
 from fiat_jax.preparation import counts, prepare
 from fiat_jax.preparation.converters import xtreme_up
