@@ -35,6 +35,13 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str
   return _lay_out(rows) + note
 
 
+def errors(summary: Mapping[str, Any]) -> str:
+  """The metrics of each row with their standard errors, in one line."""
+  known = {name: error for name, error in summary["standard_error"].items() if error is not None}
+  shown = ", ".join(f"{name} {summary['overall'][name]:.1f} ± {error:.1f}" for name, error in known.items())
+  return f"With standard errors: {shown}" if shown else "One group of rows has no standard error"
+
+
 def _score(value: float | None) -> str:
   return "-" if value is None else f"{value:.1f}"  # a metric that these answers do not have, as auc_pr of texts
 

@@ -15,7 +15,7 @@ def check(found: Counts, published: Counts, name: str) -> None:
   """Raises UserError where a language is missing or rows are: which, and how many."""
   short = [
     f"{what} is missing" if not have else f"{what} has {have:,} of {wanted:,} rows"
-    for what, have, wanted in _compared(found, published, name)
+    for what, have, wanted in _compared(found, published)
     if have < wanted
   ]
   if short:
@@ -26,26 +26,22 @@ def check(found: Counts, published: Counts, name: str) -> None:
     )
 
 
-def longer(found: Counts, published: Counts, name: str) -> list[str]:
+def longer(found: Counts, published: Counts) -> list[str]:
   """What has more rows than are published: another version, perhaps."""
   return [
     f"{what} has {have:,} rows, and {wanted:,} are published"
-    for what, have, wanted in _compared(found, published, name)
+    for what, have, wanted in _compared(found, published)
     if have > wanted
   ]
 
 
-def _compared(found: Counts, published: Counts, name: str) -> Iterator[tuple[str, int, int]]:
+def _compared(found: Counts, published: Counts) -> Iterator[tuple[str, int, int]]:
   """What is counted, how many rows there are of it, and how many there should be."""
   for part, languages in published.items():
-    here = found.get(part, {}) if part else _all(found)
+    here = found.get(part, {})
     for lang, wanted in languages.items():
       have = here.get(lang, 0) if lang else sum(here.values())
-      yield f"{part or name} {lang}".strip(), have, wanted
-
-
-def _all(found: Counts) -> Mapping[str, int]:
-  return sum((collections.Counter(languages) for languages in found.values()), collections.Counter())
+      yield f"{part} {lang}".strip(), have, wanted
 
 
 class Tally:

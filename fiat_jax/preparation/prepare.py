@@ -43,7 +43,7 @@ def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None
       tally = _write(wanted, files, made)
     if not sample:
       counts.check(tally, wanted.published, wanted.name)
-      for line in counts.longer(tally, wanted.published, wanted.name):
+      for line in counts.longer(tally, wanted.published):
         say(f"warning: {line}")
     manifest = {
       "name": wanted.name,

@@ -215,13 +215,13 @@ _SETS = (
   ),
   Set(
     name="flan_mini",
-    title="FLAN-MINI, a view for each of its ten collections",
+    title="FLAN-MINI: the view all, and one for each of its ten collections",
     remotes=tuple(
       Remote(f"https://huggingface.co/datasets/declare-lab/flan-mini/resolve/main/data/chunk_{n}.parquet")
       for n in range(10)
     ),
     convert=flan_mini.convert,
-    published={"": {"": flan_mini.ROWS}},
+    published={"all/train": {"": flan_mini.ROWS}},
     licence="of each collection: see its page",
     home="https://huggingface.co/datasets/declare-lab/flan-mini",
     metric="-",

@@ -43,7 +43,7 @@ class Set:
 
   Attributes:
     wanted: a regular expression that the paths of the needed files in an archive match at their end.
-    published: rows by `VIEW/SPLIT` (or `SPLIT`; empty counts all) and language (empty counts all).
+    published: rows by `VIEW/SPLIT` (or `SPLIT`) and language; the language `` counts all.
     limit: bytes that all needed files may have unpacked.
     languages, metric, reasoning: words for the table in the README.
   """

@@ -12,7 +12,7 @@ from fiat_jax import runtime
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics
+from fiat_jax.evaluation import metrics, report
 from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.training.journal import best_step
@@ -42,6 +42,8 @@ def main(configuration: Configuration) -> None:
   result |= bench.truncated(recipe)
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
+  if not settings.corrupts:
+    print(f"\n{report.errors(result[split])}")
   print(f"\n{folder}/{objective.written.format(split=split)}")
 
 

@@ -34,6 +34,7 @@ def test_a_sample_is_validated_trained_on_and_evaluated(task, samples, tiny_chec
   recipe = "fiat" if task in WITH_REASONING else "fine_tuning"
   words = ["--gin_file", f"gin/tasks/{task}.gin", "--model", str(tiny_checkpoint), "--model_dir", str(tmp_path / "run")]
   words += ["--recipes", recipe, "--template", "plain", *BRIEF]
+  words += ["--validation_share", "0.2", "--test_share", "0.2"] if task == "flan_mini" else []
   if "train" not in named and "DATA" not in named:
     words += ["--train", named["test"], "--validation", named["test"]]
   for verb in ("validate", "train"):
@@ -54,6 +55,11 @@ for name in NAMES:
   task = seqio.TaskRegistry.get(module.TASKS[0].name)
   example = next(task.get_dataset({"inputs": 8192, "targets": 256}, task.splits[0], shuffle=False).as_numpy_iterator())
   found[name] = [len(module.TASKS), example["inputs_pretokenized"].decode(), example["targets_pretokenized"].decode()]
+import tasks.flan_mini
+mixture = tasks.flan_mini.MIXTURES[0]
+mixed = mixture.get_dataset({"inputs": 512, "targets": 512}, "train", shuffle=False, num_epochs=None)
+drawn = [example["targets_pretokenized"].decode() for example in mixed.take(400).as_numpy_iterator()]
+found["flan_mini"] = [drawn.count(text) / 400 for text in ("Yes.", "Little.", "Lake Geneva.")]
 print(json.dumps(found))
 """
 
@@ -69,3 +75,5 @@ def test_the_modules_under_tasks_register_what_a_seqio_trainer_names(samples):
   assert found["xtreme_up"][0] == 8 and found["xor_attriqa"][0] == 6 and found["commonsense_qa"][0] == 4
   assert "question: " in found["xtreme_up"][1] and " context: " in found["xtreme_up"][1]
   assert found["xor_attriqa"][2] in ("True", "False")
+  published = [388 / 1340, 320 / 1340, 60 / 1340]  # flan2021, p3 and share_gpt
+  assert found["flan_mini"] == pytest.approx(published, abs=0.08)

@@ -44,7 +44,7 @@ WORDS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
 
 
 def convert(files: Files) -> Iterator[Part]:
-  """A view for each collection."""
+  """A view for each collection, and all of them in the order of the release in the view `all`."""
   for file, _ in files.find(r"chunk_\d+\.(?:parquet|jsonl)"):
     for record in rows(file):
       source = record.text("source")
@@ -55,4 +55,6 @@ def convert(files: Files) -> Iterator[Part]:
       turns = [
         {"role": turn.one_of("from", WORDS), "content": turn.text("value")} for turn in record.inner("conversations")
       ]
-      yield Part(name, "train", {"id": f"{name}-{file.stem}-{record.line}", "messages": turns})
+      row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": turns}
+      yield Part(name, "train", row)
+      yield Part("all", "train", row)
