@@ -117,8 +117,8 @@ def configure(
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
   values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
-  for split in ("data", *SPLITS):
-    values[split] = resources.find(values[split])
+  for name in ("data", *SPLITS, "exemplars"):
+    values[name] = resources.find(values[name])
   return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
 
 
