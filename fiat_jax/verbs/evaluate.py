@@ -38,13 +38,14 @@ def main(configuration: Configuration) -> None:
   bench.check_splits(folder)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
-  result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, folder)}
+  place = pathlib.Path(settings.output) if settings.output else folder
+  result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, place)}
   result |= bench.truncated(recipe)
-  write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
+  write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
   if not settings.corrupts:
     print(f"\n{report.errors(result[split])}")
-  print(f"\n{folder}/{objective.written.format(split=split)}")
+  print(f"\n{place}/{objective.written.format(split=split)}")
 
 
 def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:

@@ -39,8 +39,9 @@ def test_a_sample_is_validated_trained_on_and_evaluated(task, samples, tiny_chec
     words += ["--train", named["test"], "--validation", named["test"]]
   for verb in ("validate", "train"):
     assert cli.main([verb, *words]) == 0, capsys.readouterr().err
-  assert cli.main(["evaluate", "--model_dir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
-  evaluated = json.loads((tmp_path / "run" / "evaluation_test.json").read_text())["test"]
+  words = ["--model_dir", str(tmp_path / "run"), "--output", str(tmp_path / "evaluated")]
+  assert cli.main(["evaluate", *words]) == 0, capsys.readouterr().err
+  evaluated = json.loads((tmp_path / "evaluated" / "evaluation_test.json").read_text())["test"]
   trained = json.loads((tmp_path / "run" / "results.json").read_text())["test"]
   assert evaluated == trained and evaluated["rows"] > 0
   assert list(evaluated["overall"]) == list(settings(task)["METRICS"])
