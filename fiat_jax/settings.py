@@ -72,6 +72,7 @@ class Settings:
   slots: int
   output: str
   format: str
+  suite: tuple[str, ...]
   show: int
   beta: str
   beta_url: str

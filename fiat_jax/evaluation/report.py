@@ -42,6 +42,16 @@ def errors(summary: Mapping[str, Any]) -> str:
   return f"With standard errors: {shown}" if shown else "One group of rows has no standard error"
 
 
+def suite(summaries: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> str:
+  """A row a task and metric of a suite: task, its metrics, and what `evaluate.summarise` gives."""
+  rows = [["task", "rows", "metric", "score", "standard error"], ["---"] + ["---:"] * 4]
+  for task, names, summary in summaries:
+    for name in names:
+      cells = [_score(summary["overall"].get(name)), _score(summary["standard_error"].get(name))]
+      rows.append([task, str(summary["rows"]), name, *cells])
+  return _lay_out(rows)
+
+
 def _score(value: float | None) -> str:
   return "-" if value is None else f"{value:.1f}"  # a metric that these answers do not have, as auc_pr of texts
 

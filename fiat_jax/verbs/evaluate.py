@@ -11,6 +11,8 @@ import jax
 from fiat_jax import runtime
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import sources
+from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
 from fiat_jax.models import lora
@@ -23,6 +25,25 @@ from fiat_jax.workbench import Workbench, lora_config
 
 
 def main(configuration: Configuration) -> None:
+  suite, again = configuration.settings.suite, configuration.again
+  if not suite or again is None:
+    evaluate(configuration)
+    return
+  place = configuration.settings.output or f"{configuration.settings.model_dir}/suite"
+  asked = [again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite]
+  for configured in asked:  # before the first is worked on
+    for path in configured.settings.files().values():
+      sources.fetch(locate(path)[0])
+  summaries = []
+  for task, configured in zip(suite, asked, strict=True):
+    print(f"{task}\n")
+    summaries.append((task, configured.settings.metrics, evaluate(configured)))
+    print()
+  print(report.suite(summaries))
+
+
+def evaluate(configuration: Configuration) -> dict[str, Any]:
+  """Evaluates on one set of rows, prints its table, and returns what `evaluate.summarise` gives."""
   settings = configuration.settings
   name = one_recipe(settings)
   recipe = configuration.recipe(name)
@@ -46,6 +67,7 @@ def main(configuration: Configuration) -> None:
   if not settings.corrupts:
     print(f"\n{report.errors(result[split])}")
   print(f"\n{place}/{objective.written.format(split=split)}")
+  return result[split]
 
 
 def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:

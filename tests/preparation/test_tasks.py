@@ -15,8 +15,9 @@ from fiat_jax.preparation.registry import SETS
 from fiat_jax.resources import shipped
 
 ROOT = pathlib.Path(__file__).parents[2]
-ALIKE = ("mini_xqa", "xtreme_up_full", "xtreme_up_official", "xor_attriqa_english", "xor_attriqa_in_language")
-TASKS = sorted(file.stem for file in (shipped("gin") / "tasks").glob("*.gin") if file.stem not in ALIKE)
+VIEWS = ("xtreme_up_full", "xtreme_up_official", "xor_attriqa_english", "xor_attriqa_in_language")
+NOT_HERE = ("mini_xqa", "instructeval", *VIEWS)  # tested elsewhere, a suite, and other views of what is tested
+TASKS = sorted(file.stem for file in (shipped("gin") / "tasks").glob("*.gin") if file.stem not in NOT_HERE)
 WITH_REASONING = ("commonsense_qa", "svamp", "esnli", "anli", "bbh")
 BRIEF = ("--batch", "2", "--steps", "2", "--validate_every", "2", "--slots", "4")
 
@@ -45,6 +46,35 @@ def test_a_sample_is_validated_trained_on_and_evaluated(task, samples, tiny_chec
   trained = json.loads((tmp_path / "run" / "results.json").read_text())["test"]
   assert evaluated == trained and evaluated["rows"] > 0
   assert list(evaluated["overall"]) == list(settings(task)["METRICS"])
+
+
+@pytest.mark.slow
+def test_a_suite_ends_in_a_table_of_its_tasks(samples, tiny_checkpoint, tmp_path, capsys):
+  words = ["--gin_file", "gin/tasks/instructeval.gin", "--recipes", "untuned_without_reasoning"]
+  words += ["--model", str(tiny_checkpoint), "--output", str(tmp_path / "suite"), "--slots", "4"]
+  assert cli.main(["evaluate", *words]) == 0, capsys.readouterr().err
+  *_, table = capsys.readouterr().out.rstrip().split("\n\n")
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+  assert [(task, metric) for task, _, metric, *_ in cells] == [
+    ("mmlu", "starts_with"),
+    ("mmlu_likelihood", "accuracy"),
+    ("bbh_few_shot", "starts_with"),
+    ("bbh_few_shot", "accuracy"),
+    ("drop", "starts_with"),
+    ("drop", "f1_drop"),
+    ("drop", "exact_match_drop"),
+    ("crass", "starts_with"),
+    ("crass_likelihood", "accuracy"),
+  ]
+  assert (tmp_path / "suite" / "drop" / "predictions" / "test.jsonl").exists()
+
+
+def test_a_suite_whose_rows_are_not_prepared_begins_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv("FIAT_CACHE", str(tmp_path))
+  words = ["--gin_file", "gin/tasks/instructeval.gin", "--recipes", "untuned_without_reasoning"]
+  assert cli.main(["evaluate", *words, "--output", str(tmp_path / "suite")]) == 2
+  assert "prepared:mmlu:test: is not there yet: fiat prepare mmlu" in capsys.readouterr().err
+  assert not (tmp_path / "suite").exists()
 
 
 SCRIPT = """
