@@ -51,7 +51,7 @@ def unpack(archive: pathlib.Path, wanted: str, folder: pathlib.Path, limit: int)
 
 def _members(archive: pathlib.Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
   """Name, whether it is a plain file, and content of every member wanted."""
-  if archive.name.lower().endswith(".zip"):
+  if zipfile.is_zipfile(archive):  # whatever a file that was fetched by hand is called
     with zipfile.ZipFile(archive) as packed:
       for entry in _few(packed.infolist(), archive):
         kind = entry.external_attr >> 16 & 0o170000  # of Unix; 0 where another system packed it

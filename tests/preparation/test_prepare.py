@@ -188,7 +188,8 @@ def test_a_file_already_fetched_becomes_rows_and_says_what_it_was(known, tmp_pat
   assert made["rows"] == PUBLISHED and made == json.loads((folder / "prepared.json").read_text())
   assert made["sources"][0]["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
   assert sorted(path.name for path in tmp_path.iterdir()) == ["rows", "small.zip"], "nothing else is left"
-  prepare.prepare(known, folder, archive)
+  renamed = archive.rename(tmp_path / "download")
+  assert prepare.prepare(known, folder, renamed)["rows"] == PUBLISHED
 
 
 def test_missing_languages_and_rows_are_named_and_counted(known, tmp_path):

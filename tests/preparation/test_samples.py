@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fiat_jax import cli
+from fiat_jax.data.languages import code
 from fiat_jax.data.tables import open_file
 from fiat_jax.data.task_files import files, settings
 from fiat_jax.errors import UserError
@@ -80,7 +81,7 @@ def test_recorded_reasoning_stands_with_its_row_and_ends_with_it(prepared):
 
 
 def test_reasoning_for_fewer_rows_than_there_are_is_told(tmp_path):
-  folder = tmp_path / "cqa"
+  folder = tmp_path / "release"
   for file in prepare.sample_folder("commonsense_qa").rglob("*.json"):
     if file.name != "train_CoT_1.json":
       place = folder / file.relative_to(prepare.sample_folder("commonsense_qa"))
@@ -109,6 +110,15 @@ def test_bbh_has_codexs_reasoning_and_three_shots(prepared):
   shown = prepared("bbh", "few_shot/test")[0]
   assert shown["shots"].count("\nAnswer: ") == 3 and shown["shots"].endswith("\nAnswer: 3\n\n")
   assert shown["question"] == "I have two figs. How many fruits do I have?" and shown["target"] == "2"
+
+
+def test_a_bbh_tasks_name_is_taken_for_no_language():
+  assert [code(name) for name in ("disambiguation_qa", "navigate", "snarks", "zh_Hans")] == [
+    "disambiguation_qa",
+    "navigate",
+    "snarks",
+    "zh_Hans",
+  ]
 
 
 def test_reading_sets_have_languages_groups_and_answers(prepared):

@@ -26,17 +26,17 @@ def wanted(name: str) -> str:
 
 def _convert(name: str, begins_next: str, make: Callable[[Record], dict], files: Files) -> Iterator[Part]:
   for file, match in files.find(rf"{name}_(train|valid|test)\.json"):
-    said = _reasoning(files, match[1], begins_next)
-    records = list(rows(file))
-    if len(said) != len(records):
-      raise UserError(f"has {len(records):,} rows, and {len(said):,} have reasoning: the set is not whole", file)
-    for record, text in zip(records, said, strict=True):
-      row = {"id": f"{match[1]}-{record.line}", "lang": "en", **make(record), "reasoning": text, "beta_model": BETA}
-      yield Part("", SPLITS[match[1]], row)
+    said, count = _reasoning(files, name, match[1], begins_next), 0
+    for count, record in enumerate(rows(file), 1):
+      if count <= len(said):
+        row = {"id": f"{match[1]}-{count}", "lang": "en", **make(record)}
+        yield Part("", SPLITS[match[1]], {**row, "reasoning": said[count - 1], "beta_model": BETA})
+    if len(said) != count:
+      raise UserError(f"has {count:,} rows, and {len(said):,} have reasoning: the set is not whole", file)
 
 
-def _reasoning(files: Files, split: str, begins_next: str) -> list[str]:
-  parts = [(int(match[1]), file) for file, match in files.find(rf"llm/{split}_CoT_(\d+)\.json")]
+def _reasoning(files: Files, name: str, split: str, begins_next: str) -> list[str]:
+  parts = [(int(match[1]), file) for file, match in files.find(rf"{name}/llm/{split}_CoT_(\d+)\.json")]
   return [text.split(begins_next)[0].strip() for _, file in sorted(parts) for text in _texts(file)]
 
 
