@@ -18,6 +18,7 @@ RATIONALES = Remote(
   "https://github.com/google-research/distilling-step-by-step/raw/main/datasets.zip", called="distilling_datasets.zip"
 )
 PALM = "PaLM 540B's, all splits"
+_TYDI = "https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1"
 _RAW = "https://raw.githubusercontent.com"
 
 _SETS = (
@@ -152,8 +153,9 @@ _SETS = (
   Set(
     name="tydi_qa",
     title="TyDi QA, gold passage",
-    remotes=tuple(
-      Remote(f"https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1-{split}.json") for split in ("train", "dev")
+    remotes=(
+      Remote(f"{_TYDI}-train.json", 58_004_076, "cefc8e09ff2548d9b10a678d3a6bbbe5bc036be543f92418819ea676c97be23b"),
+      Remote(f"{_TYDI}-dev.json", 5_617_409, "b286e0f34bc7f52259359989716f369b160565bd12ad8f3a3e311f9b0dbad1c0"),
     ),
     convert=reading.tydi_qa,
     published={"train": reading.TYDI_TRAIN, "test": reading.TYDI_TEST},
