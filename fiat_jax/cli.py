@@ -36,10 +36,15 @@ VERBS = {
     "fiat export --model_dir runs/mine --format huggingface --output mine_merged",
   ),
   "prepare": ("a published set as rows", "fiat prepare xtreme_up"),
+  "serve": (
+    "a model, or a run's, behind OpenAI's protocol",
+    "fiat serve --model_dir runs/mine --port 8000",
+  ),
   "bench": ("how fast this machine trains and decodes", "fiat bench --gin_file gin/tasks/mini_xqa.gin --steps 4"),
 }
 
-OF_A_RUN = ("evaluate", "predict", "export")  # these start from the settings of the run in MODEL_DIR
+OF_A_RUN = ("evaluate", "predict", "export", "serve")  # these start from the settings of the run in MODEL_DIR
+MAKE_MODELS = ("train", "compare")  # these make a model that can be made where it is not to be had
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +87,8 @@ def _run(arguments: list[str]) -> int:
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:
+    if verb in MAKE_MODELS and configured.made_source:
+      configured = importlib.import_module("fiat_jax.verbs.made").settled(configured)
     importlib.import_module(f"fiat_jax.verbs.{verb}").main(configured)
   except (UserError, signals.Stopped, BrokenPipeError):
     raise

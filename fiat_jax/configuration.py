@@ -16,13 +16,13 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import Checkpoint, Located, locate
+from fiat_jax.checkpoints.locate import MADE, Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.settings import SPLITS, Settings
 
-TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION")  # in these flags `\n` is a newline
+TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
   "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
@@ -69,6 +69,12 @@ class Configuration:
     """
     name = self.model_of(recipe)
     return locate(name, self.models.get(name))
+
+  @property
+  def made_source(self) -> str:
+    """`made:NAME`, where the tuned model is one that is made if it cannot be fetched; else nothing."""
+    sources = self.settings.model, *self.models.get(self.settings.model, Checkpoint()).sources
+    return next((source for source in sources if source.startswith(MADE)), "")
 
   def plain(self, recipe: Recipe) -> bool:
     """Whether a recipe's prompts are plain text, not turns of a chat: a base model's always are."""
@@ -160,7 +166,8 @@ def _binding(text: str, known: Mapping[str, Declared]) -> str:
 def _flag_value(name: str, text: str, default: Any) -> Any:
   try:
     if isinstance(default, tuple):
-      items = [item.strip() for item in text.split(",") if item.strip()]
+      texts, blanks = (text.replace("\\n", "\n"), " ") if name in TEMPLATES else (text, None)
+      items = [item.strip(blanks) for item in texts.split(",") if item.strip(blanks)]
       return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
     if isinstance(default, bool):
       return text == "True"  # so `flags.parse` writes it

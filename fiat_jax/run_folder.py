@@ -14,6 +14,7 @@ from fiat_jax.whole import write_whole
 
 FREE = ("MODEL_DIR", "OUTPUT", "FORMAT", "SHOW", "SLOTS")  # may differ when a run goes on
 FREE += ("PRICE", "MAX_COST", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "TIMEOUT", "BATCH_API")
+FREE += ("HOST", "PORT", "QUEUE", "MAX_TOKENS", "DRAIN")
 FREE += ("DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
 
@@ -48,6 +49,19 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def check_base(folder: pathlib.Path, fingerprints: Mapping[str, str]) -> None:
+  """Refuses a model that is not the one that the run in `folder` was trained on.
+
+  Raises:
+    UserError: the fingerprint of its weights is another.
+  """
+  file = folder / "config.gin"
+  recorded = _values(file.read_text(encoding="utf-8")) if file.exists() else {}
+  for setting, fingerprint in fingerprints.items():
+    if recorded.get(setting, fingerprint) != fingerprint:
+      raise UserError(f"was trained on another model than --{setting} names now: its weights differ", folder)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,13 @@ from fiat_jax.reasoning import view
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
+KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
+POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
+POSITIVE += ("beams", "max_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
+NOT_NEGATIVE += ("queue", "drain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class Settings:
   base_model: str
   template: str
   dtype: str
+  weights: str
   model_dir: str
   recipes: tuple[str, ...]
   objective: str
@@ -70,6 +75,8 @@ class Settings:
   target_length: int
   truncate: str
   slots: int
+  beams: int
+  length_penalty: float
   output: str
   format: str
   suite: tuple[str, ...]
@@ -77,6 +84,7 @@ class Settings:
   beta: str
   beta_url: str
   beta_template: str
+  beta_weights: str
   beta_context: int
   store: str
   reasoning_instruction: str
@@ -84,6 +92,7 @@ class Settings:
   shots: int
   shot_choice: str
   reasoning_length: int
+  stops: tuple[str, ...]
   temperature: float
   samples: int
   price: str
@@ -104,14 +113,21 @@ class Settings:
   set: str
   from_file: str
   sample: bool
+  host: str
+  port: int
+  queue: int
+  max_tokens: int
+  drain: float
 
   def __post_init__(self):
-    for name in ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency"):
+    for name in POSITIVE:
       if getattr(self, name) < 1:
         raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
     for name in NOT_NEGATIVE:
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if not 0 <= self.port < 65536:
+      raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
     if not 0 <= self.reasoning_dropout < 1:
       raise UserError(f"--reasoning_dropout {self.reasoning_dropout}: give 0 or more and less than 1")
     if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:
@@ -125,9 +141,15 @@ class Settings:
       raise UserError(
         "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
       )
+    if self.beams > 1 and (self.labels or self.corrupts):
+      given = "--labels: labels are" if self.labels else "--objective span_corruption: given spans are"
+      raise UserError(f"--beams {self.beams} with {given} scored, and nothing is generated; leave --beams out")
     for name in ("template", "beta_template"):
       if getattr(self, name) not in ("chat", "plain"):
         raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
+    for name in ("weights", "beta_weights"):
+      if (kind := getattr(self, name)) and kind not in KINDS_OF_WEIGHTS:
+        raise UserError(f"--{name} {kind!r}: give {' or '.join(KINDS_OF_WEIGHTS)}, or leave it out")
     if self.shot_choice not in SHOT_CHOICES:
       raise UserError(f"--shot_choice {self.shot_choice!r}: give one of {', '.join(SHOT_CHOICES)}")
     if not 0 <= self.completeness <= 1 or self.timeout <= 0:
@@ -138,6 +160,8 @@ class Settings:
       raise UserError("--filter_gold goes by a store's reasoning: give --store")
     if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
       raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
+    if not all(self.stops):
+      raise UserError("--stops holds an empty text, at which every reasoning would end: leave it out")
     if not self.seeds:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
@@ -152,6 +176,12 @@ class Settings:
   def scores(self) -> tuple[str, ...]:
     """What is measured; the first chooses the checkpoint."""
     return SPAN_SCORES if self.corrupts else self.metrics
+
+  @property
+  def reasoning_stops(self) -> tuple[str, ...]:
+    """Texts before which the big model's reasoning ends."""
+    continued = self.beta_template == "plain" and self.exemplars and self.shots
+    return self.stops or (("\n\n",) if continued else ())
 
   def answers(self, verb: str) -> None:
     """Raises UserError where the objective has no answers, with which a verb works."""

@@ -93,6 +93,12 @@ class Workbench:
         without a usable chat format.
     """
     self._recipes = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    for recipe in self._recipes:
+      if self.settings.weights and recipe.adapter == "full":
+        raise UserError(
+          f"--weights {self.settings.weights}: {recipe.title} trains all weights, and what is quantized is frozen: "
+          "leave --weights out, or choose --recipes that train an adapter"
+        )
     for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
       self._template(recipe)  # refused here, not in the tokenising process
@@ -106,7 +112,9 @@ class Workbench:
   def _describe(self, recipe: Recipe) -> Description:
     found, plain = self.configuration.located(recipe), self.configuration.plain(recipe)
     dtype, lora = self.settings.dtype, lora_config(self.settings)
-    described = pretrained.describe(found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer)
+    described = pretrained.describe(
+      found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer, kernels=self.settings.weights
+    )
     marks.check_format(described.tokenizer, plain=plain)
     if self.settings.corrupts:
       Corruption.of(described.tokenizer)  # refused here, before anything is tokenised

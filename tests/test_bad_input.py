@@ -99,6 +99,10 @@ FLAGS = {
   ("--labels", "choices"): "no list of texts",
   ("--template", "alpaca"): "--template 'alpaca': give chat or plain",
   ("--show", "-1"): "--show -1: give 0 or more",
+  ("--beams", "0"): "--beams 0: give 1 or more",
+  ("--beams", "4", "--labels", "choices"): "--beams 4 with --labels: labels are scored, and nothing is generated",
+  ("--weights", "int4"): "--weights 'int4': give int8 or nf4, or leave it out",
+  ("--weights", "int8", "--recipes", "full_fine_tuning"): "trains all weights, and what is quantized is frozen",
 }
 
 

@@ -3,9 +3,11 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import t5 as small
 from commands import records, results, runner
+from safetensors.numpy import load_file
 
 from fiat_jax import cli
 from fiat_jax.configuration import configure
@@ -81,6 +83,20 @@ def test_a_merged_adapter_gives_the_adapted_answers(fiat, of_lora, tmp_path):
   for found, wanted in zip(again, records(of_lora / "predictions" / "test.jsonl"), strict=True):
     assert found["prediction"] == wanted["prediction"]
     assert found["logprob"] == pytest.approx(wanted["logprob"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_adapter_over_quantized_weights_is_merged_into_the_checkpoints_own(fiat, t5, tmp_path, capsys):
+  words = ["--model", str(t5), "--recipes", "fine_tuning", "--weights", "nf4", "--steps", "24"]
+  fiat("train", tmp_path / "run", *words, "--learning_rate", "0.05")
+  words = ["--model_dir", str(tmp_path / "run"), "--format", "huggingface", "--output", str(tmp_path / "out")]
+  assert cli.main(["export", *words]) == 0
+  assert "was trained on weights in nf4; it is merged into the checkpoint's own" in capsys.readouterr().err
+  merged, own = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", t5))
+  changed = {name for name in own if not np.array_equal(merged[name], own[name])}
+  assert changed and all(name.endswith((".q.weight", ".v.weight")) for name in changed)
+  ranks = {name: np.linalg.matrix_rank(merged[name] - own[name], tol=1e-4) for name in changed}
+  assert max(ranks.values()) <= 8, "that is NF4's error, not an adapter"
 
 
 def test_an_adapter_is_copied(of_lora, tmp_path, capsys):

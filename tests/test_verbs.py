@@ -125,6 +125,18 @@ def test_predict_answers_rows_without_targets(compared, rows, tmp_path):
 
 
 @pytest.mark.slow
+def test_beam_search_gives_likelier_answers_than_greedy(fiat, tmp_path):
+  logprobs = []
+  for beams in ("1", "4"):
+    words = ["--recipes", "untuned", "--beams", beams, "--length_penalty", "0"]
+    fiat("compare", tmp_path / beams, *words, splits=("test",))
+    answers = records(tmp_path / beams / "untuned" / "predictions" / "test.jsonl")
+    logprobs.append([answer["logprob"] for answer in answers])
+  greedy, searched = map(sum, logprobs)
+  assert searched > greedy + 0.1
+
+
+@pytest.mark.slow
 def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path):
   fiat(
     "compare", tmp_path / "run", "--recipes", "fiat", "--labels", "choices", "--metrics", "accuracy", "--seeds", "1,2"

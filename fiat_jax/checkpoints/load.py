@@ -13,6 +13,7 @@ import numpy as np
 
 from fiat_jax.checkpoints.source import CheckpointSource
 from fiat_jax.errors import UserError
+from fiat_jax.models import quantized
 from fiat_jax.models.registry import Leaf
 
 # Kept by folders of old, used by no model: rotary frequencies, and a bias that T5 1.0's cross-attention never had.
@@ -21,8 +22,13 @@ UNUSED = (".inv_freq", ".EncDecAttention.relative_attention_bias.weight")
 ALIGNMENT = 64  # bytes; XLA's on CPUs
 
 
-def load_params(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str) -> dict[str, Any]:
+def load_params(
+  source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str, kernels: str = ""
+) -> dict[str, Any]:
   """The tree `params` as arrays on the default device, in `dtype`.
+
+  Args:
+    kernels: what those of the layers are quantized as (`quantized.quantize`); empty: they are not.
 
   Raises:
     UserError: a tensor is missing or has another shape than the configuration says; the first few are named.
@@ -33,7 +39,11 @@ def load_params(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, d
     node = params
     for part in leaf.path[:-1]:
       node = node.setdefault(part, {})
-    node[leaf.path[-1]] = _read(source, leaf, _lookup(shapes, leaf.path).shape, dtype)
+    shape = _lookup(shapes, leaf.path).shape
+    if kernels and leaf.stacked and leaf.path[-1] == "kernel":
+      node[leaf.path[-1]] = _read_quantized(source, leaf, shape[0], kernels)
+    else:
+      node[leaf.path[-1]] = _read(source, leaf, shape, dtype)
   return params
 
 
@@ -44,6 +54,15 @@ def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: s
     target = kept if number is None else kept[number]
     target[...] = tensor.T if leaf.transposed else tensor
   return jnp.asarray(kept)
+
+
+def _read_quantized(source: CheckpointSource, leaf: Leaf, layers: int, kind: str) -> Any:
+  """A stacked kernel, each layer's quantized as it is read."""
+  parts = []
+  for number in range(layers):
+    tensor = source.read(leaf.source.format(number))
+    parts.append(quantized.quantize(jnp.asarray(tensor.T if leaf.transposed else tensor), kind))
+  return jax.tree.map(lambda *stacked: jnp.stack(stacked), *parts)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,13 +15,15 @@ from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # never a pickle
+MADE = "made:"
+MAKING = 1  # part of the folder's name: raise it when what is made changes
 VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
   """Where a named model may be had, first that exists wins: `package:MODULE/FILE`, `hub:OWNER/NAME[@REVISION]`,
-  `folder:PLACE`.
+  `folder:PLACE`, `made:NAME`, which `fiat train` and `fiat compare` make where nothing before it is to be had.
 
   A place is a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`. `vocabulary` is that of the SentencePiece file of T5X
   checkpoints, which have none of their own.
@@ -42,7 +44,7 @@ def locate(name: str, checkpoint: Checkpoint | None = None) -> Located:
   """Where a model lies.
 
   Args:
-    name: a path, a bucket's address, or a Hub name such as `Qwen/Qwen3-0.6B`.
+    name: a path, a bucket's address, a Hub name such as `Qwen/Qwen3-0.6B`, or `made:NAME`.
     checkpoint: what `gin/models/` says of that name, if it stands there.
 
   Raises:
@@ -56,6 +58,8 @@ def locate(name: str, checkpoint: Checkpoint | None = None) -> Located:
       except UserError as e:
         reasons.append(str(e))
     raise UserError(f"the model {name!r} is not to be had: {'; '.join(reasons)}")
+  if name.startswith(MADE):
+    return _with_tokenizer(str(_from_source(name)))
   if "://" in name or os.path.exists(os.path.expanduser(name)):
     return _with_tokenizer(os.path.expanduser(name))
   if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf"):
@@ -93,8 +97,17 @@ def _kept(vocabulary: bytes) -> pathlib.Path:
   return folder
 
 
+def made_folder(source: str) -> pathlib.Path:
+  """Where a model that is made on this machine, `made:NAME`, is kept."""
+  return cache_folder("made") / f"{source.removeprefix(MADE)}-{MAKING}"
+
+
 def _from_source(source: str) -> pathlib.Path | str:
   kind, _, rest = source.partition(":")
+  if source.startswith(MADE):
+    if not made_folder(source).is_dir():
+      raise UserError(f"{rest} is not made on this machine yet: fiat compare --model {source} makes it, and fiat train")
+    return made_folder(source)
   if kind == "folder":
     if "://" not in rest and not os.path.isdir(os.path.expanduser(rest)):
       raise UserError("no such folder", rest)
@@ -102,7 +115,7 @@ def _from_source(source: str) -> pathlib.Path | str:
   if kind == "hub":
     return _from_hub(rest)
   if kind != "package":
-    raise UserError(f"the source {source!r} begins with none of `package:`, `hub:`, `folder:`")
+    raise UserError(f"the source {source!r} begins with none of `package:`, `hub:`, `folder:`, `made:`")
   module, _, file = rest.partition("/")
   spec = importlib.util.find_spec(module)
   for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -114,15 +127,21 @@ def _from_source(source: str) -> pathlib.Path | str:
 def _from_hub(name: str) -> pathlib.Path:
   name, _, revision = name.partition("@")
   import huggingface_hub
-  from huggingface_hub import errors
+  from huggingface_hub import constants, errors
 
-  try:
-    return pathlib.Path(
-      huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=list(HUB_FILES))
-    )
-  except errors.RepositoryNotFoundError:
-    message = f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`"
-    raise UserError(message) from None
+  unreachable: Exception | None = None
+  try:  # asked first, for a snapshot asks the same without a time limit
+    huggingface_hub.HfApi().model_info(name, revision=revision or None, timeout=constants.HF_HUB_ETAG_TIMEOUT)
   except Exception as e:  # the client raises many kinds where there is no network
-    reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-    raise UserError(f"{name} cannot be fetched from the Hub ({reason}): check the network, or give a folder") from None
+    unreachable = e
+  try:
+    folder = huggingface_hub.snapshot_download(
+      name, revision=revision or None, allow_patterns=list(HUB_FILES), local_files_only=unreachable is not None
+    )
+    return pathlib.Path(folder)
+  except Exception as e:
+    cause = unreachable or e
+  if isinstance(cause, errors.RepositoryNotFoundError):
+    raise UserError(f"the Hub has no model {name!r}, or it is gated: check the name and log in with `hf auth login`")
+  reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+  raise UserError(f"{name} cannot be fetched from the Hub ({reason}): check the network, or give a folder")

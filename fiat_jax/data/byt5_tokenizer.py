@@ -19,7 +19,7 @@ def byt5_tokenizer() -> Any:
   from transformers import PreTrainedTokenizerFast
 
   vocabulary = {token: number for number, token in enumerate(SPECIAL)}
-  vocabulary |= {character: len(SPECIAL) + byte for byte, character in enumerate(_characters())}
+  vocabulary |= {character: len(SPECIAL) + byte for byte, character in enumerate(byte_characters())}
   backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
   backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # pyright: ignore[reportAttributeAccessIssue]
   backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -30,7 +30,7 @@ def byt5_tokenizer() -> Any:
   return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=pad, eos_token=end, unk_token=unknown)
 
 
-def _characters() -> list[str]:
+def byte_characters() -> list[str]:
   """The printable character that stands for each byte in byte-level tokenizers."""
   printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
   rest = [byte for byte in range(256) if byte not in printable]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ class ChatTemplate:
     self._hugging_face = hugging_face
     self._path = path
     self.parts = functools.lru_cache(maxsize=16)(self._parts)
+    self._around_turns = functools.lru_cache(maxsize=256)(self._pieces)
 
   def __bool__(self) -> bool:
     return bool(self._hugging_face.chat_template)
@@ -53,6 +57,31 @@ class ChatTemplate:
       raise UserError("the chat template depends on the content: such templates are not supported", path=self._path)
     return before, rendered[len(before) : len(rendered) - len(after)], after
 
+  def conversation(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, tuple[str, ...], Callable[[], list[str]]]:
+    """Renders messages of `role` and `content` and the generation prompt.
+
+    Returns it, what the template writes around the contents, and a function that gives these as they were written.
+    """
+    rendered = self._render([dict(message) for message in messages], add_generation_prompt=True)
+    pieces, order = self._around_turns(tuple(message["role"] for message in messages))
+    return rendered, pieces, lambda: self._written(rendered, pieces, [messages[n]["content"] for n in order])
+
+  def _written(self, rendered: str, pieces: Sequence[str], contents: list[str]) -> list[str]:
+    for written in (contents, [content.strip() for content in contents]):
+      if rendered == _interleaved(pieces, written):
+        return written
+    message = "a message holds what looks like a control token, and the chat template alters messages: leave it out"
+    raise UserError(message, path=self._path)
+
+  def _pieces(self, roles: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What stands around the contents of turns of these roles, and which content stands at each place."""
+    turns = [{"role": role, "content": f"{SENTINEL}{n:04d}"} for n, role in enumerate(roles)]
+    parts = re.split(rf"{SENTINEL}(\d{{4}})", self._render(turns, add_generation_prompt=True))
+    order = tuple(map(int, parts[1::2]))
+    if sorted(order) != list(range(len(roles))):
+      raise UserError("the chat template does not write each content exactly once: not supported", path=self._path)
+    return tuple(parts[::2]), order
+
   def turn_frame(self) -> tuple[str, str]:
     """Returns what stands around a user turn without generation prompt, and what follows an assistant's content."""
     around = "".join(self._split(self._render(_user_turn(SENTINEL, None))))
@@ -74,6 +103,10 @@ class ChatTemplate:
       )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
       raise UserError(f"the chat template fails: {error}", path=self._path) from error
+
+
+def _interleaved(pieces: Sequence[str], contents: Sequence[str]) -> str:
+  return "".join(itertools.chain.from_iterable(itertools.zip_longest(pieces, contents, fillvalue="")))
 
 
 def _user_turn(text: str, system: str | None) -> list[dict[str, str]]:

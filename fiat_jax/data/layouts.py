@@ -33,13 +33,18 @@ class Columns(Protocol):
   def input(self) -> str: ...
 
 
-def recognised(found: Iterator[Record], layout: Columns, file: pathlib.Path, labelled: bool) -> Iterator[Record]:
-  """The records, with `input` and `target` made where the first one is of a known layout; says which on stderr."""
+def recognised(
+  found: Iterator[Record], layout: Columns, file: pathlib.Path, labelled: bool, *, again: bool = False
+) -> Iterator[Record]:
+  """The records, with `input` and `target` made where the first one is of a known layout.
+
+  Which one is said on stderr, unless the file is read `again`.
+  """
   first = next(found, None)
   if first is None:
     return
   column = _recognise(first[1], layout, labelled)
-  if column:
+  if column and not again:
     what = "alpaca (instruction, input, output)" if column == "instruction" else f"chat ({column})"
     progress.say(f"{file}: read as {what}: there is no column {TARGET!r}")
   for line, record in itertools.chain([first], found):

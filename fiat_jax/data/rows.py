@@ -98,6 +98,24 @@ def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[R
   yield from _checked_rows(whole, layout, labelled) if split is None else read_rows(path, layout, labelled=labelled)
 
 
+def iter_records(path: str, layout: Layout) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Each row's id and its record with all its columns, as the file has them; of a split, its rows alone."""
+  whole, split = splits.parse(reasoned.parse(path)[0])
+  file, wanted = locate(whole)
+  found = itertools.islice(records(file), wanted.start, wanted.stop)
+  made = layouts.recognised(found, layout, file, False, again=True)
+  named = ((_row(record, layout, file, line, False).id, record) for line, record in made)
+  if split is None:
+    yield from named
+    return
+  members = (row.id for row in read_rows(path, layout, labelled=False))
+  member = next(members, None)
+  for identity, record in named:
+    if identity == member:
+      yield identity, record
+      member = next(members, None)
+
+
 def digest(path: str) -> str:
   """SHA-256 of the file's bytes, of the slice and of the split asked for, and of the reasoning."""
   path, reasoning = reasoned.parse(path)

@@ -63,6 +63,21 @@ class DecoderOnly:
     )
     return decoder.cached_logits(self.model, weights, hidden[:, 0]), cache
 
+  def reorder(
+    self, cache: list[KV], sources: jax.Array, first: jax.Array, count: int, prefix: list[KV] | None
+  ) -> list[KV]:
+    # Of a long prompt and a short answer the answer alone is moved.
+    start = jnp.clip(first - _places(prefix), 0, cache[0].v.shape[2] - count)
+    move = functools.partial(_moved, sources=sources, start=start, count=count)
+    return [KV(move(kv.k, axis=2), move(kv.v, axis=1)) for kv in cache]
+
+
+def _moved(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, axis: int) -> jax.Array:
+  """`leaf` [B, …], of each row `count` places from `start` [B] on, along an axis of rows, taken from another row."""
+  window = jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, count, axis))(leaf, start)
+  put = lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis)  # noqa: E731
+  return jax.vmap(put)(leaf, window[sources], start)
+
 
 def _places(prefix: list[KV] | None) -> int:
   """How many tokens a prefix has."""

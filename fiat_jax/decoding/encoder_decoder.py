@@ -72,3 +72,7 @@ class EncoderDecoder:
       self.model, weights, tokens[:, None], write, mask, cache.cross, cache.sources, cache.own
     )
     return t5_cached.logits(self.model, weights, hidden[:, 0]), cache._replace(own=own)
+
+  def reorder(self, cache: Cache, sources: jax.Array, first: jax.Array, count: int, prefix: None) -> Cache:
+    # What is kept of the prompt is the same in all of its slots.
+    return cache._replace(own=jax.tree.map(lambda leaf: leaf[sources], cache.own))

@@ -5,7 +5,7 @@ What a prompt leaves in the cache and how a step reads it is the model family's 
 
 For a fixed number of slots and room, a request gets the same tokens whatever its slot, order and neighbours: rows do
 not mix, and the length that a prompt is padded to follows from the prompt alone. A prompt that stands in a slot already
-is copied, not computed again. On a CPU up to `GROUP` prompts are prefilled at a time, which changes no bit there.
+is copied, not computed again. On a CPU some prompts are prefilled at a time (`groups.py`), which changes no bit there.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ import numpy as np
 
 from fiat_jax.decoding import slots as device
 from fiat_jax.decoding.family import Start, family_of
-from fiat_jax.decoding.lengths import bucket
+from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.t5 import T5
-
-GROUP = 4  # prompts prefilled in one call: each call passes over all weights
 
 
 class Lengths(NamedTuple):
@@ -197,7 +195,7 @@ class Session:
       free.remove(slot)
       self._busy[slot], self._holds[slot], starts[slot] = number, ids, start
     self._copy(early, starts)
-    for slots in _groups({slot: starts[slot] for slot in fresh.values()}):
+    for slots in groups({slot: starts[slot] for slot in fresh.values()}):
       tokens = device.padded([starts[slot].ids for slot in slots])
       new = self._joining(slots, starts)
       self._state = device.prefill(family, self._engine.weights, self._state, tokens, new, self._prefix)
@@ -241,18 +239,3 @@ def _order(requests: Sequence[Request]) -> list[int]:
   for prompt, request in zip(prompts, requests, strict=True):
     longest[prompt] = max(longest.get(prompt, 0), request.max_new_tokens)
   return sorted(range(len(requests)), key=lambda n: (-longest[prompts[n]], -len(prompts[n]), prompts[n]))
-
-
-def _groups(starts: Mapping[int, Start]) -> list[list[int]]:
-  """Slots by their prompts' bucket, `GROUP` a call. Three fill up a group with one of them twice; fewer go alone."""
-  group = GROUP if jax.default_backend() == "cpu" else 1
-  by_width: dict[int, list[int]] = {}
-  for slot, start in starts.items():
-    by_width.setdefault(bucket(len(start.ids)), []).append(slot)
-  groups = []
-  for slots in by_width.values():
-    while len(slots) >= max(1, group - 1):
-      groups.append((slots[:group] * 2)[:group])
-      slots = slots[group:]
-    groups += [[slot] for slot in slots]
-  return groups

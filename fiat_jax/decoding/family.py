@@ -57,6 +57,13 @@ class Family(Protocol):
     """f32 logits [B, V] after each slot's token [B] at its place [B], and the cache with it."""
     ...
 
+  def reorder(self, cache: Any, sources: jax.Array, first: jax.Array, count: int, prefix: Any) -> Any:
+    """The cache with what stands at `count` places from `first` [B] on taken from the slots `sources` [B].
+
+    A slot and its source have the same prompt, so that what stands before may be left as it is.
+    """
+    ...
+
 
 def family_of(model: Decoder | T5) -> Family:
   """The family of a module."""

@@ -13,6 +13,7 @@ import numpy as np
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.decoding.beam import Beams, search
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Completion, Request
@@ -36,11 +37,23 @@ class Prediction:
 
 
 def generate(
-  engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard, *, target_length: int, on_done: OnDone
+  engine: Engine,
+  tokenizer: Tokenizer,
+  rows: Sequence[Row],
+  shard: Shard,
+  *,
+  target_length: int,
+  on_done: OnDone,
+  beams: Beams | None = None,
 ) -> list[Prediction]:
-  """Greedy answers; `shard` holds the rows' prompts in the same order."""
+  """Answers, greedy or the best that beam search finds; `shard` holds the rows' prompts in the same order."""
   requests = [Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length) for n in range(len(rows))]
-  completions = engine.generate(requests, lambda number, completion: on_done(), shared=shard.shared_prefix())
+  shared = shard.shared_prefix()
+  if beams:
+    found = search(engine, requests, beams, lambda number, answers: on_done(), shared=shared)
+    completions = [answers[0].completion for answers in found]
+  else:
+    completions = engine.generate(requests, lambda number, completion: on_done(), shared=shared)
   return [_generated(row, tokenizer, completion) for row, completion in zip(rows, completions, strict=True)]
 
 

@@ -72,15 +72,20 @@ def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: st
 
 
 def markdown(
-  results: Sequence[Mapping[str, Any]], names: Sequence[str], found: Verdict | None, could_show: str = ""
+  results: Sequence[Mapping[str, Any]],
+  names: Sequence[str],
+  found: Verdict | None,
+  could_show: str = "",
+  note: str = "",
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
   Args:
     found: None while the comparison goes on, or where it has no verdict.
     could_show: what was said of the test rows' power before the work.
+    note: what is to be known of the model.
   """
-  parts = [table(results, names, "test")]
+  parts = [table(results, names, "test"), *filter(None, [note])]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
     parts += [f"## Verdict: {found.outcome}", found.words, pairs_table(found, titles)]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fiat_jax.models import quantized
 from fiat_jax.models.config import Rotary
 from fiat_jax.models.lora import LoraConfig
 
@@ -17,7 +18,8 @@ ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
 class Linear(nn.Module):
   """x · W, plus a bias if asked for, and x · A · B on top where the collection `lora` holds `a` and `b` for this layer.
 
-  Dropout acts on the adapter's input alone, and only while a `dropout` random key is given.
+  W may be quantized (`quantized.py`). Dropout acts on the adapter's input alone, and only while a `dropout` random key
+  is given.
   """
 
   features: int
@@ -30,7 +32,7 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), self.axes)
     kernel: Any = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-    y = x @ kernel.astype(self.dtype)
+    y = quantized.product(x, kernel, self.dtype)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
       bias: Any = self.param("bias", zeros, (self.features,), jnp.float32)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax.errors import UserError
+from fiat_jax.models import quantized
 
 ATTENTION_QUERY_VALUE = r".*attention/(query|value)"
 
@@ -103,8 +104,8 @@ def merge(params: Tree, adapter: Tree, config: LoraConfig) -> dict[str, Any]:
 
 
 def count(tree: Tree) -> int:
-  """Number of scalars in a tree."""
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+  """Number of scalars in a tree; those of a quantized kernel are what it stands for."""
+  return sum(int(np.prod(leaf.shape)) for leaf in quantized.leaves(tree))
 
 
 def kernels(params: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ class Description:
   module: Module
   tokenizer: Tokenizer
   fingerprint: str
+  kernels: str = ""  # how those of the layers are kept (`quantized.quantize`); empty: in the module's dtype
 
   @property
   def family(self) -> Family:
@@ -33,9 +34,17 @@ class Description:
 
 
 def describe(
-  path: str | pathlib.Path, *, dtype: str, lora: LoraConfig, plain: bool = False, tokenizer: pathlib.Path | None = None
+  path: str | pathlib.Path,
+  *,
+  dtype: str,
+  lora: LoraConfig,
+  plain: bool = False,
+  tokenizer: pathlib.Path | None = None,
+  kernels: str = "",
 ) -> Description:
   """Reads configuration and vocabulary; `plain`, without the chat template. The tokenizer may lie elsewhere.
+
+  `kernels`: how those of the layers will be kept (`quantized.quantize`); empty: in `dtype`.
 
   Raises:
     UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
@@ -51,13 +60,15 @@ def describe(
       f"its tokenizer has {vocabulary.vocab_size} ids and its embedding {rows} rows: they do not belong together",
       path,
     )
-  return Description(str(path), module, vocabulary, source.fingerprint)
+  return Description(str(path), module, vocabulary, source.fingerprint, kernels)
 
 
 def load(description: Description) -> dict[str, Any]:
-  """The tree `params`, kept in the configuration's dtype."""
+  """The tree `params`, kept in the configuration's dtype, or its kernels quantized."""
   source, family = open_checkpoint(description.path), description.family
-  return load_params(source, family.leaves(source.naming), family.shapes(), description.module.config.dtype)
+  return load_params(
+    source, family.leaves(source.naming), family.shapes(), description.module.config.dtype, description.kernels
+  )
 
 
 class Weights:

@@ -1,11 +1,13 @@
 """A checkpoint on this machine that reasons: our own engine behind the desk.
 
-What all prompts begin with (I_β and the exemplars) is computed once for all. It is found over all prompts of the
-command, answered ones too, so that a command that goes on shares what it shared before.
+What all prompts begin with (I_β and the exemplars) is computed once for all; where many have a beginning of their own
+(a language's exemplars), once for those (`prefixes.py`). That, and the room in the cache, follows from all prompts
+about the rows, answered ones too: a command that goes on gives each the answer that it would have got without a stop.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import time
 from collections.abc import Sequence
@@ -14,16 +16,19 @@ from fiat_jax import runtime, signals
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
-from fiat_jax.decoding.engine import Engine
-from fiat_jax.decoding.request import Completion, Request
+from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.progress import say
-from fiat_jax.reasoning.desk import Claim, Desk
-from fiat_jax.reasoning.request import Answer
+from fiat_jax.reasoning.desk import Dealt, Desk
+from fiat_jax.reasoning.prefixes import Prefix, Prefixes
+from fiat_jax.reasoning.request import Answer, Request
 
-ROUNDS = 8  # so many requests a slot are dealt out at a time: what is done when it stops stays balanced
+ROUNDS = 8  # so many requests a slot are decoded at a time: what is done when it stops stays balanced
+ROUNDS_OF_GROUPS = 4  # of each group, where there are several
+MOST_CLAIMS = 4096  # dealt out at a time
 WAIT_SECONDS = 2.0
 
 
@@ -37,65 +42,71 @@ class EngineReasoner:
     found = locate(settings.beta, configuration.models.get(settings.beta))
     plain = settings.beta_template == "plain"
     self._described = pretrained.describe(
-      found.weights, dtype=settings.dtype, lora=LoraConfig(), plain=plain, tokenizer=found.tokenizer
+      found.weights,
+      dtype=settings.dtype,
+      lora=LoraConfig(),
+      plain=plain,
+      tokenizer=found.tokenizer,
+      kernels=settings.beta_weights,
     )
     marks.check_format(self._described.tokenizer, plain=plain)
-    self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{settings.dtype}"
+    kept = f"{settings.dtype}-{settings.beta_weights}".rstrip("-")
+    self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{kept}"
     self.context = self._described.family.room
     self._slots, self._length = settings.slots, settings.reasoning_length
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in self._described.tokenizer.encode_prompts(prompts)]
 
-  def run(self, desk: Desk, prompts: Sequence[str]) -> None:
-    tokenizer = self._described.tokenizer
-    shared = _common(tokenizer.encode_prompts(list(dict.fromkeys(prompts))))
-    if shared:
-      say(f"the first {shared} tokens of every prompt are computed once")
+  def run(self, desk: Desk, requests: Sequence[Request]) -> None:
+    prefixes = Prefixes(requests, self._described.tokenizer.encode_prompts)
+    _tell(list(prefixes.groups.values()))
+    several = len(prefixes.groups) > 1
+    most = self._slots * (ROUNDS_OF_GROUPS * len(prefixes.groups) if several else ROUNDS)
     while len(desk):
-      claims = desk.take(ROUNDS * self._slots)
-      if claims:
-        self._ask(desk, claims, shared)
-      elif desk.capped:
+      groups: dict[bytes, list[Dealt]] = collections.defaultdict(list)
+      for claim in desk.take(min(most, MOST_CLAIMS)):
+        groups[prefixes.group_of(claim.request)].append(claim)
+      for group, claims in groups.items():
+        self._ask(desk, claims, prefixes.groups[group])
+      if not groups and desk.capped:
         return
-      else:
+      if not groups:
         time.sleep(WAIT_SECONDS)  # another process is at what is left
       signals.check()
 
-  def _ask(self, desk: Desk, claims: Sequence[Claim], shared: int) -> None:
+  def _ask(self, desk: Desk, claims: Sequence[Dealt], prefix: Prefix) -> None:
     tokenizer = self._described.tokenizer
     prompts = tokenizer.encode_prompts([claim.request.prompt for claim in claims])
-    requests = [
-      Request(
-        tokens=ids,
-        max_new_tokens=self._length,
-        sampling=Sampling(temperature=claim.request.asking.temperature, seed=claim.request.seed),
-      )
-      for claim, ids in zip(claims, prompts, strict=True)
-    ]
-
-    def on_done(number: int, completion: Completion) -> None:
-      tokens = (len(prompts[number]), len(completion.tokens))
-      text = tokenizer.decode(completion.tokens).strip()
-      desk.answered(claims[number], Answer(text=text, finish=completion.finish, tokens=tokens))
+    lengths = Lengths(prefix.longest, prefix.longest + self._length, self._length)
+    session, numbers = Session(self._engine, lengths, prefix.ids), dict[int, int]()
+    for n in sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n])):  # equal ones side by side
+      request = claims[n].request
+      sampling = Sampling(temperature=request.asking.temperature, seed=request.seed)
+      stops = request.asking.stops
+      asked = EngineRequest(tokens=prompts[n], max_new_tokens=self._length, sampling=sampling, stops=stops)
+      numbers[session.add(asked)] = n
+    while session:
+      answers = []
+      for number, completion in session.advance():
+        n = numbers[number]
+        text = tokenizer.decode(completion.tokens) if completion.text is None else completion.text
+        text, tokens = text.strip(), (len(prompts[n]), len(completion.tokens))
+        answers.append((claims[n], Answer(text=text, finish=completion.finish, tokens=tokens)))
+      desk.close(answers)
       signals.check()
-
-    self._engine.generate(requests, on_done, shared=shared)
 
   @functools.cached_property
   def _engine(self) -> Engine:
     runtime.start()
     weights = self._described.family.unstack(pretrained.load(self._described))
-    tokenizer = self._described.tokenizer
-    stops, decode = tokenizer.stop_ids, tokenizer.decode
+    stops, decode = self._described.tokenizer.stop_ids, self._described.tokenizer.decode
     return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots, decode=decode)
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
-  """How many first ids all prompts share; never the whole of one."""
-  if len(prompts) < 2:
-    return 0
-  first, shared = prompts[0], min(map(len, prompts)) - 1
-  for ids in prompts[1:]:
-    shared = next((n for n in range(shared) if ids[n] != first[n]), shared)
-  return shared
+def _tell(groups: Sequence[Prefix]) -> None:
+  shared = sorted(len(prefix.ids) for prefix in groups)
+  if len(groups) == 1 and shared[0]:
+    say(f"the first {shared[0]} tokens of every prompt are computed once")
+  elif shared[-1]:
+    say(f"prompts begin in {len(groups)} ways, of {shared[0]} to {shared[-1]} tokens: each is computed once")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fiat_jax.reasoning.ledger import Price
 from fiat_jax.reasoning.request import Request
@@ -12,13 +13,15 @@ from fiat_jax.reasoning.store import Store
 
 SHORT_ANSWER = 0.1  # of the limit, where nothing is known yet
 LIKELY_ANSWER = 0.5
+CHUNK = 1024  # prompts in memory at a time
 ENOUGH = 5  # answers of the same model that say more than such guesses
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Tokens (input, output) of all requests. `learned` is how many answers of the same model it goes by."""
+  """Tokens (input, output) of so many requests. `learned` is how many answers of the same model it goes by."""
 
+  requests: int
   low: tuple[float, float]
   likely: tuple[float, float]
   cap: tuple[float, float]
@@ -35,22 +38,29 @@ class Estimate:
     return [*lines, f"low and likely are {source}; the cap is what the limits allow"]
 
 
-def estimate(requests: Sequence[Request], tokens: Sequence[int], store: Store | None) -> Estimate:
-  """Of requests whose prompts have about so many tokens."""
-  input_, most = sum(tokens), [request.most_tokens for request in requests]
-  cap = (sum(pair[0] for pair in most), sum(pair[1] for pair in most))
-  low, likely = (input_, SHORT_ANSWER * cap[1]), (input_, LIKELY_ANSWER * cap[1])
-  seen = []
-  if store and requests:
-    asked = (requests[0].asking.beta, requests[0].asking.endpoint)
-    seen = [kept for kept in store.kept.values() if kept.asked == asked and kept.tokens]
+def estimate(
+  requests: Iterable[Request], count: Callable[[Sequence[str]], Sequence[int]], store: Store | None
+) -> Estimate:
+  """Of requests, which are gone through once; `count` gives the tokens of prompts."""
+  found = input_ = size = most_in = most_out = 0
+  asked = None
+  left = iter(requests)
+  while chunk := list(itertools.islice(left, CHUNK)):
+    asked = (chunk[0].asking.beta, chunk[0].asking.endpoint)
+    found += len(chunk)
+    input_ += sum(count([request.prompt for request in chunk]))
+    size += sum(len(request.prompt.encode()) for request in chunk)
+    most_in += sum(request.most_tokens[0] for request in chunk)
+    most_out += sum(request.most_tokens[1] for request in chunk)
+  low, likely = (input_, SHORT_ANSWER * most_out), (input_, LIKELY_ANSWER * most_out)
+  kept = store.kept.values() if store else ()
+  seen = [(k.tokens, k.bytes) for k in kept if k.asked == asked and k.tokens]
   if len(seen) >= ENOUGH:
-    ratio = sum(k.tokens[0] for k in seen if k.tokens) / max(1, sum(k.bytes for k in seen))
-    outputs = [k.tokens[1] for k in seen if k.tokens]
-    input_ = ratio * sum(len(request.prompt.encode()) for request in requests)
-    low = (input_, len(requests) * statistics.quantiles(outputs, n=10)[0])
-    likely = (input_, len(requests) * statistics.fmean(outputs))
-  return Estimate(low, likely, cap, len(seen))
+    input_ = size * sum(tokens[0] for tokens, _ in seen) / max(1, sum(b for _, b in seen))
+    outputs = [tokens[1] for tokens, _ in seen]
+    low = (input_, found * statistics.quantiles(outputs, n=10)[0])
+    likely = (input_, found * statistics.fmean(outputs))
+  return Estimate(found, low, likely, (most_in, most_out), len(seen))
 
 
 def likely_tokens(text: str) -> int:

@@ -16,7 +16,7 @@ from fiat_jax.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """An input to ask about: its text, and the language of, groups of and targets of all rows that have it."""
+  """An input to ask about: its text, its language, and the groups of all rows that have it."""
 
   x: str
   lang: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import math
 import os
@@ -88,6 +89,7 @@ class Ledger:
 
   def close(self) -> None:
     """What this process has not settled is free to be asked by others from now on."""
+    self.log.drop_ballast()
     with contextlib.suppress(OSError):
       os.unlink(self._alive.name)
     self._alive.close()
@@ -107,21 +109,27 @@ class Ledger:
     for record in self.log.fresh():
       self._take_in(record)
 
-  def reconcile(self, costs: Mapping[str, float]) -> None:
-    """Settles what was answered and kept just before its process died. `costs`: of the store's reservations."""
+  def reconcile(self, costs: Mapping[str, float | None]) -> None:
+    """Settles what was answered and kept just before its process died.
+
+    Args:
+      costs: of reservations by the store; None where the answer came without.
+    """
     with self.log.locked():
       self.refresh()
-      done = [id for id, held in self._open.items() if id in costs and not self._lives(held.session)]
-      self.log.append({"kind": "settle", "id": id, "cost": costs[id]} for id in done)
-      self.refresh()
+      living = self._living()
+      done = [id for id, held in self._open.items() if id in costs and held.session not in living]
+      told = {id: cost for id in done if (cost := costs[id]) is not None}
+      self._append_closed(told, [id for id in done if id not in told], [])
 
   def reserve(self, worst: Sequence[tuple[str, float]]) -> Granted:
     """Reserves for requests, keys with what each costs at the worst, as many as the cap allows, in order."""
     with self.log.locked():
       self.refresh()
       self._require_room()
-      claimed = {held.key: held.session for held in self._open.values()}
-      elsewhere = {key for key, _ in worst if key in claimed and self._lives(claimed[key])}
+      living = self._living()
+      claimed = {held.key for held in self._open.values() if held.session in living}
+      elsewhere = {key for key, _ in worst if key in claimed}
       spent, records, capped = self.spent, list[Record](), False
       for key, cost in worst:
         amount = cost * max(MARGIN, RAISED * self._worst_ratio)
@@ -139,22 +147,30 @@ class Ledger:
         self.refresh()
     return Granted({record["key"]: record["id"] for record in records}, frozenset(elsewhere), capped)
 
-  def settle(self, id: str, cost: float) -> None:
-    """The answer came, was kept, and cost this."""
-    self._close_reservation({"kind": "settle", "id": id, "cost": cost})
+  def close_all(
+    self,
+    *,
+    settled: Mapping[str, float] | None = None,
+    lost: Sequence[str] = (),
+    released: Sequence[str] = (),
+  ) -> None:
+    """Closes reservations, all at once.
 
-  def release(self, id: str) -> None:
-    """The endpoint refused the request."""
-    self._close_reservation({"kind": "release", "id": id})
-
-  def lose(self, id: str) -> None:
-    """There is no telling what the request cost."""
-    self._close_reservation({"kind": "lose", "id": id})
-
-  def _close_reservation(self, record: Record) -> None:
+    Args:
+      settled: what each cost whose answer came and was kept.
+      lost: there is no telling what these cost.
+      released: these were refused, or never left.
+    """
     with self.log.locked():
-      self.log.append([record])
-      self.refresh()
+      self._append_closed(settled or {}, lost, released)
+
+  def _append_closed(self, settled: Mapping[str, float], lost: Sequence[str], released: Sequence[str]) -> None:
+    records: list[Record] = [{"kind": "settle", "id": id, "cost": cost} for id, cost in settled.items()]
+    records += [{"kind": "lose", "id": id} for id in lost]
+    records += [{"kind": "release", "id": id} for id in released]
+    if records:
+      self.log.append(records)
+    self.refresh()
 
   def _take_in(self, record: Record) -> None:
     kind, id = record.get("kind"), record["id"]
@@ -162,12 +178,18 @@ class Ledger:
       self._open[id] = Held(record["session"], record["key"], record["worst"], record["amount"])
       return
     held = self._open.pop(id, None)
+    if held is None:  # two processes may have closed it, after a third had died
+      return
     if kind == "settle":
       self.settled += record["cost"]
-      if held and held.worst:
+      if held.worst:
         self._worst_ratio = max(self._worst_ratio, record["cost"] / held.worst)
-    elif kind == "lose" and held:
+    elif kind == "lose":
       self.lost += held.amount
+
+  def _living(self) -> set[str]:
+    """Sessions with open reservations whose processes live."""
+    return {session for session in {held.session for held in self._open.values()} if self._lives(session)}
 
   def _lives(self, session: str) -> bool:
     if session == self.session:
@@ -182,6 +204,13 @@ class Ledger:
     return False
 
   def _require_room(self) -> None:
+    """What comes back can be kept even if the disk fills up meanwhile."""
     free = os.statvfs(self.log.folder)
-    if free.f_bavail * free.f_frsize < FREE_BYTES:
-      raise UserError("the disk is full: nothing more is asked before there is room for the answers", self.log.folder)
+    try:
+      if free.f_bavail * free.f_frsize < FREE_BYTES:
+        raise OSError(errno.ENOSPC, "no room")
+      self.log.hold_ballast()
+    except OSError:
+      raise UserError(
+        "the disk is full: nothing more is asked before there is room for the answers", self.log.folder
+      ) from None

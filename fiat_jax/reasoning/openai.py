@@ -2,36 +2,39 @@
 
 Retried are 408, 429, 5xx and time-outs alone, with jittered exponential back-off that honours `Retry-After`. What came
 with status 200 is never asked for again: a body that is broken or cut is a failure, and counts as paid. The key is read
-from OPENAI_API_KEY and goes nowhere but into the client.
+from OPENAI_API_KEY and goes nowhere but into the client. With --batch_api all goes through `batch_api.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
-import os
 import random
-import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import openai
 
 from fiat_jax import signals
 from fiat_jax.errors import UserError
-from fiat_jax.reasoning.desk import Claim, Desk
+from fiat_jax.reasoning import batch_api
+from fiat_jax.reasoning.desk import Dealt, Desk, Failure
+from fiat_jax.reasoning.dialect import KEY, Dialect, is_chat, key_of, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
-from fiat_jax.reasoning.request import Answer
+from fiat_jax.reasoning.pace import Pace
+from fiat_jax.reasoning.request import Answer, Claim, Request
 from fiat_jax.settings import Settings
 
-KEY = "OPENAI_API_KEY"
 OWN_ADDRESS = "https://api.openai.com/v1"
 ATTEMPTS = 7
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 HOPELESS = 5  # so many requests given up with no answer before or between: the endpoint is not asked on
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0  # for what is under way when a signal comes: it is paid for
+LOOK_SECONDS = 5.0  # for the list of models, which need not be there
+CONTEXTS = ("max_model_len", "context_length", "context_window")  # as vLLM and others tell it beside a model's name
+
+Came = tuple[Claim, Answer] | Failure | None  # what a request came to; None: it is asked later
 
 
 class EndpointReasoner:
@@ -42,24 +45,42 @@ class EndpointReasoner:
   def __init__(self, settings: Settings):
     self.name = settings.beta.partition(":")[2]
     self.endpoint = (settings.beta_url or OWN_ADDRESS).rstrip("/")
-    self.context = settings.beta_context or None
     parts = urllib.parse.urlsplit(self.endpoint)
     if parts.scheme not in ("http", "https") or parts.username or parts.query:
       raise UserError(f"--beta_url: give http(s)://HOST/PATH and nothing else; a key is read from {KEY} alone")
     self._local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    self._settings, self._dropped = settings, set[str]()
+    self._settings, self._dialect = settings, Dialect(self.name, self.endpoint)
+    self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
+    self._context = settings.beta_context or None
     self._hopeless = 0
     self._stop: BaseException | None = None
-    self._sent: collections.deque[tuple[float, int]] = collections.deque()
+
+  @property
+  def context(self) -> int | None:
+    """As the user says, or as the endpoint does where its list of models tells; no row's text leaves for that."""
+    if self._context is None and self.endpoint != OWN_ADDRESS:
+      self._context = self._listed_context()
+    return self._context or None
+
+  def _listed_context(self) -> int:
+    """0 where it is not told."""
+    try:
+      key = key_of(self._local)
+      with openai.OpenAI(api_key=key, base_url=self.endpoint, max_retries=0, timeout=LOOK_SECONDS) as client:
+        listed = [model.model_dump() for model in client.models.list().data if model.id == self.name]
+    except (openai.OpenAIError, UserError, ValueError, AttributeError, TypeError):
+      return 0
+    return next((model[name] for model in listed for name in CONTEXTS if isinstance(model.get(name), int)), 0)
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [likely_tokens(prompt) for prompt in prompts]
 
-  def run(self, desk: Desk, prompts: Sequence[str]) -> None:
-    key = os.environ.get(KEY)
-    if not key and not self._local:
-      raise UserError(f"no key: set the environment variable {KEY}")
-    asyncio.run(self._run(desk, key or "none"))
+  def run(self, desk: Desk, requests: Sequence[Request]) -> None:
+    key = key_of(self._local)
+    if self._settings.batch_api:
+      batch_api.run(desk, self._dialect, key, self._settings.timeout)
+      return
+    asyncio.run(self._run(desk, key))
     if self._stop:
       raise self._stop
 
@@ -67,159 +88,107 @@ class EndpointReasoner:
     async with openai.AsyncOpenAI(
       api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout
     ) as client:
-      tasks: set[asyncio.Task[None]] = set()
+      tasks: set[asyncio.Task[Came]] = set()
       learnt = False  # the first request goes alone: what it teaches (another parameter's name, the price) serves all
       while len(desk) and not self._stop:
         room = (self._settings.concurrency if learnt else 1) - len(tasks)
-        claims = desk.take(room) if room > 0 else []
+        try:
+          signals.check()
+          claims = desk.take(room) if room > 0 else []
+        except Exception as e:  # what is under way is still taken in
+          self._stop = e
+          break
         tasks |= {asyncio.create_task(self._guarded(client, desk, claim)) for claim in claims}
-        if not tasks and desk.capped:
+        if not tasks and (desk.capped or desk.in_batches):
           return
         if tasks:
           done, tasks = await asyncio.wait(tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
           learnt |= bool(done)
+          self._take_in(desk, done)
         else:
           await asyncio.sleep(POLL_SECONDS)  # another process is at what is left
-        try:
-          signals.check()
-        except signals.Stopped as e:
-          self._stop = e
       if tasks:
-        _, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        done, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         for task in late:
           task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        self._take_in(desk, done)
 
-  async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Claim) -> None:
+  def _take_in(self, desk: Desk, done: Iterable[asyncio.Task[Came]]) -> None:
+    """What requests came to is kept, all at once: each time the disk is waited for."""
+    came = [result for task in done if (result := task.result())]
+    failures = [result for result in came if isinstance(result, Failure)]
+    answers = [result for result in came if not isinstance(result, Failure)]
+    useless = [f.reason for f in failures] + [answer.broken for _, answer in answers if answer.broken]
     try:
-      await self._ask(client, desk, claim)
+      desk.close(answers, failures)
+    except Exception as e:
+      self._stop = self._stop or e
+    self._hopeless = len(useless) + (self._hopeless if len(useless) == len(came) else 0)
+    if self._hopeless >= HOPELESS and useless:
+      self._stop = self._stop or UserError(
+        f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {useless[-1]}"
+      )
+
+  async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
+    try:
+      return await self._ask(client, desk, claim)
     except Exception as e:  # told once all others are through
       self._stop = self._stop or e
+      return None
 
-  async def _ask(self, client: openai.AsyncOpenAI, desk: Desk, claim: Claim) -> None:
-    """One request, until it is answered or given up."""
+  async def _ask(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
+    """One request, until it is answered or given up, or is to be asked later."""
     for attempt in range(1, ATTEMPTS + 1):
-      await self._pace(claim)
+      await self._pace.wait(claim.request, lambda: bool(self._stop))
       if self._stop:
-        desk.unsent(claim)
-        return
+        desk.unsent([claim])
+        return None
+      body = self._dialect.body(claim.request)
       try:
-        answer = await self._send(client, claim)
+        answer = await self._send(client, body, chat=is_chat(claim.request))
       except openai.APIStatusError as e:
-        if self._learns(e):
+        if self._dialect.blames(e.status_code, str(e)) and (
+          self._dialect.learns(e.status_code, str(e)) or not self._dialect.knows(body)
+        ):
           continue
-        self._refuse_fatal(desk, claim, e)
-        if e.status_code not in (408, 429) and e.status_code < 500:
-          self._give_up(desk, claim, f"refused: {_reason(e)}", charged=False)
-          return
-        reason, charged, wait = _reason(e), False, _retry_after(e)
+        if e.status_code in (401, 403, 404):
+          desk.unsent([claim])
+          self._dialect.require_welcome(e.status_code)
+        if not passes(e.status_code):
+          return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
+        reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
       except openai.APITimeoutError:
         reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
       except openai.APIConnectionError as e:
         if _was_answered(e):
-          self._unreadable(desk, claim, "the connection broke in the middle of the answer")
-          return
+          return claim, _unreadable("the connection broke in the middle of the answer")
         reason, charged, wait = f"no connection: {e.__cause__ or e}", not _refused(e), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
-        self._unreadable(desk, claim, f"a broken answer: {str(e)[:200]}")
-        return
+        return claim, _unreadable(f"a broken answer: {str(e)[:200]}")
       else:
-        self._hopeless = 0
-        desk.answered(claim, answer)
-        return
+        return claim, answer
       if attempt == ATTEMPTS:
-        self._give_up(desk, claim, f"{ATTEMPTS} attempts: {reason}", charged=charged)
-        return
+        return Failure(claim, f"{ATTEMPTS} attempts: {reason}", charged=charged)
       if charged:
         renewed = desk.renewed(claim)
         if renewed is None:
-          return
+          return None
         claim = renewed
       back_off = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
       await asyncio.sleep(max(wait, back_off))
-    self._give_up(desk, claim, "the endpoint refuses every form of the request", charged=False)
+    return Failure(claim, "the endpoint refuses every form of the request", charged=False)
 
-  async def _send(self, client: openai.AsyncOpenAI, claim: Claim) -> Answer:
-    request = claim.request
-    chat = request.asking.template == "chat"
-    limit = "max_completion_tokens" if "max_tokens" in self._dropped and chat else "max_tokens"
-    given: dict[str, Any] = {"model": self.name, limit: request.asking.length}
-    if "temperature" not in self._dropped:
-      given["temperature"] = request.asking.temperature
-    if chat:
-      made: Any = await client.chat.completions.create(messages=[{"role": "user", "content": request.prompt}], **given)
-    else:
-      made = await client.completions.create(prompt=request.prompt, **given)
-    choices = getattr(made, "choices", None)
-    if not choices:
-      raise ValueError(f"no choices in {str(made)[:100]!r}")
-    text = choices[0].message.content if chat else choices[0].text
-    return Answer(text=text or "", finish=choices[0].finish_reason or "none", tokens=_charged(made.usage))
-
-  async def _pace(self, claim: Claim) -> None:
-    """Waits until both limits a minute allow one more request."""
-    requests, limit = self._settings.requests_per_minute, self._settings.tokens_per_minute
-    tokens = likely_tokens(claim.request.prompt) + claim.request.asking.length
-    while requests or limit:
-      now = time.monotonic()
-      while self._sent and self._sent[0][0] < now - 60:
-        self._sent.popleft()
-      used = sum(count for _, count in self._sent)
-      full = (requests and len(self._sent) >= requests) or (limit and self._sent and used + tokens > limit)
-      if not full or self._stop:
-        self._sent.append((now, tokens))
-        return
-      await asyncio.sleep(min(POLL_SECONDS, 60 - (now - self._sent[0][0])))
-
-  def _learns(self, e: openai.APIStatusError) -> bool:
-    """Whether the endpoint wants a parameter under another name, or not at all: asked again without, once."""
-    if e.status_code != 400:
-      return False
-    text = str(e)
-    for name in ("max_tokens", "temperature"):
-      if name in text and name not in self._dropped and ("unsupported" in text.lower() or "not support" in text):
-        self._dropped.add(name)
-        return True
-    return False
-
-  def _refuse_fatal(self, desk: Desk, claim: Claim, e: openai.APIStatusError) -> None:
-    if e.status_code in (401, 403, 404):
-      desk.unsent(claim)
-      hint = f"check --beta and --beta_url, and {KEY}" if e.status_code != 401 else f"check {KEY}"
-      raise UserError(f"{self.endpoint} refuses ({e.status_code}): {hint}. What was answered before is kept") from None
-
-  def _give_up(self, desk: Desk, claim: Claim, reason: str, *, charged: bool) -> None:
-    desk.given_up(claim, reason, charged=charged)
-    self._count_hopeless(reason)
-
-  def _unreadable(self, desk: Desk, claim: Claim, reason: str) -> None:
-    """Something came, and is paid for."""
-    desk.answered(claim, Answer(text="", finish="broken", tokens=None, broken=reason))
-    self._count_hopeless(reason)
-
-  def _count_hopeless(self, reason: str) -> None:
-    self._hopeless += 1
-    if self._hopeless >= HOPELESS:
-      raise UserError(f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {reason}")
+  async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any], *, chat: bool) -> Answer:
+    made: Any = await (client.chat.completions if chat else client.completions).create(**body)
+    if not hasattr(made, "model_dump"):
+      raise ValueError(f"no object but {str(made)[:100]!r}")
+    return read(made.model_dump(warnings=False), chat=chat)
 
 
-def _charged(usage: Any) -> tuple[int, int] | None:
-  """Input and output tokens; thinking tokens stand in the output, or only in the total."""
-  if usage is None or usage.prompt_tokens is None:
-    return None
-  total = (usage.total_tokens or 0) - usage.prompt_tokens
-  return usage.prompt_tokens, max(usage.completion_tokens or 0, total)
-
-
-def _retry_after(e: openai.APIStatusError) -> float:
-  try:
-    return min(600.0, max(0.0, float(e.response.headers.get("retry-after", 0))))
-  except ValueError:
-    return 0.0
-
-
-def _reason(e: openai.APIStatusError) -> str:
-  return f"status {e.status_code}: {' '.join(str(e.message).split())[:200]}"
+def _unreadable(reason: str) -> Answer:
+  """Something came, and is paid for."""
+  return Answer(text="", finish="broken", tokens=None, broken=reason)
 
 
 def _refused(e: openai.APIConnectionError) -> bool:

@@ -6,27 +6,33 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fiat_jax.data.reasoned import row_key
-from fiat_jax.data.rows import Row
+from fiat_jax.data.rows import iter_records
 from fiat_jax.reasoning.answers import AnswerRule, read_leniently, same, vote
 from fiat_jax.reasoning.plan import Plan
 from fiat_jax.reasoning.store import Store
-from fiat_jax.whole import write_whole
+from fiat_jax.settings import Settings
+from fiat_jax.whole import writing
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-  """Of one row. `fault` is empty where `reasoning` can be used, and None where nobody was asked yet.
+  """Of one input.
 
-  `lenient` is what might be the answer where the rule finds none; `votes` is (samples that agree, samples).
+  Attributes:
+    key: of the request whose text counts; empty where no text came.
+    answer: what is read out of it.
+    lenient: where the rule finds no answer, there may be one all the same.
+    fault: why the text cannot be used, or that none came; empty where it can, None where nobody was asked yet.
+    votes: samples that agree, samples that came.
   """
 
-  reasoning: str = ""
+  key: str = ""
   answer: str | None = None
-  lenient: str | None = None
+  lenient: bool = False
   fault: str | None = None
   votes: tuple[int, int] = (0, 0)
 
@@ -37,78 +43,75 @@ class Outcome:
 
 def outcomes(plan: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
   """By row's key. Without a rule, any text counts."""
-  texts = store.texts({request.key for request in plan.requests})
   found = {}
-  for row, requests in plan.of_row.items():
-    said = [texts[request.key] for request in requests if request.key in texts]
+  for row in plan.inputs:
+    keys = plan.keys_of(row)
+    said = [key for key in keys if store.answered(key)]
     if said:
-      found[row] = _of_texts(said, rule)
+      found[row] = _of_texts(said, store, rule)
     else:
-      faults = [store.kept[r.key].fault for r in requests if r.key in store.kept]
-      faults += [store.failures[r.key] for r in requests if r.key in store.failures]
+      faults = [store.kept[key].fault for key in keys if key in store.kept]
+      faults += [store.failures[key] for key in keys if key in store.failures]
       found[row] = Outcome(fault=faults[0] if faults else None)
   return found
 
 
-def _of_texts(texts: Sequence[str], rule: AnswerRule | None) -> Outcome:
+def _of_texts(keys: Sequence[str], store: Store, rule: AnswerRule | None) -> Outcome:
   if rule is None:
-    return Outcome(reasoning=texts[0], fault="", votes=(1, len(texts)))
+    return Outcome(key=keys[0], fault="", votes=(1, len(keys)))
+  texts = [store.text(key) for key in keys]
   answers = [rule.read(text) for text in texts]
   voted = vote(answers)
   if voted is None:
-    return Outcome(
-      lenient=read_leniently(texts[0]), reasoning=texts[0], fault="unparsed: --answer finds no answer in it"
-    )
+    lenient = read_leniently(texts[0]) is not None
+    return Outcome(key=keys[0], lenient=lenient, fault="unparsed: --answer finds no answer in it")
   winner, count = voted
-  return Outcome(reasoning=texts[winner], answer=answers[winner], fault="", votes=(count, len(texts)))
+  return Outcome(key=keys[winner], answer=answers[winner], fault="", votes=(count, len(texts)))
 
 
-def records(plan: Plan, found: Mapping[str, Outcome]) -> dict[str, dict[str, Any]]:
-  """The view's records of rows with reasoning; `right` by the training row's target where one has the input."""
-  targets: dict[str, Sequence[str]] = {}
-  for split in sorted(plan.rows, reverse=True):  # train comes last: --filter_gold is about its rows
-    targets |= {row_key(row.x): row.targets for row in plan.rows[split] if row.targets}
-  return {
-    key: {
-      "row": key,
-      "reasoning": outcome.reasoning,
-      "answer": outcome.answer,
-      "right": outcome.answer is not None and any(same(outcome.answer, target) for target in targets.get(key, ())),
-      "votes": outcome.votes,
-    }
-    for key, outcome in found.items()
-    if outcome.done
-  }
+def records(plan: Plan, store: Store, found: Mapping[str, Outcome]) -> Iterator[dict[str, Any]]:
+  """The view's records of rows with reasoning; `right` by the target of the training row where one has the input."""
+  for row, outcome in found.items():
+    if outcome.done:
+      targets = plan.row(row).targets if outcome.answer is not None else ()
+      yield {
+        "row": row,
+        "reasoning": store.text(outcome.key),
+        "answer": outcome.answer,
+        "right": any(same(outcome.answer or "", target) for target in targets),
+        "votes": outcome.votes,
+      }
 
 
-def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome]) -> int:
-  """Lists every row that was asked about in vain, with the reason; returns how many."""
-  lines = []
-  for split, rows in plan.rows.items():
-    for row in rows:
-      outcome = found.get(row_key(row.x))
-      if outcome and outcome.fault:
-        record = {"split": split, "id": row.id, "line": row.line, "reason": outcome.fault}
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-  write_whole(path, "".join(lines))
-  return len(lines)
+def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome]) -> None:
+  """Lists every row that was asked about in vain, with the reason."""
+  with writing(path) as file:
+    for split, rows in plan.rows.items():
+      for row in rows:
+        outcome = found.get(row_key(row.x))
+        if outcome and outcome.fault:
+          record = {"split": split, "id": row.id, "line": row.line, "reason": outcome.fault}
+          file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def write_rows(folder: pathlib.Path, rows: Mapping[str, Sequence[Row]], found: Mapping[str, Outcome]) -> None:
-  """Each split's rows as other programs take them: what the row is, and its reasoning where there is some."""
-  for split, members in rows.items():
-    lines = []
-    for row in members:
-      outcome = found.get(row_key(row.x), Outcome())
-      record = {"id": row.id, "lang": row.lang, "group": row.group, "input": row.x, **row.fields}
-      record |= {"target": row.targets[0] if len(row.targets) == 1 else list(row.targets)} if row.targets else {}
-      record |= {"reasoning": outcome.reasoning if outcome.done else ""}
-      lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_whole(folder / f"{split}.jsonl", "".join(lines))
+def write_rows(
+  folder: pathlib.Path, settings: Settings, plan: Plan, store: Store, found: Mapping[str, Outcome]
+) -> None:
+  """Each split's rows as other programs take them: all their columns, and the reasoning where there is some."""
+  for split, path in settings.bare_files().items():
+    with writing(folder / f"{split}.jsonl") as file:
+      of_file = iter_records(path, settings.layout)
+      for row in plan.rows[split]:
+        columns = next((record for name, record in of_file if name == row.id), {})  # none: the file has changed since
+        outcome = found.get(row_key(row.x), Outcome())
+        record = {"id": row.id, "lang": row.lang, "group": row.group, "input": row.x}
+        record |= {"target": row.targets[0] if len(row.targets) == 1 else list(row.targets)} if row.targets else {}
+        record |= columns | {"reasoning": store.text(outcome.key) if outcome.done else ""}
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def counts(found: Mapping[str, Outcome]) -> collections.Counter[str]:
-  """How many rows are done, failed (lenient ones among them) and left."""
+  """How many rows are done, failed, failed with something to be read leniently, and left."""
   return collections.Counter(
     "done" if o.done else "left" if o.fault is None else "lenient" if o.lenient else "failed" for o in found.values()
   )

@@ -1,13 +1,19 @@
-"""What a command is to ask: the inputs of all splits, each once, and the prompts about them."""
+"""What a command is to ask: the inputs of all splits, each once, and the prompts about them.
+
+Rows and requests lie on the disk: what is in memory of each is its key and its place, however long it is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.reasoned import row_key
 from fiat_jax.data.rows import Row, read_rows
+from fiat_jax.data.spilled import Spilled
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.desk import in_turn
@@ -16,24 +22,51 @@ from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Asking, Request
 from fiat_jax.reasoning.view import RECORDED
+from fiat_jax.settings import Settings
+
+CHUNK = 1024  # prompts in memory at a time
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Input:
+  """Of an input, which several rows may have: the first row with a target, in its split, or the first; the groups."""
+
+  split: str
+  number: int
+  labelled: bool
+  lang: str
+  groups: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Requests in the order in which they are to be asked; those of one row are `of_row[key]`, by sample.
+  """Requests in the order in which they are to be asked, the samples of an input side by side.
 
-  `places` says where each row stands, for messages; `shots` is how many exemplars fit.
+  Attributes:
+    rows: of each split.
+    inputs: by the row's key (`row_key`).
+    requests, keys: in step.
+    first: the number of an input's first request, by the row's key.
+    samples: requests about an input.
+    shots: how many exemplars fit.
   """
 
   rows: Mapping[str, Sequence[Row]]
+  inputs: Mapping[str, Input]
   requests: Sequence[Request]
-  of_row: Mapping[str, Sequence[Request]]
-  places: Mapping[str, tuple[str, int]]
+  keys: Sequence[str]
+  first: Mapping[str, int]
+  samples: int
   shots: int
 
-  @property
-  def prompts(self) -> list[str]:
-    return [requests[0].prompt for requests in self.of_row.values()]
+  def keys_of(self, row: str) -> Sequence[str]:
+    """The keys of the requests about an input."""
+    return self.keys[self.first[row] : self.first[row] + self.samples]
+
+  def row(self, row: str) -> Row:
+    """The row that speaks for an input."""
+    found = self.inputs[row]
+    return self.rows[found.split][found.number]
 
 
 def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
@@ -45,66 +78,120 @@ def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
   settings = configuration.settings
   template = ReasoningPrompt.parse(settings.reasoning_instruction)
   rows = {split: read_rows(path, settings.layout, labelled=False) for split, path in settings.bare_files().items()}
+  recorded = settings.beta == RECORDED
+  inputs = _inputs(rows, only_recorded=recorded)
+  if recorded and not inputs:
+    raise UserError(
+      f"no row has reasoning in the column {settings.reasoning!r}, and no big model is named: give --beta "
+      "openai:NAME, a model, or --reasoning COLUMN"
+    )
+  prompts = _Prompts(rows, inputs, template, None if recorded else exemplars.load(settings))
+  shots = 0 if recorded else _fitting(prompts, settings, reasoner)
   asking = Asking(
     beta=reasoner.name,
     endpoint=reasoner.endpoint,
     template=settings.beta_template,
     length=settings.reasoning_length,
     temperature=settings.temperature,
+    stops=settings.reasoning_stops,
   )
-  places: dict[str, tuple[str, int]] = {}
-  questions: dict[str, Question] = {}
-  recordings: dict[str, str] = {}
+  samples = 1 if recorded else settings.samples
+  keys: list[str] = []
+
+  def requests() -> Iterator[Request]:
+    for key in in_turn({key: found.lang for key, found in inputs.items()}):
+      head, prompt = prompts.recorded(key) if recorded else prompts.of(key, shots)
+      for sample in range(samples):
+        lang = inputs[key].lang
+        request = Request(asking=asking, prompt=prompt, sample=sample, row=key, lang=lang, head=head)
+        keys.append(request.key)
+        yield request
+
+  def decoded(text: bytes) -> Request:
+    prompt, sample, row, lang, head = json.loads(text)
+    return Request(asking=asking, prompt=prompt, sample=sample, row=row, lang=lang, head=head)
+
+  spilled = Spilled.write(requests(), _encoded, decoded)
+  order = in_turn({key: found.lang for key, found in inputs.items()})
+  first = {key: n * samples for n, key in enumerate(order)}
+  return Plan(rows, inputs, spilled, keys, first, samples, shots)
+
+
+def _encoded(request: Request) -> bytes:
+  return json.dumps([request.prompt, request.sample, request.row, request.lang, request.head]).encode()
+
+
+def _inputs(rows: Mapping[str, Sequence[Row]], *, only_recorded: bool) -> dict[str, Input]:
+  """Every input; or those that some row has reasoning for, with the first such row."""
+  inputs: dict[str, Input] = {}
   for split, found in rows.items():
-    for row in found:
-      key = row_key(row.x)
-      places.setdefault(key, (settings.file(split), row.line))
-      known = questions.get(key)
-      questions[key] = Question(
-        row.x, known.lang if known else row.lang, (known.groups if known else frozenset()) | {row.group}
-      )
-      if row.reasoning:
-        recordings.setdefault(key, row.reasoning)
-  if settings.beta == RECORDED:
-    prompts, shots = {key: recordings[key] for key in questions if key in recordings}, 0
-    if not prompts:
-      raise UserError(
-        f"no row has reasoning in the column {settings.reasoning!r}, and no big model is named: give --beta "
-        "openai:NAME, a model, or --reasoning COLUMN"
-      )
-  else:
-    shown = exemplars.load(settings)
-    prompts, shots = _fitting(template, questions, shown, settings.shots, reasoner, settings.reasoning_length, places)
-  samples = range(1 if settings.beta == RECORDED else settings.samples)
-  of_row = {
-    key: [Request(asking=asking, prompt=p, sample=n, row=key, lang=questions[key].lang) for n in samples]
-    for key, p in prompts.items()
-  }
-  order = [r.row for r in in_turn([requests[0] for requests in of_row.values()])]
-  return Plan(rows, [request for key in order for request in of_row[key]], of_row, places, shots)
+    for number, row in enumerate(found):
+      if only_recorded and not row.reasoning:
+        continue
+      key, labelled = row_key(row.x), bool(row.targets)
+      known = inputs.get(key)
+      if known is None:
+        inputs[key] = Input(split, number, labelled, row.lang, frozenset([row.group]))
+      else:
+        better = labelled and not known.labelled and not only_recorded
+        inputs[key] = Input(
+          split if better else known.split,
+          number if better else known.number,
+          known.labelled or better,
+          known.lang,
+          known.groups | {row.group},
+        )
+  return inputs
 
 
-def _fitting(
-  template: ReasoningPrompt,
-  questions: Mapping[str, Question],
-  shown: Exemplars | None,
-  wanted: int,
-  reasoner: Reasoner,
-  length: int,
-  places: Mapping[str, tuple[str, int]],
-) -> tuple[dict[str, str], int]:
-  """Every row's prompt with as many exemplars as fit for the longest, and how many those are."""
+@dataclasses.dataclass(frozen=True)
+class _Prompts:
+  """Renders prompts from what lies on the disk."""
+
+  rows: Mapping[str, Sequence[Row]]
+  inputs: Mapping[str, Input]
+  template: ReasoningPrompt
+  shown: Exemplars | None
+
+  def recorded(self, key: str) -> tuple[int, str]:
+    """A recording stands for its prompt: another text is another request."""
+    found = self.inputs[key]
+    return 0, self.rows[found.split][found.number].reasoning or ""
+
+  def of(self, key: str, count: int) -> tuple[int, str]:
+    """Where x begins in the prompt, and the prompt."""
+    found = self.inputs[key]
+    question = Question(self.rows[found.split][found.number].x, found.lang, found.groups)
+    shots = self.shown.of(question, count) if self.shown and count else ()
+    return len(self.template.head(shots)), self.template.render(question.x, shots)
+
+
+def _fitting(prompts: _Prompts, settings: Settings, reasoner: Reasoner) -> int:
+  """How many exemplars fit into the longest prompt."""
+  wanted, room = settings.shots if prompts.shown else 0, reasoner.context
+  if room is None:
+    return wanted
   longest, key = 0, ""
-  for count in range(wanted if shown else 0, -1, -1):
-    prompts = {key: template.render(q.x, shown.of(q, count) if shown and count else ()) for key, q in questions.items()}
-    if reasoner.context is None:
-      return prompts, count
-    tokens = reasoner.count(list(prompts.values()))
-    longest, key = max(zip(tokens, prompts, strict=True))
-    if longest + length <= reasoner.context:
-      return prompts, count
+  for count in range(wanted, -1, -1):
+    longest, key = _longest(prompts, count, reasoner)
+    if longest + settings.reasoning_length <= room:
+      return count
+  found = prompts.inputs[key]
+  about = "about " if reasoner.remote else ""
   raise UserError(
-    f"the prompt about this row has {longest} tokens without any exemplar; with --reasoning_length {length} that is "
-    f"more than the {reasoner.context} that the big model takes: shorten the row, or lower --reasoning_length",
-    *places[key],
+    f"the prompt about this row has {about}{longest} tokens without any exemplar; with --reasoning_length "
+    f"{settings.reasoning_length} that is more than the {room} that the big model takes: shorten the row, or lower "
+    "--reasoning_length",
+    settings.file(found.split),
+    prompts.rows[found.split][found.number].line,
   )
+
+
+def _longest(prompts: _Prompts, count: int, reasoner: Reasoner) -> tuple[int, str]:
+  """The most tokens of any prompt, and the row's key."""
+  most = (0, "")
+  left = iter(prompts.inputs)
+  while keys := list(itertools.islice(left, CHUNK)):
+    tokens = reasoner.count([prompts.of(key, count)[1] for key in keys])
+    most = max(most, *zip(tokens, keys, strict=True))
+  return most

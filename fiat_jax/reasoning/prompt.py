@@ -42,8 +42,12 @@ class ReasoningPrompt:
     before, *between, behind = pieces
     return cls(before, between[0] if between else "", behind)
 
-  def render(self, x: str, shots: Sequence[Row] = ()) -> str:
-    """The whole prompt; what a row is asked beside its input is no part of it, its target least of all."""
+  def head(self, shots: Sequence[Row] = ()) -> str:
+    """What stands before the input."""
     blank = "" if self.behind[-1:].isspace() or not self.behind else " "
     written = [f"{shot.x}{self.behind}{blank}{shot.reasoning}\n\n" for shot in shots]
-    return "".join([self.before, *written, self.between, x, self.behind])
+    return "".join([self.before, *written, self.between])
+
+  def render(self, x: str, shots: Sequence[Row] = ()) -> str:
+    """The whole prompt; what a row holds beside its input is no part of it, its target least of all."""
+    return f"{self.head(shots)}{x}{self.behind}"

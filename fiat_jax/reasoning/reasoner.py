@@ -8,6 +8,7 @@ from typing import Protocol
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.desk import Desk
+from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.view import RECORDED
 
 ENDPOINT = "openai:"
@@ -25,15 +26,17 @@ class Reasoner(Protocol):
 
   name: str
   endpoint: str
-  context: int | None
   remote: bool
+
+  @property
+  def context(self) -> int | None: ...
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     """The tokens of each prompt as the model reads it; of an endpoint, by estimate."""
     ...
 
-  def run(self, desk: Desk, prompts: Sequence[str]) -> None:
-    """Asks all that the desk deals out, until it has nothing more. `prompts` are all of the command's.
+  def run(self, desk: Desk, requests: Sequence[Request]) -> None:
+    """Asks all that the desk deals out, until it has nothing more. `requests` are all about the rows, asked or not.
 
     Raises:
       UserError: the model cannot be asked at all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fiat_jax.reasoning.desk import Desk
-from fiat_jax.reasoning.request import Answer
+from fiat_jax.reasoning.request import Answer, Request
 from fiat_jax.reasoning.view import RECORDED
 
 BATCH = 512
@@ -20,7 +20,6 @@ class RecordedReasoner:
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [0] * len(prompts)
 
-  def run(self, desk: Desk, prompts: Sequence[str]) -> None:
+  def run(self, desk: Desk, requests: Sequence[Request]) -> None:
     while claims := desk.take(BATCH):
-      for claim in claims:
-        desk.answered(claim, Answer(text=claim.request.prompt, finish="stop", tokens=(0, 0)))
+      desk.close([(c, Answer(text=c.request.prompt, finish="stop", tokens=(0, 0))) for c in claims])

@@ -2,12 +2,14 @@
 
 Every record is one line, written under a lock of the folder and on the disk (fsync) before `append` returns. A process
 that dies while it writes leaves a torn last line: the next one to write cuts it off, readers do not see it. Where a
-file has grown to `SHARD_BYTES` the next one begins: `answers-00000.jsonl`, `answers-00001.jsonl`, …
+file has grown to `SHARD_BYTES` the next one begins: `answers-00000.jsonl`, `answers-00001.jsonl`, … While something is
+under way a file of `BALLAST_BYTES` lies beside them: on a full disk it goes, and what has come is written in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,19 +20,27 @@ from typing import Any
 from fiat_jax.errors import UserError
 
 SHARD_BYTES = 256 * 2**20
+BALLAST_BYTES = 16 * 2**20
+BALLAST = "ballast"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Record = dict[str, Any]
+Place = tuple[int, int]  # shard, and where in it the record's line begins
 
 
 class Records:
   """The shards `{name}-NNNNN.jsonl` of a folder.
 
   Between two calls other processes may add records: `fresh` gives those that this object has not seen, its own too.
+
+  Attributes:
+    place: of the record that `fresh` gave last.
   """
 
   def __init__(self, folder: pathlib.Path, name: str):
     self.folder, self.name = folder, name
     self._shard, self._place, self._line = 0, 0, 0
+    self.place: Place = (0, 0)
     try:
       folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -55,6 +65,7 @@ class Records:
         for raw in file:
           if not raw.endswith(b"\n"):
             break  # torn, or still being written
+          self.place = (self._shard, self._place)
           self._place += len(raw)
           self._line += 1
           yield self._parsed(raw, path)
@@ -62,12 +73,53 @@ class Records:
         return
       self._shard, self._place, self._line = self._shard + 1, 0, 0
 
+  def at(self, place: Place) -> Record:
+    """The record of a place."""
+    with open(self._path(place[0]), "rb") as file:
+      file.seek(place[1])
+      return json.loads(file.readline())
+
   def append(self, records: Iterable[Record]) -> None:
-    """Adds records; they are on the disk when this returns, all or, after an OSError, none. The lock is held."""
+    """Adds records; they are on the disk when this returns, all or, after an OSError, none. The lock is held.
+
+    On a full disk they are written in the ballast's place; where a file may not grow any more, in the next shard.
+    """
     content = b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
     path = self._last()
     if path.exists() and path.stat().st_size >= SHARD_BYTES:
-      path = self._path(int(path.stem.rpartition("-")[2]) + 1)
+      path = self._next(path)
+    try:
+      self._write(path, content)
+    except OSError as e:
+      if e.errno == errno.EFBIG and path.stat().st_size:
+        self._write(self._next(path), content)
+      elif e.errno in FULL and self.drop_ballast():
+        self._write(path, content)
+      else:
+        raise
+
+  def hold_ballast(self) -> None:
+    """Keeps room on the disk for what must still be written once it is full. Raises OSError where there is none."""
+    path = self.folder / BALLAST
+    if path.exists():
+      return
+    with open(path, "wb") as file:
+      try:
+        os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+      except OSError as e:
+        path.unlink()
+        if e.errno != errno.EFBIG:  # files may not grow so long here: the next shard is written
+          raise
+
+  def drop_ballast(self) -> bool:
+    """Gives the room back; whether there was any."""
+    try:
+      (self.folder / BALLAST).unlink()
+    except FileNotFoundError:
+      return False
+    return True
+
+  def _write(self, path: pathlib.Path, content: bytes) -> None:
     with open(path, "ab", buffering=0) as file:
       end = _cut_torn(path, file.fileno())
       try:
@@ -75,15 +127,18 @@ class Records:
         while view:
           view = view[file.write(view) :]
         os.fsync(file.fileno())
-      except OSError:
+      except OSError as e:
         os.ftruncate(file.fileno(), end)
-        raise
+        raise OSError(e.errno, e.strerror, str(path)) from e
 
   def _last(self) -> pathlib.Path:
     number = self._shard
     while self._path(number + 1).exists():
       number += 1
     return self._path(number)
+
+  def _next(self, path: pathlib.Path) -> pathlib.Path:
+    return self._path(int(path.stem.rpartition("-")[2]) + 1)
 
   def _path(self, number: int) -> pathlib.Path:
     return self.folder / f"{self.name}-{number:05d}.jsonl"

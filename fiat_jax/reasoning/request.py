@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 VERSION = 1  # raise it when the same settings come to mean another prompt
@@ -27,6 +28,7 @@ class Asking:
     template: `chat` or `plain`.
     length: the most tokens of an answer.
     temperature: 0 is greedy.
+    stops: texts before which an answer ends.
   """
 
   beta: str
@@ -34,22 +36,57 @@ class Asking:
   template: str
   length: int
   temperature: float
+  stops: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+  """What is kept of a request: its key, the row and the sample, whom it went to, and the bytes of its prompt."""
+
+  key: str
+  row: str
+  sample: int
+  beta: str
+  endpoint: str
+  bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+  """A request that nobody else may send, and its reservation in the ledger."""
+
+  asked: Asked
+  reservation: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """One prompt for one sample. `row` is the key of the row's input."""
+  """One prompt for one sample. `row` is the key of the row's input; `head` is where in the prompt that begins."""
 
   asking: Asking
   prompt: str
   sample: int
   row: str
   lang: str
+  head: int = 0
 
   @functools.cached_property
   def key(self) -> str:
-    parts = {"prompt": self.prompt, "sample": self.sample, "version": VERSION, **dataclasses.asdict(self.asking)}
-    return digest(parts)
+    asking = dataclasses.asdict(self.asking)
+    if not self.asking.stops:  # before there were any, keys had none
+      del asking["stops"]
+    return digest({"prompt": self.prompt, "sample": self.sample, "version": VERSION, **asking})
+
+  @property
+  def asked(self) -> Asked:
+    return Asked(
+      key=self.key,
+      row=self.row,
+      sample=self.sample,
+      beta=self.asking.beta,
+      endpoint=self.asking.endpoint,
+      bytes=len(self.prompt.encode()),
+    )
 
   @property
   def seed(self) -> int:
@@ -73,6 +110,11 @@ class Answer:
   finish: str
   tokens: tuple[int, int] | None
   broken: str = ""
+
+  def ended_before(self, stops: Sequence[str]) -> Answer:
+    """Cut before the first of these texts, where the model wrote past one."""
+    places = [place for stop in stops if (place := self.text.find(stop)) >= 0]
+    return dataclasses.replace(self, text=self.text[: min(places)], finish="stop") if places else self
 
   @property
   def fault(self) -> str:

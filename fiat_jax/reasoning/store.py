@@ -14,33 +14,39 @@ import getpass
 import json
 import pathlib
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.data.tables import records
 from fiat_jax.errors import UserError
-from fiat_jax.reasoning.records import Record, Records
-from fiat_jax.reasoning.request import Answer, Request
-from fiat_jax.whole import write_whole
+from fiat_jax.reasoning.batches import Batches
+from fiat_jax.reasoning.records import Place, Record, Records
+from fiat_jax.reasoning.request import Answer, Asked, Claim
+from fiat_jax.whole import writing
+
+CHUNK = 1000  # records of an import that are written at a time
+EXPORTED = {"key", "row", "sample", "beta", "endpoint", "bytes", "text", "finish", "fault", "tokens"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-  """What is known of an answer without its text: its fault, its tokens, the prompt's bytes, whom it is of."""
+  """What is known of an answer without its text: fault, tokens, the prompt's bytes, whom it is of, where it stands."""
 
   fault: str
   tokens: tuple[int, int] | None
   bytes: int
   asked: tuple[str, str]
+  place: Place
 
 
 class Store:
   """A folder of answers.
 
   Attributes:
-    kept: every answer by its key; of several with one key, the last.
+    kept: every answer by its key; of several with one key the last, but one without a fault before all others.
     failures: why no answer came, by key, where none has come since.
-    costs: what each reservation of the ledger came to, by its id.
+    costs: what each reservation of the ledger came to, by its id; None where the answer came without.
+    batches: what an endpoint works on by itself.
   """
 
   def __init__(self, folder: pathlib.Path, session: str):
@@ -48,21 +54,30 @@ class Store:
     self.log = Records(folder, "answers")
     self.kept: dict[str, Kept] = {}
     self.failures: dict[str, str] = {}
-    self.costs: dict[str, float] = {}
+    self.costs: dict[str, float | None] = {}
+    self.batches = Batches(folder)
+    self._asked: dict[tuple[str, str], tuple[str, str]] = {}
     self.refresh()
 
   def refresh(self) -> None:
     """Takes in what other processes have added."""
+    self.batches.refresh()  # before the answers: those of a batch that has ended are there
     for record in self.log.fresh():
       if record.get("kind") == "answer":
-        tokens = record["tokens"]
-        asked = (record["beta"], record["endpoint"])
-        self.kept[record["key"]] = Kept(record["fault"], tokens and tuple(tokens), record["bytes"], asked)
-        self.failures.pop(record["key"], None)
-        if record["cost"] is not None:
-          self.costs[record["reservation"]] = record["cost"]
+        self._take_in(record)
       elif record.get("kind") == "failure":
         self.failures[record["key"]] = record["reason"]
+
+  def _take_in(self, record: Record) -> None:
+    key, tokens = record["key"], record["tokens"]
+    if record["reservation"]:
+      self.costs[record["reservation"]] = record["cost"]
+    if record["fault"] and self.answered(key):
+      return
+    asked = (record["beta"], record["endpoint"])
+    asked = self._asked.setdefault(asked, asked)
+    self.kept[key] = Kept(record["fault"], tokens and tuple(tokens), record["bytes"], asked, self.log.place)
+    self.failures.pop(key, None)
 
   def answered(self, key: str) -> bool:
     """Whether there is an answer that can be used."""
@@ -72,49 +87,41 @@ class Store:
     """Writes who asks what; `prompt` is one of those that will be sent."""
     self._append({"kind": "session", "by": f"{_user()}@{socket.gethostname()}", "asked": dict(asked), "prompt": prompt})
 
-  def answer(self, request: Request, answer: Answer, cost: float | None, reservation: str) -> None:
-    """Keeps an answer, with its fault if it has one, and its cost where that was told."""
+  def add(
+    self, answers: Sequence[tuple[Claim, Answer, float | None]], failures: Sequence[tuple[Asked, str]] = ()
+  ) -> None:
+    """Keeps answers, with their costs where those were told, and why others did not come; all at once."""
     self._append(
-      {
-        "kind": "answer",
-        "key": request.key,
-        "row": request.row,
-        "sample": request.sample,
-        "beta": request.asking.beta,
-        "endpoint": request.asking.endpoint,
-        "bytes": len(request.prompt.encode()),
-        "text": answer.text,
-        "finish": answer.finish,
-        "fault": answer.fault,
-        "tokens": answer.tokens,
-        "cost": cost,
-        "reservation": reservation,
-      }
+      *(
+        {
+          "kind": "answer",
+          **dataclasses.asdict(claim.asked),
+          "text": answer.text,
+          "finish": answer.finish,
+          "fault": answer.fault,
+          "tokens": answer.tokens,
+          "cost": cost,
+          "reservation": claim.reservation,
+        }
+        for claim, answer, cost in answers
+      ),
+      *({"kind": "failure", "key": asked.key, "row": asked.row, "reason": reason} for asked, reason in failures),
     )
 
-  def failure(self, request: Request, reason: str) -> None:
-    """Keeps why no answer came."""
-    self._append({"kind": "failure", "key": request.key, "row": request.row, "reason": reason})
-
-  def texts(self, keys: Collection[str]) -> dict[str, str]:
-    """The texts of answers without a fault, by key."""
-    found = {}
-    for record in Records(self.folder, "answers").fresh():
-      if record.get("kind") == "answer" and not record["fault"] and record["key"] in keys:
-        found[record["key"]] = record["text"]
-    return found
+  def text(self, key: str) -> str:
+    """The text of an answer that is kept."""
+    return self.log.at(self.kept[key].place)["text"]
 
   def export(self, file: pathlib.Path) -> int:
-    """Writes the last answer to each key, and who asked; returns how many answers."""
-    answers, sessions = {}, []
-    for record in Records(self.folder, "answers").fresh():
-      if record.get("kind") == "answer":
-        answers[record["key"]] = record
-      elif record.get("kind") == "session":
-        sessions.append(record)
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in [*sessions, *answers.values()]]
-    write_whole(file, "".join(lines))
-    return len(answers)
+    """Writes every answer that is kept, and who asked; returns how many answers."""
+    self.refresh()
+    with writing(file) as out:
+      for record in Records(self.folder, "answers").fresh():
+        if record.get("kind") == "session":
+          out.write(json.dumps(record, ensure_ascii=False) + "\n")
+      for kept in self.kept.values():
+        out.write(json.dumps(self.log.at(kept.place), ensure_ascii=False) + "\n")
+    return len(self.kept)
 
   def take_over(self, file: pathlib.Path) -> int:
     """Adds the answers of an exported file that are not here, as bought elsewhere; returns how many.
@@ -122,20 +129,28 @@ class Store:
     Raises:
       UserError: a line is none that a store exports.
     """
-    found, here = [], dict(self.kept)
+    fresh, count = list[Record](), 0
     for line, record in records(file):
-      if record.get("kind") not in ("answer", "session"):
+      kind = record.get("kind")
+      if kind != "session" and not (kind == "answer" and record.keys() >= EXPORTED):
         raise UserError("is no answer of a store: give a file that `fiat annotate --export_to` wrote", file, line)
-      if record["kind"] == "session" or not self.answered(record["key"]):
-        found.append(record | {"imported": True, "cost": 0.0} if record["kind"] == "answer" else record)
-    self._write(found)
-    return len(self.kept) - len(here)
+      if kind == "session":
+        fresh.append(record)
+      elif not self.answered(record["key"]):
+        fresh.append(record | {"imported": True, "cost": 0.0, "reservation": ""})
+        count += 1
+      if len(fresh) == CHUNK:
+        self._write(fresh)
+        fresh = []
+    self._write(fresh)
+    return count
 
-  def _append(self, record: Record) -> None:
+  def _append(self, *found: Record) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    self._write([{**record, "session": self.session, "time": now}])
+    if found:
+      self._write([{**record, "session": self.session, "time": now} for record in found])
 
-  def _write(self, found: Iterable[Record]) -> None:
+  def _write(self, found: Sequence[Record]) -> None:
     with self.log.locked():
       self.log.append(found)
       self.refresh()

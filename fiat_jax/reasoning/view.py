@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.request import VERSION, digest
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import writing
 
 if TYPE_CHECKING:
   from fiat_jax.settings import Settings
 
-RECORDED = "recorded"
-
+RECORDED, TRAIN = "recorded", "train"
+CONTENT = "exemplars_content"
 
 NAMES = (
   "beta",
@@ -38,10 +38,16 @@ NAMES = (
 
 
 def asked(settings: Settings) -> dict[str, Any]:
-  """Those settings by name, and the version of how prompts are rendered."""
+  """Those settings by name, what stands in a file of exemplars, and the version of how prompts are rendered."""
   if settings.beta == RECORDED:
     return {"beta": RECORDED, "answer": settings.answer}
-  shots = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  shots: dict[str, Any] = {} if settings.exemplars else {"shots": 0, "shot_choice": ""}
+  if settings.reasoning_stops:
+    shots["stops"] = list(settings.reasoning_stops)
+  if settings.exemplars and settings.shot_choice == "random":
+    shots["split_seed"] = settings.split_seed
+  if settings.exemplars not in ("", TRAIN):
+    shots[CONTENT] = _content(settings.exemplars)
   return {name: getattr(settings, name) for name in NAMES} | shots | {"version": VERSION}
 
 
@@ -60,6 +66,9 @@ def find(settings: Settings) -> pathlib.Path:
   if wanted.exists():
     return wanted
   there = sorted(wanted.parent.glob("*.jsonl"))
+  alike = [path for path in there if _asked_in(path) | {CONTENT: ""} == asked(settings) | {CONTENT: ""}]
+  if len(alike) == 1 and not asked(settings).get(CONTENT, "none"):  # the exemplars' file has gone
+    return alike[0]
   if not there:
     raise UserError("holds no reasoning: run `fiat annotate` with this --store first", settings.store)
   if settings.beta == RECORDED and len(there) == 1:
@@ -72,26 +81,42 @@ def find(settings: Settings) -> pathlib.Path:
   )
 
 
-def read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-  """The records of a view by row; none where it is not there."""
-  if not path.exists():
-    return {}
-  lines = path.read_text(encoding="utf-8").splitlines()[1:]
-  return {record["row"]: record for record in map(json.loads, lines)}
+def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Container[str]) -> None:
+  """Makes the view anew, whole.
 
-
-def write(settings: Settings, records: Mapping[str, Mapping[str, Any]]) -> None:
-  """Makes the view anew, whole: what it said of other rows stays."""
+  Args:
+    records: of those of `rows` that have reasoning; what the view said of other rows stays.
+  """
   path = place(settings)
-  whole = {**read(path), **records}
-  lines = [json.dumps({"asked": asked(settings)}, ensure_ascii=False)]
-  lines += [json.dumps(record, ensure_ascii=False) for record in whole.values()]
-  write_whole(path, "".join(f"{line}\n" for line in lines))
+  with writing(path) as file:
+    file.write(json.dumps({"asked": asked(settings)}, ensure_ascii=False) + "\n")
+    if path.exists():
+      with open(path, encoding="utf-8") as before:
+        next(before, None)
+        file.writelines(line for line in before if json.loads(line)["row"] not in rows)
+    for record in records:
+      file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _asked_in(path: pathlib.Path) -> dict[str, Any]:
+  with open(path, encoding="utf-8") as file:
+    return json.loads(file.readline())["asked"]
+
+
+def _content(path: str) -> str:
+  """The digest of a file of exemplars; empty where it is not there any more."""
+  from fiat_jax.data import rows
+
+  try:
+    return rows.digest(path)
+  except UserError:
+    return ""
 
 
 def _described(path: pathlib.Path, wanted: Mapping[str, Any]) -> str:
   """How the settings of a view differ from those that are wanted, as flags."""
-  with open(path, encoding="utf-8") as file:
-    found = json.loads(file.readline())["asked"]
-  differ = [name for name in found if name != "version" and found[name] != wanted.get(name)]
-  return " ".join(f"--{name} {str(found[name])[:40]!r}" for name in differ[:4]) or "of another version"
+  found = _asked_in(path)
+  differ = [name for name in found if name not in ("version", CONTENT) and found[name] != wanted.get(name)]
+  flags = " ".join(f"--{name} {str(found[name])[:40]!r}" for name in differ[:4])
+  other = "with something else in the file of exemplars" if found.get(CONTENT) != wanted.get(CONTENT) else ""
+  return flags or other or "of another version"

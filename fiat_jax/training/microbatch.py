@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fiat_jax.models import quantized
 from fiat_jax.models.family import Family
 
 WITHOUT_ACCELERATOR = 1024  # tokens; on a processor more is no faster
@@ -30,4 +31,4 @@ def tokens_that_fit(family: Family, length: int, held: int) -> int:
 
 def size(tree: Any) -> int:
   """Bytes of a tree of arrays."""
-  return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  return sum(int(np.prod(leaf.shape) * quantized.bytes_each(leaf.dtype)) for leaf in jax.tree.leaves(tree))

@@ -60,8 +60,8 @@ def _check(settings: Settings, price: Price | None) -> None:
     )
   if settings.filter_gold and "train" not in settings.bare_files():
     raise UserError("--filter_gold is about training rows and there are none: on other rows it would show the answers")
-  if settings.batch_api:
-    raise UserError("--batch_api: the batch interface is not there yet; leave it out")
+  if settings.batch_api and not settings.beta.startswith(reasoner.ENDPOINT):
+    raise UserError(f"--batch_api: {settings.beta!r} is no endpoint, which alone has one; leave it out")
 
 
 def _annotate(
@@ -73,48 +73,64 @@ def _annotate(
   rule: AnswerRule | None,
 ) -> None:
   settings = configuration.settings
-  few = settings.limit or settings.pilot
-  requests = planned.requests[: few * settings.samples] if few else planned.requests
+  few = (settings.limit or settings.pilot) * planned.samples
+  requests, keys = (planned.requests[:few], planned.keys[:few]) if few else (planned.requests, planned.keys)
+  _check_batches(settings, store, keys)
   ledger = Ledger(store.folder, store.session, settings.max_cost)
   try:
     ledger.reconcile(store.costs)
-    with progress("asking", len(requests), done=sum(r.key in store.kept for r in requests)) as bar:
+    before = sum(key in store.kept for key in keys)
+    with progress("asking", len(keys), done=before) as bar:
       charge = price if asked.remote else None
-      desk = Desk(store, ledger, charge, requests, lambda request: bar.advance(), again=settings.retry_failed)
+      desk = Desk(store, ledger, charge, requests, keys, bar.advance, again=settings.retry_failed)
       if len(desk):
-        say(
-          f"{asked.name}: {planned.shots} exemplars are shown; {len(desk)} requests to ask, "
-          f"{len(requests) - len(desk)} answered before"
-        )
+        shown = _shown(settings, planned)
+        say(f"{asked.name}, {shown}; {len(desk)} requests to ask, {before} answered before")
         store.begin(view.asked(settings), requests[0].prompt)
       try:
         if len(desk):
-          asked.run(desk, planned.prompts)
+          asked.run(desk, planned.requests)
       finally:
         found = _keep(settings, planned, store, rule)
-        _say_state(configuration, planned, found, ledger, price)
+        _say_state(configuration, found, ledger, price)
   finally:
     ledger.close()
   if settings.limit:
-    print("\n\n".join(_worked(request, found) for request in requests[:: settings.samples]))
+    print("\n\n".join(_worked(request, store, found) for request in requests[:: planned.samples]))
   elif settings.pilot:
     print("\n".join(_costs(planned, asked, store, price)))
   else:
     _judge(settings, found, desk)
 
 
+def _check_batches(settings: Settings, store: Store, keys: Sequence[str]) -> None:
+  waiting = 0 if settings.batch_api else sum(key in store.batches.of for key in keys)
+  if waiting:
+    raise UserError(
+      f"{waiting} of these requests are in batches at the endpoint, and paid for there: add --batch_api, which waits "
+      "for them",
+      settings.store,
+    )
+
+
+def _shown(settings: Settings, planned: Plan) -> str:
+  """How many exemplars a prompt has, and how many there were to be."""
+  if not settings.exemplars or not settings.shots:
+    return "no exemplars"
+  fewer = ": more do not fit into every prompt" if planned.shots < settings.shots else ""
+  return f"{planned.shots} of {settings.shots} exemplars{fewer}"
+
+
 def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
   """Makes the view, `failed.jsonl` and `rows/` say what the store holds now."""
   found = outcome.outcomes(planned, store, rule)
-  view.write(settings, outcome.records(planned, found))
+  view.write(settings, outcome.records(planned, store, found), found)
   outcome.write_failed(store.folder / "failed.jsonl", planned, found)
-  outcome.write_rows(store.folder / "rows", planned.rows, found)
+  outcome.write_rows(store.folder / "rows", settings, planned, store, found)
   return found
 
 
-def _say_state(
-  configuration: Configuration, planned: Plan, found: Mapping[str, Outcome], ledger: Ledger, price: Price | None
-) -> None:
+def _say_state(configuration: Configuration, found: Mapping[str, Outcome], ledger: Ledger, price: Price | None) -> None:
   count = outcome.counts(found)
   spent = f"spent {ledger.spent:.4f}"
   if ledger.unsettled:
@@ -146,10 +162,11 @@ def _judge(settings: Settings, found: Mapping[str, Outcome], desk: Desk) -> None
   )
 
 
-def _worked(request: Request, found: Mapping[str, Outcome]) -> str:
+def _worked(request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
   o = found[request.row]
-  read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}"
-  return f"--- prompt ({request.lang})\n{request.prompt}\n--- reasoning\n{o.reasoning}\n--- {read}"
+  text = store.text(o.key) if o.key else ""
+  read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}" if o.fault else "not asked yet"
+  return f"--- prompt ({request.lang})\n{request.prompt}\n--- reasoning\n{text}\n--- {read}"
 
 
 def _dry_run(
@@ -159,7 +176,7 @@ def _dry_run(
   columns = sorted({name for rows in planned.rows.values() for name in rows[0].fields})
   leaves = f"leaves this machine for {asked.endpoint}" if asked.remote else "stays on this machine"
   return [
-    f"--- one of {len(planned.requests)} requests, with {planned.shots} exemplars",
+    f"--- one of {len(planned.requests)} requests, {_shown(settings, planned)}",
     planned.requests[0].prompt,
     "---",
     f"of each row {', '.join(columns)} {leaves}; the column {settings.target!r} is not sent",
@@ -168,6 +185,10 @@ def _dry_run(
 
 
 def _costs(planned: Plan, asked: Reasoner, store: Store | None, price: Price | None) -> list[str]:
-  left = [request for request in planned.requests if not store or request.key not in store.kept]
-  tokens = asked.count([request.prompt for request in left])
-  return [f"{len(left)} requests are to be asked", *estimate(left, tokens, store).lines(price)]
+  left = (request for request, key in zip(planned.requests, planned.keys, strict=True) if not _kept(store, key))
+  priced = estimate(left, asked.count, store)
+  return [f"{priced.requests} requests are to be asked", *priced.lines(price)]
+
+
+def _kept(store: Store | None, key: str) -> bool:
+  return store is not None and key in store.kept

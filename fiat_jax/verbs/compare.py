@@ -22,6 +22,8 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import occupied
+from fiat_jax.settings import Settings
+from fiat_jax.verbs.made import note
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
 from fiat_jax.whole import write_whole
@@ -56,10 +58,12 @@ def main(configuration: Configuration) -> None:
       results.append(_run(bench, name, recipe, folder / name))
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      _write(folder, results, settings.metrics, found if len(results) == len(recipes) else None, power)
+      _write(folder, results, settings, found if len(results) == len(recipes) else None, power)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
+  if told := note(settings.model):
+    print(f"\n{told}")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
   print(f"\n{folder}/results.json and report.md hold this table")
   for name in tuned:
@@ -153,11 +157,12 @@ def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write(
-  folder: pathlib.Path, results: list[dict[str, Any]], names: tuple[str, ...], found: Verdict | None, power: str
+  folder: pathlib.Path, results: list[dict[str, Any]], settings: Settings, found: Verdict | None, power: str
 ) -> None:
   record = {"recipes": results, "verdict": dataclasses.asdict(found) if found else None}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
-  write_whole(folder / "report.md", report.markdown(results, names, found, power))
+  page = report.markdown(results, settings.metrics, found, power, note(settings.model))
+  write_whole(folder / "report.md", page)
 
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:

@@ -18,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.models import lora
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
+from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
@@ -42,9 +43,11 @@ def main(configuration: Configuration) -> None:
     _copy_adapter(folder, output)
   else:
     runtime.start()
-    bench = Workbench(configuration.only())
+    if settings.weights:
+      say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
+    bench = Workbench(configuration.only().replace(weights=""))
     bench.prepare([recipe])
-    _write(bench, recipe, folder, output)
+    write_model(bench, recipe, folder, output, settings.format)
   print(f"{output} holds the run {folder} as {settings.format}{_next(settings)}")
 
 
@@ -71,11 +74,15 @@ def _copy_adapter(folder: pathlib.Path, output: pathlib.Path) -> None:
       shutil.copy(file, partial / file.name)
 
 
-def _write(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: pathlib.Path) -> None:
-  """The whole model, its adapter merged in f32 and rounded once."""
+def write_model(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: pathlib.Path, form: str) -> None:
+  """Writes the whole model of the best checkpoint in `folder`, its adapter merged in f32 and rounded once.
+
+  Raises:
+    UserError: the form, `huggingface` or `t5x`, cannot hold the model, or there is no checkpoint.
+  """
   described = bench.model(recipe)
   family, tokenizer = described.family, described.tokenizer
-  if bench.settings.format == "t5x":
+  if form == "t5x":
     if not isinstance(family, EncoderDecoder):
       raise UserError("--format t5x: T5X has encoder–decoders alone, and this model is none: give --format huggingface")
     if not any((pathlib.Path(tokenizer.path or "") / name).exists() for name in ("spiece.model", "tokenizer.json")):
@@ -84,7 +91,7 @@ def _write(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: pathl
   assert params is not None, "the recipe trains"
   if recipe.adapter == "lora":
     params = lora.merge(bench.params(recipe), params, lora_config(bench.settings))
-  if isinstance(family, EncoderDecoder) and bench.settings.format == "t5x":
+  if isinstance(family, EncoderDecoder) and form == "t5x":
     write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer)
   else:
     write_hugging_face(output, params, family, _description(described), tokenizer)

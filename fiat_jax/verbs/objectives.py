@@ -58,7 +58,8 @@ class Answers:
     self._stuck = diagnosis.Stuck(self._metrics)
 
   def validate(self, tree: Any | None) -> dict[str, float]:
-    predictions = predict(self._bench, "validation", self._recipe, self._bench.engine(self._recipe, tree))
+    engine = self._bench.engine(self._recipe, tree)
+    predictions = predict(self._bench, "validation", self._recipe, engine, searched=False)
     summary = summarise(predictions, self._metrics)
     for doubt in self._stuck.heard(summary):
       say(f"warning: {self._recipe.title}: {doubt}")

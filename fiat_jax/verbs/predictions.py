@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax import signals
+from fiat_jax.decoding.beam import Beams
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.evaluation import diagnosis, evaluate
 from fiat_jax.evaluation.evaluate import Prediction
@@ -16,9 +17,18 @@ from fiat_jax.workbench import Workbench
 
 
 def predict(
-  bench: Workbench, split: str, recipe: Recipe, engine: Engine | None, limit: int | None = None
+  bench: Workbench,
+  split: str,
+  recipe: Recipe,
+  engine: Engine | None,
+  limit: int | None = None,
+  *,
+  searched: bool = True,
 ) -> list[Prediction]:
-  """The answers of the recipe to every row of a split, or to the first `limit`; the recipe `beta` needs no engine."""
+  """The answers of the recipe to every row of a split, or to the first `limit`; the recipe `beta` needs no engine.
+
+  `searched`: by beam search where the settings ask for it; without, greedily.
+  """
   rows, settings = bench.rows[split][:limit], bench.settings
   if recipe.answer_of_beta or engine is None:
     return evaluate.answers_of_beta(rows, AnswerRule.parse(settings.answer))
@@ -31,7 +41,11 @@ def predict(
 
     if settings.labels:
       return evaluate.choose_label(engine, tokenizer, rows, shard, on_done=on_done)
-    return evaluate.generate(engine, tokenizer, rows, shard, target_length=settings.target_length, on_done=on_done)
+    beams = None
+    if searched and settings.beams > 1:
+      beams = Beams(count=settings.beams, length_penalty=settings.length_penalty)
+    length = settings.target_length
+    return evaluate.generate(engine, tokenizer, rows, shard, target_length=length, on_done=on_done, beams=beams)
 
 
 def say_doubts(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -66,3 +67,23 @@ def test_a_hugging_face_folder_is_its_own_tokenizer_s(tmp_path: Path):
   (tmp_path / "config.json").write_text("{}")
   (tmp_path / "checkpoint").mkdir()
   assert locate(str(tmp_path)) == (str(tmp_path), tmp_path) and not is_t5x(str(tmp_path))
+
+
+def test_a_hub_that_never_answers_is_given_up_soon_and_what_is_kept_of_it_is_taken(tmp_path: Path, monkeypatch):
+  kept = tmp_path / "models--owner--name"
+  (kept / "refs").mkdir(parents=True)
+  (kept / "refs" / "main").write_text("a" * 40)
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.2)
+  with socket.create_server(("127.0.0.1", 0)) as silent:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    begun = time.monotonic()
+    with pytest.raises(
+      UserError, match=r"owner/name cannot be fetched from the Hub \(.*timed out.*\): check the network"
+    ):
+      locate("owner/name")
+    snapshot = kept / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert locate("owner/name").weights == str(snapshot)
+  assert time.monotonic() - begun < 10

@@ -12,14 +12,35 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from batch_endpoint import Batches
+
 Fault = Callable[["Endpoint", str, int], str]
+Answer = Callable[[str, int], str]
+
+
+def right(prompt: str, attempt: int) -> str:
+  """What it says unless it is told otherwise."""
+  return f"I think. The answer is {int(hashlib.sha256(prompt.encode()).hexdigest()[:4], 16)}."
 
 
 class Endpoint:
-  """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports."""
+  """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 
-  def __init__(self, fault: Fault = lambda endpoint, prompt, attempt: "", tokens: float = 0.5, key: str = ""):
+  `context` is what the list of models tells. `arrivals` are the times of requests by its own clock, with the tokens
+  that it counts for each. Of batches see `batch_endpoint.py`.
+  """
+
+  def __init__(
+    self,
+    fault: Fault = lambda endpoint, prompt, attempt: "",
+    tokens: float = 0.5,
+    key: str = "",
+    answer: Answer = right,
+    context: int | None = None,
+  ):
     self.fault, self.tokens, self.key, self.delay = fault, tokens, key, 0.0
+    self.answer, self.context, self.arrivals = answer, context, list[tuple[float, int]]()
+    self.batches = Batches()
     self.attempts: collections.Counter[str] = collections.Counter()
     self.answered: collections.Counter[str] = collections.Counter()
     self.usage: list[tuple[int, int]] = []
@@ -37,17 +58,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
   def log_message(self, format: str, *args: Any) -> None:
     pass
 
+  def do_GET(self) -> None:
+    e = self.endpoint
+    if not self._welcome():
+      return None
+    if self.path.endswith("/models"):
+      told = {} if e.context is None else {"max_model_len": e.context}
+      model = {"id": "big", "object": "model", "created": 0, "owned_by": "x", **told}
+      return self._send(200, json.dumps({"object": "list", "data": [model]}))
+    with e.lock:
+      status, content = e.batches.get(e, self.path)
+      cut = self.path.endswith("/content") and e.batches.cuts > 0
+      e.batches.cuts -= cut
+    return self._send(status, content, cut=cut)
+
   def do_POST(self) -> None:
     e = self.endpoint
-    body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-    prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    raw = self.rfile.read(int(self.headers["content-length"]))
+    if self.path.endswith(("/files", "/batches")):
+      if self._welcome():
+        with e.lock:
+          status, content = e.batches.post(e, self.path, raw)
+        if status:
+          return self._send(status, content)
+        self.close_connection = True
+      return None
+    body = json.loads(raw)
+    prompt = prompt_of(body)
     with e.lock:
       e.attempts[prompt] += 1
       e.bodies.append(body)
+      e.arrivals.append((time.monotonic(), len(prompt) // 4 + 8 + limit_of(body)))
       fault = e.fault(e, prompt, e.attempts[prompt])
     time.sleep(e.delay)
-    if e.key and self.headers["authorization"] != f"Bearer {e.key}":
-      return self._send(401, json.dumps({"error": {"message": "wrong key"}}))
+    if not self._welcome():
+      return None
     if fault.isdigit():
       return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": "0.01"})
     if fault.startswith("400:"):
@@ -59,27 +104,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if fault == "close":
       self.close_connection = True
       return None
-    self._answer(body, prompt, fault)
-
-  def _answer(self, body: dict[str, Any], prompt: str, fault: str) -> None:
-    e = self.endpoint
-    limit = body.get("max_tokens") or body["max_completion_tokens"]
-    usage = len(prompt.encode()) // 4, int(e.tokens * limit)
-    number = int(hashlib.sha256(prompt.encode()).hexdigest()[:4], 16)
-    text = "" if fault == "empty" else "Hm." if fault == "unparsed" else f"I think. The answer is {number}."
-    choice = {"index": 0, "finish_reason": "length" if fault == "length" else "stop"}
-    choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
-    content = {
-      "id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
-      "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
-    }  # fmt: skip
     with e.lock:
-      e.answered[prompt] += 1
-      e.usage.append(usage)
-    whole = json.dumps(content)
+      whole = json.dumps(answer(e, body, fault))
     if fault == "broken":
       return self._send(200, whole[: len(whole) // 2])
     self._send(200, whole, cut=fault == "cut")
+
+  def _welcome(self) -> bool:
+    if self.endpoint.key and self.headers["authorization"] != f"Bearer {self.endpoint.key}":
+      self._send(401, json.dumps({"error": {"message": "wrong key"}}))
+      return False
+    return True
 
   def _send(self, status: int, text: str, headers: dict[str, str] | None = None, cut: bool = False) -> None:
     content = text.encode()
@@ -94,6 +129,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.end_headers()
       self.wfile.write(content[: len(content) // 2] if cut else content)
       self.close_connection |= cut
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+  return body["messages"][0]["content"] if "messages" in body else body["prompt"]
+
+
+def limit_of(body: dict[str, Any]) -> int:
+  return body.get("max_tokens") or body["max_completion_tokens"]
+
+
+def answer(e: Endpoint, body: dict[str, Any], fault: str) -> dict[str, Any]:
+  """What it answers, and charges; its lock is held."""
+  prompt = prompt_of(body)
+  usage = len(prompt.encode()) // 4, int(e.tokens * limit_of(body))
+  text = {"empty": "", "unparsed": "Hm."}.get(fault, e.answer(prompt, e.attempts[prompt]))
+  choice = {"index": 0, "finish_reason": "length" if fault == "length" else "stop"}
+  choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+  e.answered[prompt] += 1
+  e.usage.append(usage)
+  return {
+    "id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
+    "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
+  }  # fmt: skip
 
 
 @contextlib.contextmanager

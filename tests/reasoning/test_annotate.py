@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import random
 import signal
 import subprocess
@@ -12,43 +11,12 @@ import sys
 import time
 
 import pytest
+from annotating import LANGS, failed, spent, words
 from commands import records
 from endpoint import Endpoint, served
 
 from fiat_jax import cli
-from fiat_jax.reasoning import openai as client
-from fiat_jax.reasoning.ledger import Ledger
 from fiat_jax.reasoning.store import Store
-
-LANGS = ("en", "hi", "sw")
-
-
-@pytest.fixture
-def rows(tmp_path: pathlib.Path) -> pathlib.Path:
-  lines = [
-    {"id": f"r{n}", "lang": LANGS[n % 3], "input": f"What is {n} + 1?", "target": f"SECRET{n}"} for n in range(36)
-  ]
-  file = tmp_path / "rows.jsonl"
-  file.write_text("\n".join(map(json.dumps, lines)))
-  return file
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-  monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
-  monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
-  monkeypatch.setattr(client, "HOPELESS", 20)
-
-
-def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
-  store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
-  return ["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more]
-
-
-def spent(rows: pathlib.Path) -> Ledger:
-  ledger = Ledger(rows.parent / "S", "reader", 0.0)
-  ledger.close()
-  return ledger
 
 
 def test_every_row_is_answered_once_and_other_verbs_read_it(rows, capsys):
@@ -90,8 +58,7 @@ def test_an_answer_that_cannot_be_used_is_a_failure_and_not_asked_for_again(rows
   with served(endpoint) as url:
     for _ in range(2):
       assert cli.main(words(rows, url)) == 2
-  failed = records(rows.parent / "S" / "failed.jsonl")
-  assert len(failed) == 11 and all(reason in record["reason"] for record in failed)
+  assert len(failed(rows)) == 11 and all(reason in record["reason"] for record in failed(rows))
   assert set(endpoint.answered.values()) == {1}
   assert "25 of 36 rows have reasoning" in capsys.readouterr().err
   ledger = spent(rows)

@@ -51,13 +51,26 @@ def test_two_ledgers_share_a_cap_and_what_a_dead_one_reserved_counts(tmp_path: p
   one, two = Ledger(tmp_path, "one", 10.0), Ledger(tmp_path, "two", 10.0)
   first = one.reserve([("k1", 2.0)])
   assert two.reserve([("k1", 2.0)]).elsewhere == {"k1"} and two.reserve([("k2", 4.0)]).capped
-  one.settle(first.ids["k1"], 1.0)
+  one.close_all(settled={first.ids["k1"]: 1.0})
   one.reserve([("k3", 2.0)])
   one.close()
   two.refresh()
   assert (two.settled, two.spent) == (1.0, 5.0)
   assert two.reserve([("k3", 2.0)]).ids  # its claim died with it, its money did not
   two.close()
+
+
+def test_a_reservation_is_settled_once_whoever_does_it(tmp_path: pathlib.Path):
+  dead, one, two = (Ledger(tmp_path, name, 10.0) for name in ("dead", "one", "two"))
+  (id,) = dead.reserve([("k", 2.0)]).ids.values()
+  dead.close()
+  for ledger in (one, two):
+    ledger.close_all(settled={id: 1.5})
+  one.reconcile({id: 1.5})
+  one.close_all(lost=[id])
+  assert (one.spent, two.spent) == (1.5, 1.5)
+  two.close()
+  one.close()
 
 
 def test_answers_are_read_by_each_kind_of_rule():

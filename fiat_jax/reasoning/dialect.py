@@ -1,0 +1,121 @@
+"""How an endpoint of OpenAI's protocol wants to be asked, and how its answers and refusals are read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import openai
+
+from fiat_jax.errors import UserError
+from fiat_jax.reasoning.request import Answer, Request
+
+KEY = "OPENAI_API_KEY"
+RETRIED = (408, 429)  # and 5xx
+MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
+OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
+
+
+class Dialect:
+  """What one endpoint takes: parameters that it refused are left out, or go under another name.
+
+  Attributes:
+    model: the model's name there.
+    endpoint: its address, for messages.
+  """
+
+  def __init__(self, model: str, endpoint: str):
+    self.model, self.endpoint = model, endpoint
+    self._dropped = set[str]()
+
+  def body(self, request: Request) -> dict[str, Any]:
+    """What is sent about a request."""
+    asking, chat = request.asking, is_chat(request)
+    limit = "max_completion_tokens" if "max_tokens" in self._dropped and chat else "max_tokens"
+    given: dict[str, Any] = {"model": self.model, limit: asking.length}
+    if "temperature" not in self._dropped:
+      given["temperature"] = asking.temperature
+    if asking.stops and "stop" not in self._dropped:
+      given["stop"] = list(asking.stops[:MOST_STOPS])
+    asked = {"messages": [{"role": "user", "content": request.prompt}]} if chat else {"prompt": request.prompt}
+    return given | asked
+
+  def knows(self, body: dict[str, Any]) -> bool:
+    """Whether a body is one that would be sent today: nothing in it has been refused since."""
+    return not self._dropped & body.keys()
+
+  @property
+  def left_out(self) -> frozenset[str]:
+    """The parameters that were refused."""
+    return frozenset(self._dropped)
+
+  def blames(self, status: int, text: str) -> bool:
+    """Whether a refusal is about a parameter that need not be sent, or not under this name."""
+    return bool(_blamed(status, text))
+
+  def learns(self, status: int, text: str) -> bool:
+    """Whether a refusal is about a parameter that was sent until now: from now on it is not."""
+    fresh = sorted(_blamed(status, text) - self._dropped)[:1]
+    self._dropped |= set(fresh)
+    return bool(fresh)
+
+  def require_welcome(self, status: int) -> None:
+    """Raises UserError where a status says that nothing at all can be asked."""
+    if status in (401, 403, 404):
+      hint = f"check --beta and --beta_url, and {KEY}" if status != 401 else f"check {KEY}"
+      raise UserError(f"{self.endpoint} refuses ({status}): {hint}. What was answered before is kept")
+
+
+def key_of(local: bool) -> str:
+  """The user's key. Raises UserError where there is none, unless the endpoint is on this machine."""
+  key = os.environ.get(KEY)
+  if not key and not local:
+    raise UserError(f"no key: set the environment variable {KEY}")
+  return key or "none"
+
+
+def is_chat(request: Request) -> bool:
+  return request.asking.template == "chat"
+
+
+def read(body: Any, *, chat: bool) -> Answer:
+  """The answer in a response's body, as it is charged. Raises ValueError where it holds none."""
+  try:
+    choice = body["choices"][0]
+    text = choice["message"]["content"] if chat else choice["text"]
+    if not isinstance(text, str | None):
+      raise TypeError
+  except (KeyError, IndexError, TypeError):
+    raise ValueError(f"no text in {str(body)[:100]!r}") from None
+  return Answer(text=text or "", finish=choice.get("finish_reason") or "none", tokens=_charged(body.get("usage")))
+
+
+def _blamed(status: int, text: str) -> set[str]:
+  if status != 400 or not ("unsupported" in text.lower() or "not support" in text):
+    return set()
+  return {name for said, name in OPTIONAL.items() if said in text}
+
+
+def _charged(usage: Any) -> tuple[int, int] | None:
+  """Input and output tokens; thinking tokens stand in the output, or only in the total."""
+  if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+    return None
+  total = (usage.get("total_tokens") or 0) - usage["prompt_tokens"]
+  return usage["prompt_tokens"], max(usage.get("completion_tokens") or 0, total)
+
+
+def passes(status: int) -> bool:
+  """Whether what a status refuses may be granted later."""
+  return status in RETRIED or status >= 500
+
+
+def wait_of(e: openai.APIStatusError) -> float:
+  """The seconds that a refusal asks to wait."""
+  try:
+    return min(600.0, max(0.0, float(e.response.headers.get("retry-after", 0))))
+  except ValueError:
+    return 0.0
+
+
+def told(status: int, message: Any) -> str:
+  return f"status {status}: {' '.join(str(message).split())[:200]}"

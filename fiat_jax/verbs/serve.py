@@ -1,0 +1,93 @@
+"""`fiat serve`: a checkpoint, or a run's best one, behind OpenAI's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import socket
+
+from fiat_jax import runtime, signals
+from fiat_jax.configuration import Configuration
+from fiat_jax.decoding import warm
+from fiat_jax.decoding.engine import Engine, Session
+from fiat_jax.errors import UserError
+from fiat_jax.progress import progress, say
+from fiat_jax.run_folder import check_base
+from fiat_jax.serving import server
+from fiat_jax.serving.app import Served, application
+from fiat_jax.serving.guard import token_for
+from fiat_jax.serving.limits import Limits
+from fiat_jax.serving.metrics import Metrics
+from fiat_jax.serving.worker import Worker
+from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import Workbench
+
+AS_IT_CAME = "untuned"
+
+
+def main(configuration: Configuration) -> None:
+  """Serves until a signal comes.
+
+  Raises:
+    UserError: an address that cannot be had or has no token, or a model or run that is not to be had.
+    Stopped: by a signal, all answers given.
+  """
+  settings = configuration.settings
+  settings.answers("serve")
+  token = token_for(settings.host)
+  with server.bind(settings.host, settings.port) as bound:
+    runtime.start()
+    engine, served = load(configuration)
+    session = Session(engine, served.limits.lengths)
+    compile_all(session, engine, served.limits)
+    asyncio.run(_serve(configuration, session, served, bound, token))
+
+
+def load(configuration: Configuration) -> tuple[Engine, Served]:
+  """MODEL as it came, or, where the configuration is a run's, what the run trained."""
+  settings = configuration.settings
+  of_run = bool(settings.recipes)  # a run's configuration names its recipe
+  recipe = configuration.recipe(one_recipe(settings) if of_run else AS_IT_CAME)
+  if recipe.answer_of_beta:
+    raise UserError(f"the recipe {recipe.title!r} reads recorded answers: there is no model to serve")
+  folder = pathlib.Path(settings.model_dir)
+  bench = Workbench(configuration.only())
+  bench.prepare([recipe])
+  if recipe.trains:
+    check_base(folder, bench.fingerprints([recipe]))
+  trained = restore_best(bench, recipe, folder)
+  name = configuration.model_of(recipe) if trained is None else settings.model_dir
+  model = bench.model(recipe)
+  limits = Limits.of(settings, model.family.room)
+  names = tuple(dict.fromkeys((pathlib.Path(name).name, name)))
+  say(
+    f"{names[0]}: prompts of up to {limits.prompt} tokens, answers of up to {limits.answer}, {settings.slots} at a time"
+  )
+  return bench.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
+
+
+def compile_all(session: Session, engine: Engine, limits: Limits) -> None:
+  """Runs every program once, so that no client waits for a compiler."""
+  batches = warm.batches(engine, limits.lengths)
+  with progress("compiling", len(batches)) as bar:
+    for batch in batches:
+      for request in batch:
+        session.add(request)
+      while len(session):
+        session.advance()
+      signals.check()
+      bar.advance()
+
+
+async def _serve(
+  configuration: Configuration, session: Session, served: Served, bound: socket.socket, token: str
+) -> None:
+  settings, metrics = configuration.settings, Metrics()
+  worker = Worker(session, slots=settings.slots, places=served.limits.answers, metrics=metrics)
+  app = application(served, worker, metrics, token=token)
+
+  def on_listening() -> None:
+    print(f"listening on {server.address(bound)}", flush=True)
+
+  await server.serve(app, bound, worker, drain=settings.drain, on_listening=on_listening)

@@ -1,0 +1,35 @@
+"""Rows to ask about, the command that asks, and what it left, for the tests of `fiat annotate`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from commands import records
+
+from fiat_jax.reasoning.ledger import Ledger
+
+LANGS = ("en", "hi", "sw")
+
+
+def write_rows(file: pathlib.Path, count: int = 36) -> pathlib.Path:
+  lines = [
+    {"id": f"r{n}", "lang": LANGS[n % 3], "input": f"What is {n} + 1?", "target": f"SECRET{n}"} for n in range(count)
+  ]
+  file.write_text("\n".join(map(json.dumps, lines)))
+  return file
+
+
+def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
+  store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
+  return ["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more]
+
+
+def spent(rows: pathlib.Path) -> Ledger:
+  ledger = Ledger(rows.parent / "S", "reader", 0.0)
+  ledger.close()
+  return ledger
+
+
+def failed(rows: pathlib.Path) -> list[dict]:
+  return records(rows.parent / "S" / "failed.jsonl")

@@ -1,0 +1,89 @@
+"""A checkpoint on this machine as β, killed again and again: the store ends as one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fiat_jax import cli
+from fiat_jax.reasoning.store import Store
+
+SVAMP = pathlib.Path(__file__).parents[3] / "shared" / "data" / "svamp.test.jsonl"
+
+
+def command(store: pathlib.Path, data: str, beta: str, *more: str) -> list[str]:
+  limits = ["--slots", "4", "--completeness", "0"]
+  return ["annotate", "--test", data, "--beta", beta, "--store", str(store), *limits, *more]
+
+
+def contents(store: pathlib.Path) -> dict[str, tuple]:
+  """By request: the text, why it cannot be used, and the tokens."""
+  read = Store(store, "reader")
+  return {key: (read.text(key), kept.fault, kept.tokens) for key, kept in read.kept.items()}
+
+
+def interrupted(words: list[str], store: pathlib.Path, times: int, patient: int, early: float) -> None:
+  """Runs the command and stops it so many times; `patient` times not before there is another answer."""
+  rng = random.Random(0)
+  waits = [True] * patient + [False] * (times - patient)
+  rng.shuffle(waits)
+  for n, wait in enumerate(waits):
+    before = count(store)
+    child = subprocess.Popen(
+      [sys.executable, "-m", "fiat_jax", *words, "--quiet"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while wait and count(store) == before and child.poll() is None:
+      time.sleep(0.02)
+    time.sleep(rng.uniform(0.0, 0.5) if wait else rng.uniform(0.2, early))
+    child.send_signal(signal.SIGKILL if n % 3 else signal.SIGTERM)
+    child.wait()
+
+
+def count(store: pathlib.Path) -> int:
+  return sum(file.read_bytes().count(b'"kind": "answer"') for file in store.glob("answers-*.jsonl"))
+
+
+def files(store: pathlib.Path) -> list[bytes]:
+  """The view, the rows and what failed, as other programs read them."""
+  return [file.read_bytes() for file in sorted([*store.rglob("reasoning/*"), *store.rglob("rows/*")])]
+
+
+def check_interrupted(folder: pathlib.Path, data: str, beta: str, *more: str, **how) -> None:
+  assert cli.main(command(folder / "whole", data, beta, *more)) == 0
+  words = command(folder / "S", data, beta, *more)
+  interrupted(words, folder / "S", **how)
+  assert cli.main(words) == 0
+  whole = contents(folder / "whole")
+  assert contents(folder / "S") == whole and count(folder / "S") == len(whole) == count(folder / "whole")
+  assert files(folder / "S") == files(folder / "whole")
+
+
+TINY = ("--reasoning_length", "6", "--samples", "2", "--temperature", "0.8")
+
+
+@pytest.fixture
+def data(tmp_path: pathlib.Path) -> str:
+  file = tmp_path / "rows.jsonl"
+  texts = ["Say it. " * (n % 7) + f"{n}?" for n in range(24)]
+  lines = [{"id": f"{n}", "lang": "en" if n % 3 else "sw", "input": text} for n, text in enumerate(texts)]
+  file.write_text("\n".join(map(json.dumps, lines)))
+  return str(file)
+
+
+@pytest.mark.slow
+def test_killed_with_a_tiny_model_it_ends_with_the_store_of_one_that_was_not(tmp_path, tiny_checkpoint, data):
+  check_interrupted(tmp_path, data, str(tiny_checkpoint), *TINY, times=6, patient=4, early=4.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SVAMP.exists(), reason="SVAMP's rows are not here")
+def test_interrupted_twenty_times_on_svamp_it_ends_with_the_store_of_one_that_was_not(tmp_path):
+  more = ("--reasoning_length", "20")
+  check_interrupted(tmp_path, f"{SVAMP}[:24]", "smollm2_135m_instruct", *more, times=20, patient=5, early=4.0)
