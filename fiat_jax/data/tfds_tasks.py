@@ -41,7 +41,9 @@ def register(task: str, source: TfdsSet, instruction: str, vocabulary: seqio.Voc
 
   return seqio.TaskRegistry.add(
     task,
-    source=seqio.TfdsDataSource(tfds_name=source.name, splits=dict(source.splits)),
+    source=seqio.TfdsDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's two types disagree
+      tfds_name=source.name, splits=dict(source.splits)
+    ),
     preprocessors=[texts, instruct(template), seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={name: seqio.Feature(vocabulary, add_eos=True) for name in ("inputs", "targets")},
   )
