@@ -1,4 +1,8 @@
-"""The published sets that `fiat prepare` makes rows of. A size or hash stands where the makers publish it."""
+"""The published sets that `fiat prepare` makes rows of.
+
+Addresses, file names, fields and counts are those of the sets' own pages, papers and loaders; `unseen` says what of a
+set is not. A size or hash stands where TFDS records it or several public programs pin the same one for that address.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,24 @@ from fiat_jax.preparation.sets import Remote, Set
 RATIONALES = Remote(
   "https://github.com/google-research/distilling-step-by-step/raw/main/datasets.zip", called="distilling_datasets.zip"
 )
+_RELEASE = "the address of datasets.zip, which its README names without one"
 PALM = "PaLM 540B's, all splits"
 _TYDI = "https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1"
 _RAW = "https://raw.githubusercontent.com"
+_GSM8K = f"{_RAW}/openai/grade-school-math/master/grade_school_math/data"
+_MGSM = {
+  "bn": "6b00bc7cc635547e866989284afa924d789b5affa2eb8de623c385dd943ad977",
+  "de": "4dfea30fede44b813e2e496f5f0534049e83c7cc8aed6e00600b30ec62053626",
+  "en": "50021d0f28cc957edcb44e7806425b1c7fbd648ddcb9e0a8ec689d10e57d40fa",
+  "es": "5bd27ebdf00140cec845c5298dc17715f5cd57d8edda6df1976db40bf3f0750a",
+  "fr": "36207c1c03fd7cd3ea491441eb755408199f94e4a647851df531bbaedc99d606",
+  "ja": "59a2b50debe77981fd784cb3b2bef1505e3abf2a37116dc9d7a366ab029b4637",
+  "ru": "6bd30fd2e80c5bac23f566fb4ae0e6a55a19578401fbf9a01fb21beb3645fef8",
+  "sw": "2bac828d77229e65d7c7197b1ad4a2cb5b1fe99b163f2cbdd66501de6a2115c4",
+  "te": "dd6b1452c244bb2e4ba254c01ea84137f80c1cefc57d69c23b0ed88b9c0f36b7",
+  "th": "f3932dc5ad8e9d0ea82b017adc1e1461dd647af861e7166d6741986602a0cfd6",
+  "zh": "b2fa63151022370a0de1f4211c8c284eae74b0f5a3b003b1d5982c0d4a73f661",
+}
 
 _SETS = (
   Set(
@@ -40,6 +59,7 @@ _SETS = (
     remotes=(Remote("https://storage.googleapis.com/gresearch/xor_attriqa/xor_attriqa.zip"),),
     wanted=xor_attriqa.WANTED,
     convert=xor_attriqa.convert,
+    unseen="whether its files end in .jsonl, and whether the validation file is val or validation: either is read",
     published=xor_attriqa.published(),
     licence="CC-BY-4.0",
     home="https://github.com/google-research/google-research/tree/master/xor_attriqa",
@@ -52,6 +72,7 @@ _SETS = (
     remotes=(RATIONALES,),
     wanted=rationales.wanted("cqa"),
     convert=rationales.commonsense_qa,
+    unseen=_RELEASE,
     published={"train": {"en": 9_741}, "test": {"en": 1_221}},
     licence="MIT (data), Apache-2.0 (reasoning)",
     home="https://github.com/google-research/distilling-step-by-step",
@@ -64,6 +85,7 @@ _SETS = (
     remotes=(RATIONALES,),
     wanted=rationales.wanted("svamp"),
     convert=rationales.svamp,
+    unseen=_RELEASE,
     published={"train": {"en": 800}, "test": {"en": 200}},
     licence="MIT (data), Apache-2.0 (reasoning)",
     home="https://github.com/google-research/distilling-step-by-step",
@@ -76,6 +98,7 @@ _SETS = (
     remotes=(RATIONALES,),
     wanted=rationales.wanted("esnli"),
     convert=rationales.esnli,
+    unseen=_RELEASE,
     published={"train": {"en": 549_367}, "validation": {"en": 9_842}, "test": {"en": 9_824}},
     licence="MIT (explanations), CC-BY-SA-4.0 (SNLI), Apache-2.0 (reasoning)",
     home="https://github.com/google-research/distilling-step-by-step",
@@ -88,6 +111,7 @@ _SETS = (
     remotes=(RATIONALES,),
     wanted=rationales.wanted("anli1"),
     convert=rationales.anli,
+    unseen=_RELEASE,
     published={"train": {"en": 16_946}, "validation": {"en": 1_000}, "test": {"en": 1_000}},
     licence="CC-BY-NC-4.0 (data), Apache-2.0 (reasoning)",
     home="https://github.com/google-research/distilling-step-by-step",
@@ -97,9 +121,9 @@ _SETS = (
   Set(
     name="gsm8k",
     title="GSM8K: grade school word problems",
-    remotes=tuple(
-      Remote(f"{_RAW}/openai/grade-school-math/master/grade_school_math/data/{split}.jsonl")
-      for split in ("train", "test")
+    remotes=(
+      Remote(f"{_GSM8K}/train.jsonl", 4_166_206, "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465"),
+      Remote(f"{_GSM8K}/test.jsonl", 749_738, "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"),
     ),
     convert=arithmetic.gsm8k,
     published={"train": {"en": 7_473}, "test": {"en": 1_319}},
@@ -111,7 +135,8 @@ _SETS = (
     name="mgsm",
     title="MGSM: GSM8K's problems in eleven languages",
     remotes=tuple(
-      Remote(f"{_RAW}/google-research/url-nlp/main/mgsm/mgsm_{lang}.tsv") for lang in arithmetic.MGSM_LANGUAGES
+      Remote(f"{_RAW}/google-research/url-nlp/main/mgsm/mgsm_{lang}.tsv", sha256=sha256)
+      for lang, sha256 in _MGSM.items()
     ),
     convert=arithmetic.mgsm,
     published={"test": dict.fromkeys(arithmetic.MGSM_LANGUAGES, 250)},
@@ -175,6 +200,7 @@ _SETS = (
     ),
     wanted=r"xorqa_in/xorqa_\w+_(?:train|dev|test)\.json",
     convert=reading.xorqa_in,
+    unseen="how many rows it has",
     licence="MIT",
     home="https://github.com/google-research-datasets/indic-gen-bench",
     languages="28 Indic",
@@ -184,7 +210,13 @@ _SETS = (
   Set(
     name="mmlu",
     title="MMLU with INSTRUCTEVAL's 5 shots",
-    remotes=(Remote("https://people.eecs.berkeley.edu/~hendrycks/data.tar", called="mmlu.tar"),),
+    remotes=(
+      Remote(
+        "https://people.eecs.berkeley.edu/~hendrycks/data.tar",
+        sha256="bec563ba4bac1d6aaf04141cd7d1605d7a5ca833e38f994051e818489592989b",
+        called="mmlu.tar",
+      ),
+    ),
     wanted=r"data/(?:dev/\w+_dev|test/\w+_test)\.csv",
     convert=few_shot.mmlu,
     published={"test": {"en": few_shot.MMLU_ROWS}},
@@ -195,7 +227,12 @@ _SETS = (
   Set(
     name="drop",
     title="DROP with INSTRUCTEVAL's 3 shots",
-    remotes=(Remote("https://ai2-public-datasets.s3.amazonaws.com/drop/drop_dataset.zip"),),
+    remotes=(
+      Remote(
+        "https://s3-us-west-2.amazonaws.com/allennlp/datasets/drop/drop_dataset.zip",
+        sha256="39d2278a29fd729de301b111a45f434c24834f40df8f4ff116d864589e3249d6",
+      ),
+    ),
     wanted=r"drop_dataset_dev\.json",
     convert=few_shot.drop,
     licence="CC-BY-SA-4.0",
@@ -211,7 +248,7 @@ _SETS = (
     ),
     convert=few_shot.crass,
     published={"test": {"en": few_shot.CRASS_ROWS}},
-    licence="see its page",
+    licence="Apache-2.0",
     home="https://github.com/apergo-ai/CRASS-data-set",
     metric="starts_with; accuracy",
   ),
@@ -223,6 +260,7 @@ _SETS = (
       for n in range(10)
     ),
     convert=flan_mini.convert,
+    unseen="what the column `source` calls the ten collections",
     published={"all/train": {"": flan_mini.ROWS}},
     licence="of each collection: see its page",
     home="https://huggingface.co/datasets/declare-lab/flan-mini",

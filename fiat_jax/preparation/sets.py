@@ -24,7 +24,7 @@ Converter = Callable[[Files], Iterator[Part]]
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-  """A file at its official address. `size` and `sha256` are empty where its makers publish none."""
+  """A file at its official address. `size` and `sha256` are empty where no public source states them."""
 
   address: str
   size: int = 0
@@ -45,6 +45,7 @@ class Set:
     wanted: a regular expression that the paths of the needed files in an archive match at their end.
     published: rows by `VIEW/SPLIT` (or `SPLIT`) and language; the language `` counts all.
     limit: bytes that all needed files may have unpacked.
+    unseen: what of it was written down without its source at hand, in words.
     languages, metric, reasoning: words for the table in the README.
   """
 
@@ -55,6 +56,7 @@ class Set:
   wanted: str = ""
   published: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
   limit: int = 4 * GIB
+  unseen: str = ""
   licence: str
   home: str
   languages: str = "English"

@@ -27,6 +27,8 @@ def main(configuration: Configuration) -> None:
   given = prepare.sample_folder(wanted.name) if settings.sample else given
   folder = pathlib.Path(settings.output) if settings.output else resources.cache_folder("sets") / wanted.name
   say(f"{wanted.title}; licence: {wanted.licence}; {wanted.home}")
+  if wanted.unseen and not settings.sample:
+    say(f"not checked against its source: {wanted.unseen}")
   made = prepare.prepare(wanted, folder, given, sample=settings.sample)
   for part, languages in made["rows"].items():
     view, _, split = part.rpartition("/")

@@ -117,15 +117,18 @@ def _mmlu_rows(file: pathlib.Path) -> list[tuple[str, list[str], str]]:
 
 
 def _drop_spans(pair: Record) -> list[str]:
-  """The texts of the answer and of those of the other annotators: spans, a number or a date."""
-  answers = [pair.get("answer"), *(pair.get("validated_answers") or [])]
+  """The texts that the annotators of the development set gave: spans, a number or a date.
+
+  None where one of them is two kinds at once: INSTRUCTEVAL reads the set through the Hub, which leaves out such rows.
+  """
   spans: list[str] = []
-  for answer in answers:
-    if not isinstance(answer, dict):
-      raise pair.fault("an answer is no object")
-    date = answer.get("date") or {}
-    date = " ".join(filter(None, (date.get(part, "") for part in ("day", "month", "year"))))
-    spans += answer.get("spans") or [text for text in (str(answer.get("number") or ""), date) if text][:1]
+  for answer in pair.inner("validated_answers"):
+    given = answer.get("date") or {}
+    date = " ".join(given.get(part, "") for part in ("day", "month", "year")).strip()
+    kinds = [answer.get("spans") or [], [str(answer["number"])] if answer.get("number") else [], [date] if date else []]
+    if sum(map(bool, kinds)) > 1:
+      return []
+    spans += next(filter(None, kinds), [])
   return [text.strip() for text in spans]
 
 
