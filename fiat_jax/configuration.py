@@ -7,6 +7,7 @@ import dataclasses
 import glob
 import logging
 import math
+import pathlib
 import re
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import MADE, Checkpoint, Located, locate
+from fiat_jax.checkpoints.locate import HUB, MADE, Checkpoint, Located, is_place, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
@@ -60,6 +61,13 @@ class Configuration:
     if not (name := getattr(self.settings, setting)):
       raise UserError(f"the recipe {recipe.title!r} needs --{setting}: {NEEDED[setting]}")
     return name
+
+  def public_name(self, recipe: Recipe) -> str:
+    """What others know that model by: its name on the Hub where it has one; never a path of this machine."""
+    name = self.model_of(recipe)
+    sources = self.models.get(name, Checkpoint()).sources
+    hub = next((source.removeprefix(HUB) for source in sources if source.startswith(HUB)), "")
+    return hub or (pathlib.PurePath(name).name if is_place(name) else name)
 
   def located(self, recipe: Recipe) -> Located:
     """Where the model lies that a recipe works on.

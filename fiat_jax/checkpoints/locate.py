@@ -15,7 +15,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # never a pickle
-MADE = "made:"
+HUB, MADE = "hub:", "made:"
 MAKING = 1  # part of the folder's name: raise it when what is made changes
 VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
 
@@ -60,11 +60,16 @@ def locate(name: str, checkpoint: Checkpoint | None = None) -> Located:
     raise UserError(f"the model {name!r} is not to be had: {'; '.join(reasons)}")
   if name.startswith(MADE):
     return _with_tokenizer(str(_from_source(name)))
-  if "://" in name or os.path.exists(os.path.expanduser(name)):
+  if is_place(name):
     return _with_tokenizer(os.path.expanduser(name))
   if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf"):
     return _with_tokenizer(str(_from_hub(name)))
   raise UserError(f"the model {name!r} is no file or folder, no name under gin/models/ and no Hub name (OWNER/NAME)")
+
+
+def is_place(name: str) -> bool:
+  """Whether a model's name says where it lies: a file, a folder, a bucket's address."""
+  return "://" in name or os.path.exists(os.path.expanduser(name))
 
 
 def _with_tokenizer(weights: str, vocabulary: str = "") -> Located:

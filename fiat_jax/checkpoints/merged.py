@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def write_hugging_face(
   description: Mapping[str, Any],
   tokenizer: Tokenizer | None = None,
   shard_bytes: int = SHARD_BYTES,
+  beside: Callable[[Path], None] | None = None,
 ) -> None:
   """Writes `config.json`, safetensors in the parameters' type, and the tokenizer's files: all of it or nothing.
 
@@ -34,6 +35,7 @@ def write_hugging_face(
     description: the `config.json` that the model came with, or what a T5X checkpoint's shapes say.
     tokenizer: whose files are written beside it.
     shard_bytes: of a file; a model of more is written in shards, with their index.
+    beside: writes what else shall stand in the folder.
 
   Raises:
     UserError: there is something already.
@@ -47,6 +49,8 @@ def write_hugging_face(
     described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
     described.pop("torch_dtype", None)  # the name of old
     (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    if beside:
+      beside(partial)
 
 
 def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shard_bytes: int) -> str:

@@ -27,7 +27,7 @@ def write_adapter(
   Args:
     adapter: `a` [L, in, rank] and `b` [L, rank, out] where `params` has a kernel; PEFT keeps both transposed.
     family: says where each kernel comes from, which gives the names.
-    base: what PEFT shall load under it.
+    base: what PEFT shall load under it, a name on the Hub with its `@REVISION` where one is meant.
   """
   tensors: dict[str, np.ndarray] = {}
   adapted, others = [], []
@@ -54,7 +54,8 @@ def write_adapter(
   description = {
     "peft_type": "LORA",
     "task_type": family.task,
-    "base_model_name_or_path": base,
+    "base_model_name_or_path": base.partition("@")[0],
+    **({"revision": revision} if (revision := base.partition("@")[2]) else {}),
     "r": config.rank,
     "lora_alpha": config.alpha,
     "lora_dropout": config.dropout,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +128,11 @@ def write_t5x(
   config: T5Config,
   step: int = 0,
   tokenizer: Tokenizer | None = None,
+  beside: Callable[[Path], None] | None = None,
 ) -> None:
   """Writes parameters as T5X's native checkpoint: `checkpoint` and a zarr folder for each large leaf.
 
-  The tokenizer's files stand beside them, which T5X does not look at.
+  The tokenizer's files stand beside them, which T5X does not look at, and what `beside` writes.
 
   The folder appears whole or not at all; T5X takes its step from the name `checkpoint_STEP`.
 
@@ -166,6 +167,8 @@ def write_t5x(
         node[last] = spec
     content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
     (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
+    if beside:
+      beside(partial)
 
 
 def _spec(array: np.ndarray, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fiat_jax import runtime
@@ -15,6 +15,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
+from fiat_jax.exports import card, proof
 from fiat_jax.models import lora
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
@@ -25,6 +26,8 @@ from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.evaluate import restore_best
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench, lora_config
+
+Beside = Callable[[pathlib.Path], None]
 
 FORMATS = ("peft", "huggingface", "t5x")
 
@@ -39,16 +42,60 @@ def main(configuration: Configuration) -> None:
   folder, output = pathlib.Path(settings.model_dir), pathlib.Path(settings.output)
   recipe = configuration.recipe(one_recipe(settings))
   _check(settings, recipe)
+  runtime.start()
+  if settings.weights and settings.format != "peft":
+    say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
+  bench, split = _bench(configuration.replace(weights=""))
+  bench.prepare([recipe])
+  beside = _proven(bench, recipe, folder, split, settings)
   if settings.format == "peft":
-    _copy_adapter(folder, output)
+    _copy_adapter(folder, output, beside)
   else:
-    runtime.start()
-    if settings.weights:
-      say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
-    bench = Workbench(configuration.only().replace(weights=""))
-    bench.prepare([recipe])
-    write_model(bench, recipe, folder, output, settings.format)
+    write_model(bench, recipe, folder, output, settings.format, beside)
   print(f"{output} holds the run {folder} as {settings.format}{_next(settings)}")
+
+
+def _bench(configuration: Configuration) -> tuple[Workbench, str]:
+  """A bench with the first split whose rows can be read, for the proof; without rows where none can."""
+  problem = "the run names no rows with prompts"
+  for split in () if configuration.settings.corrupts else ("test", "validation", "train"):
+    try:
+      if split in configuration.settings.bare_files():
+        return Workbench(configuration.only(split)), split
+    except UserError as e:
+      problem = str(e)
+  say(f"warning: {problem}: there will be no parity.jsonl; --test FILE names other rows")
+  return Workbench(configuration.only()), ""
+
+
+def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, settings: Settings) -> Beside:
+  """What writes card, prompts and, where rows could be read, the proof beside the weights."""
+  rows = proof.parity(bench, recipe, restore_best(bench, recipe, folder), split) if split else []
+  made = card.Made(
+    form=settings.format,
+    run=folder,
+    recipe=recipe,
+    base=bench.configuration.public_name(recipe),
+    task=bench.model(recipe).family.task,
+    quantized=_quantized(settings.weights, bench.model(recipe)),
+    proven=bool(rows),
+  )
+
+  def write(place: pathlib.Path) -> None:
+    card.write_card(place, settings, made)
+    if rows:
+      card.write_prompts(place, bench, recipe)
+      proof.write_proof(place, rows, script=settings.format != "t5x")
+
+  return write
+
+
+def _quantized(weights: str, described: Description) -> str:
+  kept = f", its weights kept in {weights} while this was trained" if weights else ""
+  file = pathlib.PurePath(described.path)
+  return kept + (
+    f", read from the GGUF file {file.name}, whose weights may be rounded" if file.suffix == ".gguf" else ""
+  )
 
 
 def _check(settings: Settings, recipe: Recipe) -> None:
@@ -65,17 +112,27 @@ def _check(settings: Settings, recipe: Recipe) -> None:
   refuse_taken(settings.output)
 
 
-def _copy_adapter(folder: pathlib.Path, output: pathlib.Path) -> None:
+def _copy_adapter(folder: pathlib.Path, output: pathlib.Path, beside: Beside) -> None:
   adapter = folder / "adapter"
   if not adapter.is_dir():
     raise UserError("holds no adapter: give one recipe's run, and let `fiat train` come to its end", folder)
   with new_folder(output) as partial:
     for file in adapter.iterdir():
       shutil.copy(file, partial / file.name)
+    beside(partial)
 
 
-def write_model(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: pathlib.Path, form: str) -> None:
+def write_model(
+  bench: Workbench,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  output: pathlib.Path,
+  form: str,
+  beside: Beside | None = None,
+) -> None:
   """Writes the whole model of the best checkpoint in `folder`, its adapter merged in f32 and rounded once.
+
+  `beside` writes what else shall stand in the folder.
 
   Raises:
     UserError: the form, `huggingface` or `t5x`, cannot hold the model, or there is no checkpoint.
@@ -92,9 +149,9 @@ def write_model(bench: Workbench, recipe: Recipe, folder: pathlib.Path, output: 
   if recipe.adapter == "lora":
     params = lora.merge(bench.params(recipe), params, lora_config(bench.settings))
   if isinstance(family, EncoderDecoder) and form == "t5x":
-    write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer)
+    write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer, beside)
   else:
-    write_hugging_face(output, params, family, _description(described), tokenizer)
+    write_hugging_face(output, params, family, _description(described), tokenizer, beside=beside)
 
 
 def _description(described: Description) -> Mapping[str, Any]:

@@ -93,7 +93,7 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
-    family, base = bench.model(recipe).family, bench.configuration.model_of(recipe)
+    family, base = bench.model(recipe).family, bench.configuration.public_name(recipe)
     peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=base)
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):

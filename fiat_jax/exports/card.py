@@ -1,0 +1,150 @@
+"""`README.md` of an export: what it was made of, how good it is, how to load and check it; `prompts.json` beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fiat_jax import prompts
+from fiat_jax.evaluation.report import SURE
+from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.verdict import score_interval
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+from fiat_jax.workbench import Workbench
+
+VLLM_RANK = 16  # the largest that vLLM takes unless told otherwise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Made:
+  """What an export is: its `form` (`--format`), of which run and recipe, on which `base` (never a path here).
+
+  Attributes:
+    task: what PEFT calls the use of the base's family.
+    quantized: how the base's weights were kept, where they were.
+    proven: whether `parity.jsonl` is there.
+  """
+
+  form: str
+  run: pathlib.Path
+  recipe: Recipe
+  base: str
+  task: str
+  quantized: str
+  proven: bool
+
+
+def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> None:
+  """Writes how a prompt is put together: literal texts and the fields between them, turn marks of the chat included."""
+  settings, tokenizer = bench.settings, bench.model(recipe).tokenizer
+  before, after = tokenizer.chat_parts()
+  template = prompts.tuned_prompt(
+    settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
+  )
+  written = {
+    "prompt": _pieces((before, *template, after)),
+    "x": settings.input or "the row's columns but the target, the reasoning and what names it, a line each",
+    "add_special_tokens": not tokenizer.template_source,
+    "max_new_tokens": settings.target_length,
+  }
+  (folder / "prompts.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _pieces(template: prompts.Template) -> list[str | dict[str, str]]:
+  return [{"field": piece.name} if isinstance(piece, prompts.Field) else piece for piece in template if piece]
+
+
+def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
+  """Writes `README.md` with what Hugging Face's Hub reads in front of it."""
+  library = "peft" if made.form == "peft" else "transformers"
+  front = {"base_model": made.base, "library_name": library, "tags": ["fiat_jax", made.recipe.title]}
+  lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---", ""]
+  lines += [f"# {made.recipe.title} on {made.base}", "", *_what(settings, made), ""]
+  lines += ["## Results", "", *_results(settings, made.run), "", "## Use", "", *_use(settings, made), ""]
+  (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _what(settings: Settings, made: Made) -> list[str]:
+  recipe = made.recipe
+  tuned = (
+    f"LoRA, rank {settings.lora_rank}, alpha {settings.lora_alpha:g}" if recipe.adapter == "lora" else "all weights"
+  )
+  rows = {split: pathlib.PurePath(file).name for split, file in settings.files().items()}
+  lines = [
+    f"- Recipe: {recipe.title}: {tuned}; instruction {_yes(recipe.instruction)}, reasoning {_yes(recipe.reasoning)}.",
+    f"- Base: {made.base}{made.quantized}. Its licence holds for this, too, and so may that of the rows.",
+    "- Rows: " + ", ".join(f"{split} `{name}`" for split, name in rows.items()) + _grouped(settings) + ".",
+  ]
+  if recipe.reasoning:
+    beta = "recorded answers" if settings.beta in ("", "recorded") else f"`{_name(settings.beta)}`"
+    lines.append(f"- Reasoning: {beta}. Without it the model is not what was measured here.")
+  return lines
+
+
+def _grouped(settings: Settings) -> str:
+  return f"; rows of one `{settings.group}` belong together" if settings.group else ""
+
+
+def _name(path: str) -> str:
+  """A model as it may be named elsewhere: no path of this machine."""
+  return pathlib.PurePath(path).name if pathlib.Path(path).expanduser().exists() else path
+
+
+def _yes(there: bool) -> str:
+  return "yes" if there else "no"
+
+
+def _results(settings: Settings, run: pathlib.Path) -> list[str]:
+  """A line for each split that the run was judged on, the first metric with its interval over groups."""
+  file = run / "results.json"
+  result: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+  lines = []
+  for split in ("validation", "test"):
+    if "overall" not in (found := result.get(split, {})):
+      continue
+    scores = ", ".join(f"{name} {value:.1f}" for name, value in found["overall"].items())
+    lines.append(f"- {split}, {found['rows']} rows: {scores}{_interval(settings, run, split)}.")
+  return lines or ["The run holds no results."]
+
+
+def _interval(settings: Settings, run: pathlib.Path, split: str) -> str:
+  file, metric = run / "predictions" / f"{split}.jsonl", settings.scores[0]
+  if not file.exists():
+    return ""
+  with open(file, encoding="utf-8") as lines:
+    answers = [json.loads(line) for line in lines]
+  if not all(metric in answer for answer in answers):
+    return ""
+  scores = np.array([[answer[metric] for answer in answers]])
+  langs, groups = ([answer[name] for answer in answers] for name in ("lang", "group"))
+  low, high = score_interval(resample(Scored(scores={"run": scores}, langs=langs, groups=groups)), "run")
+  return f" ({SURE} of {metric}, rows of a group drawn together: {low:.1f} to {high:.1f})"
+
+
+def _use(settings: Settings, made: Made) -> list[str]:
+  lines = ["`prompts.json` says how a prompt is put together; `x` is the input."]
+  if made.form == "peft":
+    lines += [
+      "",
+      "    PeftModel.from_pretrained(model, FOLDER)    # model: the base, loaded by transformers",
+    ]
+    if made.task == "CAUSAL_LM":
+      rank = f"--max-lora-rank {settings.lora_rank} " if settings.lora_rank > VLLM_RANK else ""
+      lines.append(f"    vllm serve BASE --enable-lora {rank}--lora-modules tuned=FOLDER")
+  if made.form == "huggingface" and made.task == "CAUSAL_LM":
+    lines += ["", "    vllm serve FOLDER"]
+  if made.proven and made.form != "t5x":
+    base, tools = ("[BASE]", "transformers and peft") if made.form == "peft" else ("", "transformers")
+    lines += [
+      "",
+      f"`parity.jsonl` holds rows with prompt, ids, greedy answer and log-probabilities. With {tools} alone, "
+      f"`python check.py {base}".rstrip()
+      + "` asks for them again.",
+    ]
+  return lines
