@@ -1,6 +1,9 @@
 """A run's best checkpoint goes out, and back in as a model: the same answers, bit for bit where nothing is merged."""
 
+import json
 import pathlib
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -92,6 +95,37 @@ def test_an_adapter_over_quantized_weights_is_merged_into_the_checkpoints_own(fi
   assert changed and all(name.endswith((".q.weight", ".v.weight")) for name in changed)
   ranks = {name: np.linalg.matrix_rank(merged[name] - own[name], tol=1e-4) for name in changed}
   assert max(ranks.values()) <= 8, "that is NF4's error, not an adapter"
+
+
+def test_an_export_carries_its_proof_and_no_path_of_this_machine(of_lora, tmp_path):
+  output = tmp_path / "out"
+  assert cli.main(["export", "--model_dir", str(of_lora), "--output", str(output)]) == 0
+  proof, predictions = records(output / "parity.jsonl"), records(of_lora / "predictions" / "test.jsonl")
+  assert [row["id"] for row in proof] == [row["id"] for row in predictions[:5]]
+  for row, prediction in zip(proof, predictions, strict=False):
+    assert row["text"] == prediction["prediction"] and prediction["input"] in row["prompt"]
+    assert len(row["tokens"]) == len(row["logprobs"]) and row["ids"]
+    assert row["model_class"] == "AutoModelForSeq2SeqLM"
+  compile((output / "check.py").read_text(), "check.py", "exec")
+  pieces = json.loads((output / "prompts.json").read_text())["prompt"]
+  x = proof[0]["row"]["input"]
+  assert (
+    "".join(piece if isinstance(piece, str) else {"x": x}[piece["field"]] for piece in pieces) == proof[0]["prompt"]
+  )
+  card = (output / "README.md").read_text()
+  assert f"test, {len(predictions)} rows: f1_squad {results(of_lora)['test']['overall']['f1_squad']:.1f}" in card
+  for file in ("README.md", "adapter_config.json", "prompts.json"):
+    assert str(tmp_path.parent) not in (output / file).read_text(), file
+
+
+def test_rows_that_are_gone_leave_an_export_without_proof_and_say_so(of_lora, tmp_path, capsys):
+  run = shutil.copytree(of_lora, tmp_path / "run")
+  text = (run / "config.gin").read_text()
+  (run / "config.gin").write_text(re.sub(r"^(TRAIN|VALIDATION|TEST) = .*", r"\1 = 'gone.jsonl'", text, flags=re.M))
+  assert cli.main(["export", "--model_dir", str(run), "--output", str(tmp_path / "out")]) == 0
+  assert "there will be no parity.jsonl; --test FILE names other rows" in capsys.readouterr().err
+  found = {file.name for file in (tmp_path / "out").iterdir()}
+  assert found == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 
 
 def test_an_adapter_is_copied(of_lora, tmp_path, capsys):
