@@ -56,6 +56,7 @@ class Settings:
   lora_scaling: str
   lora_dropout: float
   lora_targets: str
+  adapter: str
   steps: int
   epochs: float
   batch: int

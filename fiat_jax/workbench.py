@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fiat_jax import prompts
+from fiat_jax.checkpoints import given_adapter
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Examples, Shard
@@ -213,9 +214,12 @@ class Workbench:
     return tokenizer.prompt_string(truncation.prompt_text(template, row, x))
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
-    """Decodes with the pretrained model, or with `trained` in the place that the recipe trains."""
+    """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
     model = self.model(recipe)
-    if trained is None:
+    if trained is None and self.settings.adapter:
+      given = given_adapter.read(self.settings.adapter, model.family, lora_config(self.settings).scale)
+      weights = model.family.with_adapter(self._weights_of(recipe).layers, given)
+    elif trained is None:
       weights = self._weights_of(recipe).layers
     elif recipe.adapter == "full":
       weights = model.family.unstack(trained)

@@ -118,6 +118,20 @@ def test_an_export_carries_its_proof_and_no_path_of_this_machine(of_lora, tmp_pa
     assert str(tmp_path.parent) not in (output / file).read_text(), file
 
 
+def test_an_adapter_trained_elsewhere_answers_as_it_did_there(fiat, of_lora, t5, tmp_path):
+  """Ours, taken back by its folder alone: bit for bit; half of it twice: the same but for rounding."""
+  wanted = of_lora / "predictions" / "test.jsonl"
+  assert (
+    answers_again(fiat, t5, tmp_path / "one", "--adapter", str(of_lora / "adapter")).read_bytes() == wanted.read_bytes()
+  )
+  halves = ",".join([f"{of_lora / 'adapter'}:0.5"] * 2)
+  for found, row in zip(
+    records(answers_again(fiat, t5, tmp_path / "two", "--adapter", halves)), records(wanted), strict=True
+  ):
+    assert found["prediction"] == row["prediction"]
+    assert found["logprob"] == pytest.approx(row["logprob"], abs=1e-4)
+
+
 def test_rows_that_are_gone_leave_an_export_without_proof_and_say_so(of_lora, tmp_path, capsys):
   run = shutil.copytree(of_lora, tmp_path / "run")
   text = (run / "config.gin").read_text()

@@ -1,0 +1,122 @@
+"""Adapters in PEFT's format, read: ours bit for bit, PEFT's other scales and ranks by the formula, and refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from fiat_jax.checkpoints import given_adapter
+from fiat_jax.checkpoints.peft import write_adapter
+from fiat_jax.errors import UserError
+from fiat_jax.models.decoder_only import DecoderOnly
+from fiat_jax.models.lora import LoraConfig
+
+CONFIG = LoraConfig(rank=4, alpha=6.0, targets=tiny.ALL_LINEAR)
+FAMILY = DecoderOnly(tiny.CONFIG)
+WEIGHTS = "adapter_model.safetensors"
+QUERY = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+
+
+@pytest.fixture
+def written(tmp_path, tiny_model):
+  """An adapter of random A and B, and its folder."""
+  adapter = tiny.random_adapter(tiny_model.params, CONFIG)
+  write_adapter(tmp_path / "one", adapter, FAMILY, CONFIG, base="OWNER/NAME")
+  return adapter, tmp_path / "one"
+
+
+def change(folder, tensors=lambda found: None, **description):
+  """Rewrites an adapter's tensors (in place) and its description."""
+  found = load_file(folder / WEIGHTS)
+  tensors(found)
+  save_file(found, folder / WEIGHTS)
+  file = folder / "adapter_config.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | description))
+
+
+def deltas(adapter, scale, path=()):
+  """Every kernel's change, scale · A · B, by path."""
+  if "a" in adapter:
+    return {path: scale * np.asarray(adapter["a"], np.float64) @ np.asarray(adapter["b"], np.float64)}
+  return {key: value for name, node in adapter.items() for key, value in deltas(node, scale, (*path, name)).items()}
+
+
+def test_ours_comes_back_bit_for_bit(written):
+  adapter, folder = written
+  read = given_adapter.read(str(folder), FAMILY, CONFIG.scale)
+  found, wanted = deltas(read, 1.0), deltas(adapter, 1.0)
+  assert found.keys() == wanted.keys()
+  for block, nodes in adapter["layers"].items():
+    for name, node in nodes.items():
+      for side in "ab":
+        np.testing.assert_array_equal(read["layers"][block][name][side], node[side])
+
+
+def test_scales_and_ranks_of_single_modules_are_peft_s(written):
+  """alpha / √rank with rsLoRA, other ranks and alphas by pattern, a layer that is not adapted."""
+  adapter, folder = written
+
+  def narrower(tensors):
+    for side, axis in (("A", 0), ("B", 1)):
+      tensors[QUERY.format(1, side)] = np.ascontiguousarray(tensors[QUERY.format(1, side)].take([0, 1, 2], axis))
+      del tensors[QUERY.format(0, side)]
+
+  change(
+    folder, narrower, use_rslora=True, alpha_pattern={"q_proj": 10}, rank_pattern={r"layers\.1\.self_attn\.q_proj": 3}
+  )
+  read = given_adapter.read(str(folder), FAMILY, 0.7)
+  query, key = (read["layers"]["attention"][name] for name in ("query", "key"))
+  ours = adapter["layers"]["attention"]
+  wanted = 10 / 3**0.5 * np.asarray(ours["query"]["a"][1][:, :3], np.float64) @ np.asarray(ours["query"]["b"][1][:3])
+  np.testing.assert_allclose(0.7 * query["a"][1] @ query["b"][1], wanted, rtol=1e-4, atol=1e-5)
+  assert not (query["a"][0] @ query["b"][0]).any() and not query["a"][1, :, 3:].any()
+  wanted = 6 / 2 * np.asarray(ours["key"]["a"][0], np.float64) @ np.asarray(ours["key"]["b"][0])
+  np.testing.assert_allclose(0.7 * key["a"][0] @ key["b"][0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_several_are_added_up_by_weight(written, tmp_path, tiny_model):
+  adapter, folder = written
+  config = LoraConfig(rank=2, alpha=4.0, targets=".*attention/query")
+  other = tiny.random_adapter(tiny_model.params, config)
+  write_adapter(tmp_path / "two", other, FAMILY, config, base="OWNER/NAME")
+  read = given_adapter.read(f"{folder}:0.25, {tmp_path / 'two'}:-2", FAMILY, 1.5)
+  first, second = deltas(adapter, 0.25 * CONFIG.scale), deltas(other, -2 * config.scale)
+  for path, found in deltas(read, 1.5).items():
+    np.testing.assert_allclose(found, first[path] + second.get(path, 0.0), rtol=1e-4, atol=1e-5)
+
+
+def add(name, shape=(4, 4)):
+  return lambda tensors: tensors.update({name: np.zeros(shape, np.float32)})
+
+
+def without(name):
+  return lambda tensors: tensors.pop(name)
+
+
+REFUSED = {
+  "dora": ((), {"use_dora": True}, "is an adapter with DoRA"),
+  "biases": ((), {"bias": "all"}, "is an adapter with biases"),
+  "another kind": ((), {"peft_type": "IA3"}, "is an adapter with IA3"),
+  "unknown": ((add("base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"),), {}, "1 tensors belong to no"),
+  "prefix": ((add("model.layers.0.self_attn.q_proj.lora_A.weight"),), {}, "is it an adapter of another base"),
+  "half": ((without(QUERY.format(0, "B")),), {}, "layers.0.self_attn.q_proj has lora_A alone"),
+  "shape": ((add(QUERY.format(0, "A"), (4, 31)),), {}, "do not fit this base's 32 inputs and 32 outputs"),
+  "rank": ((), {"r": 8}, "has rank 4, and adapter_config.json says 8"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_is_not_an_adapter_of_this_base_is_refused(fault, written):
+  changes, description, message = REFUSED[fault]
+  change(written[1], *changes, **description)
+  with pytest.raises(UserError) as e:
+    given_adapter.read(str(written[1]), FAMILY, CONFIG.scale)
+  assert message in str(e.value) and "one" in str(e.value)
+
+
+def test_a_pickle_is_never_opened(written):
+  (written[1] / WEIGHTS).rename(written[1] / "adapter_model.bin")
+  with pytest.raises(UserError, match="holds its weights as a pickle, which may run any program"):
+    given_adapter.read(str(written[1]), FAMILY, CONFIG.scale)
