@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from fiat_jax import sharding
 from fiat_jax.data.batches import Examples
 from fiat_jax.data.packing import Packing, Shape
 
@@ -33,7 +34,7 @@ def score(
     batch = packing.pack(chunk, shape)
     arrays = {name: array for name, array in batch._asdict().items() if name != "microbatches"}
     for number in range(batch.microbatches):
-      sums = _sums(module, variables, {name: array[number] for name, array in arrays.items()})
+      sums = _sums(module, variables, sharding.rows({name: array[number] for name, array in arrays.items()}))
       loss, hits, tokens = (total + float(part) for total, part in zip((loss, hits, tokens), sums, strict=True))
     on_done(len(chunk))
   mean = loss / tokens

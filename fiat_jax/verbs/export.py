@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from fiat_jax import runtime
+from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.checkpoints.new_folder import new_folder, refuse_taken
@@ -42,7 +42,8 @@ def main(configuration: Configuration) -> None:
   if settings.format == "peft":
     _copy_adapter(folder, output)
   else:
-    runtime.start()
+    processes.check_alone(settings, "fiat export")
+    runtime.start(settings)
     if settings.weights:
       say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
     bench = Workbench(configuration.only().replace(weights=""))
