@@ -11,6 +11,14 @@ from fiat_jax import cli
 SPLITS = ("train", "validation", "test")
 
 
+def write_questions(folder: pathlib.Path) -> pathlib.Path:
+  """Eight training rows, two validation and four test rows about sums, all with one target; returns the folder."""
+  for split, count in zip(SPLITS, (8, 2, 4), strict=True):
+    lines = [{"id": f"{split}{n}", "input": f"what is {n} + 1?", "target": "none"} for n in range(count)]
+    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  return folder
+
+
 def runner(rows: pathlib.Path, *settings: str) -> Callable[..., str]:
   """`run(verb, folder, *words)`: runs a verb that must succeed on `rows`; returns what it printed."""
 

@@ -1,12 +1,11 @@
 """A run's best checkpoint goes out, and back in as a model: the same answers, bit for bit where nothing is merged."""
 
-import json
 import pathlib
 
 import numpy as np
 import pytest
 import t5 as small
-from commands import records, results, runner
+from commands import records, results, runner, write_questions
 from safetensors.numpy import load_file
 
 from fiat_jax import cli
@@ -17,11 +16,7 @@ UNTUNED = ("--recipes", "untuned", "--gin.untuned/Recipe.reasoning=False")
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("rows")
-  for split, count in (("train", 8), ("validation", 2), ("test", 4)):
-    lines = [{"id": f"{split}{n}", "input": f"what is {n} + 1?", "target": "none"} for n in range(count)]
-    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-  return folder
+  return write_questions(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ import numpy as np
 
 from fiat_jax.errors import UserError
 
-ZARR_SUFFIX = "/.zarray"
-
 
 class Leaf(NamedTuple):
   """One array: its shape, and how to read it whole or at one index of an axis."""

@@ -23,6 +23,14 @@ def right(prompt: str, attempt: int) -> str:
   return f"I think. The answer is {int(hashlib.sha256(prompt.encode()).hexdigest()[:4], 16)}."
 
 
+def picky(endpoint: Endpoint, prompt: str, attempt: int) -> str:
+  """A fault: two parameters are refused, as by models that think."""
+  body = endpoint.bodies[-1]
+  if "max_tokens" in body:
+    return "400:Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+  return "400:Unsupported value: 'temperature' does not support 0." if "temperature" in body else ""
+
+
 class Endpoint:
   """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 

@@ -13,7 +13,7 @@ import time
 import pytest
 from annotating import LANGS, failed, spent, words
 from commands import records
-from endpoint import Endpoint, served
+from endpoint import Endpoint, picky, served
 
 from fiat_jax import cli
 from fiat_jax.reasoning.store import Store
@@ -78,12 +78,6 @@ def test_a_wrong_key_stops_at_once_and_is_written_nowhere(rows, capsys, monkeypa
 
 
 def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
-  def picky(e: Endpoint, prompt: str, attempt: int) -> str:
-    body = e.bodies[-1]
-    if "max_tokens" in body:
-      return "400:Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    return "400:Unsupported value: 'temperature' does not support 0." if "temperature" in body else ""
-
   endpoint = Endpoint(picky)
   with served(endpoint) as url:
     assert cli.main(words(rows, url)) == 0

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from annotating import failed, spent, words
-from endpoint import Endpoint, served
+from endpoint import Endpoint, picky, served
 
 from fiat_jax import cli
 from fiat_jax.reasoning import patience
@@ -146,12 +146,6 @@ def test_a_request_that_a_batch_has_no_use_for_is_listed_with_its_reason(rows, f
 
 
 def test_parameters_that_the_endpoint_refuses_are_left_out_of_the_next_batch(rows):
-  def picky(e: Endpoint, prompt: str, attempt: int) -> str:
-    body = e.bodies[-1]
-    if "max_tokens" in body:
-      return "400:Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    return "400:Unsupported value: 'temperature' does not support 0." if "temperature" in body else ""
-
   endpoint = Endpoint(picky)
   with served(endpoint) as url:
     assert command(rows, url) == 0

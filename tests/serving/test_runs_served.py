@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import openai
 import pytest
 import t5
 from bytes_model import write_bytes_model
-from commands import records, runner
+from commands import records, runner, write_questions
 from started import started
 
 from fiat_jax import cli
@@ -20,11 +19,7 @@ WORDS = ["--slots", "4", "--queue", "8", "--source_length", "96", "--max_tokens"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Path:
-  folder = tmp_path_factory.mktemp("rows")
-  for split, count in (("train", 8), ("validation", 2), ("test", 4)):
-    lines = [{"id": f"{split}{n}", "input": f"what is {n} + 1?", "target": "none"} for n in range(count)]
-    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-  return folder
+  return write_questions(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")
