@@ -13,7 +13,7 @@ from fiat_jax.reasoning import view
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
-OF_MACHINE = ("mesh", "coordinator", "processes", "process", "join_seconds")  # no part of what a run is
+OF_MACHINE = ("mesh", "topology", "coordinator", "processes", "process", "join_seconds")  # no part of what a run is
 KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
@@ -48,6 +48,7 @@ class Settings:
   base_model: str
   template: str
   mesh: str
+  topology: str
   coordinator: str
   processes: int
   process: int

@@ -126,6 +126,11 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, _spec(names, x.shape))
 
 
+def lies_by(names: tuple[str | None, ...], units: tuple[int, ...]) -> NamedSharding:
+  """Where `constrain` would lay an array of this shape, over the mesh in use."""
+  return NamedSharding(everywhere().mesh, _spec(names, units))
+
+
 def _spec(names: tuple[str | None, ...], units: tuple[int, ...]) -> PartitionSpec:
   """`units`: what there is to deal out of each axis."""
   pairs = zip(names, units, strict=False)
@@ -188,20 +193,24 @@ def rows(tree: Any) -> Any:
 
 
 def beside(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-  """An adapter laid out as its kernels are: A as their inputs, B as their outputs, the rank whole."""
+  """An adapter laid out as its kernels are."""
   if mesh() is None:
     return dict(adapter)
-  placed = {}
+  return jax.tree.map(place, dict(adapter), of_adapter(adapter, params))
+
+
+def of_adapter(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+  """Where an adapter's leaves lie: A as its kernel's inputs, B as its outputs, the rank whole."""
+  where = {}
   for name, node in adapter.items():
     if "a" in node and "kernel" in params[name]:
       kernel = getattr(params[name]["kernel"], "qvalue", params[name]["kernel"])  # as a quantized one's levels lie
       *stack, inputs, outputs = (*kernel.sharding.spec, *[None] * kernel.ndim)[: kernel.ndim]
       axes = {"a": (*stack, inputs, None), "b": (*stack, None, outputs)}  # anything else is small, and whole
-      where = {key: NamedSharding(kernel.sharding.mesh, PartitionSpec(*axes.get(key, ()))) for key in node}
-      placed[name] = {key: place(leaf, where[key]) for key, leaf in node.items()}
+      where[name] = {key: NamedSharding(kernel.sharding.mesh, PartitionSpec(*axes.get(key, ()))) for key in node}
     else:
-      placed[name] = beside(node, params[name])
-  return placed
+      where[name] = of_adapter(node, params[name])
+  return where
 
 
 def lies(tree: Any) -> Any:

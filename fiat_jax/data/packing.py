@@ -82,7 +82,7 @@ def choose_shape(
     parts: into so many a microbatch's rows are dealt, all of one size.
   """
   chunks = [examples[n : n + batch] for n in range(0, len(examples), batch)]
-  first = _round_up(int(packing.sizes(inputs, targets).max()))
+  first = rounded_up(int(packing.sizes(inputs, targets).max()))
   candidates = [
     (length, room)
     for length in range(first, max(4 * first, 256) + 1, 64)
@@ -111,13 +111,14 @@ def halved(shape: Shape, longest: int, most: int, parts: int = 1) -> Shape | Non
     return dataclasses.replace(shape, rows=shape.rows // parts // 2 * parts)
   smaller = Shape(
     rows=parts,
-    length=min(shape.length, max(_round_up(shape.length // 2), _round_up(longest))),
+    length=min(shape.length, max(rounded_up(shape.length // 2), rounded_up(longest))),
     targets=min(shape.targets, max(-(-shape.targets // 2), most)),
   )
   return None if smaller == shape else smaller
 
 
-def _round_up(tokens: int) -> int:
+def rounded_up(tokens: int) -> int:
+  """To lengths that rows have."""
   return -(-tokens // 64) * 64
 
 

@@ -66,13 +66,15 @@ class Chosen(NamedTuple):
 
 def empty_slots(family: Family, slots: int, room: Any) -> Slots:
   """Idle slots with so much room (`Family.room`)."""
+  if sharding.mesh() is None:
+    return idle_slots(family, slots, room)
+  return jax.jit(lambda: laid_out(idle_slots(family, slots, room)))()
 
-  def idle() -> Slots:
-    place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
-    sampling = SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed)
-    return laid_out(Slots(family.empty(slots, room), place, token, left, sampling))
 
-  return idle() if sharding.mesh() is None else jax.jit(idle)()
+def idle_slots(family: Family, slots: int, room: Any) -> Slots:
+  """The same, wherever they come to lie."""
+  place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
+  return Slots(family.empty(slots, room), place, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
 
 
 def laid_out(state: Any) -> Any:

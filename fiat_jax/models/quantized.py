@@ -54,17 +54,17 @@ def dealt(kernel: QArray, lies: NamedSharding | None) -> Any:
   """A kernel that every process has, laid out as the whole one would lie (`sharding.of_params`), None being as it is;
   scales as far as they divide.
   """
-  if lies is None:
-    return kernel
+  return kernel if lies is None else jax.tree.map(lambda part: sharding.place(part, part_lies(part, lies)), kernel)
+
+
+def part_lies(part: Any, lies: NamedSharding) -> NamedSharding:
+  """Where levels or scales lie whose kernel would lie so."""
   ways = dict(lies.mesh.shape)
-
-  def deal(leaf: jax.Array) -> jax.Array:
-    names = [(axis,) if isinstance(axis, str) else axis or () for axis in lies.spec]
-    divides = [size % math.prod(ways[name] for name in of) == 0 for of, size in zip(names, leaf.shape, strict=False)]
-    spec = PartitionSpec(*(of if even else None for of, even in zip(names, divides, strict=True)))
-    return sharding.place(leaf, NamedSharding(lies.mesh, spec))
-
-  return jax.tree.map(deal, kernel)
+  names = [(axis,) if isinstance(axis, str) else axis or () for axis in lies.spec]
+  divides = [size % math.prod(ways[name] for name in of) == 0 for of, size in zip(names, part.shape, strict=False)]
+  return NamedSharding(
+    lies.mesh, PartitionSpec(*(of if even else None for of, even in zip(names, divides, strict=True)))
+  )
 
 
 def product(x: jax.Array, kernel: Any, dtype: jnp.dtype) -> jax.Array:

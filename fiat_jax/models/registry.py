@@ -76,8 +76,8 @@ def parameter_axes(config: DecoderConfig) -> dict[str, Any]:
 
 def _boxed(config: DecoderConfig) -> dict[str, Any]:
   ids = np.zeros((1, 1), np.int32)
-  init = lambda key: Decoder(config).init(key, ids, ids, ids, method="init_all")  # noqa: E731
-  return jax.eval_shape(init, jax.random.key(0))["params"]
+  init = lambda: Decoder(config).init(jax.random.key(0), ids, ids, ids, method="init_all")  # noqa: E731
+  return jax.eval_shape(init)["params"]
 
 
 def unboxed(tree: Any) -> Any:

@@ -135,5 +135,5 @@ def t5_axes(config: T5Config) -> dict[str, Any]:
 def _boxed(config: T5Config) -> dict[str, Any]:
   ids = np.zeros((1, 1), np.int32)
   names = ("encoder_tokens", "encoder_segments", "decoder_tokens", "decoder_segments")
-  init = lambda key: T5(config).init(key, dict.fromkeys(names, ids), method="init_all")  # noqa: E731
-  return jax.eval_shape(init, jax.random.key(0))["params"]
+  init = lambda: T5(config).init(jax.random.key(0), dict.fromkeys(names, ids), method="init_all")  # noqa: E731
+  return jax.eval_shape(init)["params"]

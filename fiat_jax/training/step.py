@@ -37,12 +37,15 @@ class StepMetrics(NamedTuple):
 def init_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
   """The state before the first step; over a mesh, the optimizer's part lies as what it belongs to."""
 
-  def fresh(trained: Any) -> TrainState:
-    return TrainState(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))
-
   if sharding.mesh() is None:
-    return fresh(trained)
+    return fresh_state(trained, optimizer)
+  fresh = lambda trained: fresh_state(trained, optimizer)  # noqa: E731
   return jax.jit(fresh, out_shardings=sharding.like(jax.eval_shape(fresh, trained), trained))(trained)
+
+
+def fresh_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  """The same, wherever it comes to lie."""
+  return TrainState(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))
 
 
 def target_loss(
