@@ -125,13 +125,24 @@ class _Program:
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest)
     if known:
       return int(known[1])
-    condition = self._computations[self._called(loop)["condition"]]
-    by_name, (root,) = {i.name: i for i in condition}, [i for i in condition if i.root]
+    called = self._called(loop)
+    by_name, root = _named(self._computations[called["condition"]])
     if root.kind == "compare" and "direction=LT" in root.rest:
-      last = by_name[root.operands[1]]
-      if last.kind == "constant":
-        return int(last.operands[0])
+      counter, last = (by_name[operand] for operand in root.operands)
+      place = re.search(r"index=(\d+)", counter.rest)
+      if last.kind == "constant" and place:
+        return -(-int(last.operands[0]) // self._stride(called["body"], int(place[1])))
     return self._trips
+
+  def _stride(self, body: str, place: int) -> int:
+    """By how much a loop's counter grows each time: by more than one where two rounds were made one."""
+    by_name, root = _named(self._computations[body])
+    at, grown = by_name[root.operands[place]], 0
+    while at.kind in ("add", "copy", "bitcast"):
+      parts = [by_name[operand] for operand in at.operands]
+      grown += sum(int(part.operands[0]) for part in parts if part.kind == "constant")
+      at = next((part for part in parts if part.kind != "constant"), parts[0])
+    return max(1, grown)
 
   def _product(self, name: str, i: _Instruction) -> float:
     shapes = self._shapes[name]
@@ -176,6 +187,11 @@ class _Program:
     new = [part for part in inside if part.kind == "dynamic-update-slice"]
     written = sum(sum(map(_bytes, _arrays(self._shapes[body][part.operands[1]]))) for part in new)
     return total + (min(written, _memory(i.shape)) if new else _memory(i.shape))
+
+
+def _named(computation: Sequence[_Instruction]) -> tuple[dict[str, _Instruction], _Instruction]:
+  """A computation's instructions by name, and what it gives."""
+  return {i.name: i for i in computation}, next(i for i in computation if i.root)
 
 
 def _convolution(left: Sequence[int], right: Sequence[int], out: Sequence[int], rest: str) -> float:

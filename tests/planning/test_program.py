@@ -62,7 +62,7 @@ TPU = """HloModule m, is_scheduled=true
 %fused (a: bf16[4,8], b: bf16[8,8]) -> bf16[4,8] {
   %a = bf16[4,8]{1,0:T(8,128)(2,1)S(1)} parameter(0)
   %b = bf16[8,8]{1,0:T(8,128)(2,1)} parameter(1)
-  ROOT %c = bf16[4,8]{1,0:T(8,128)(2,1)} convolution(%a, %b), window={WINDOW}, dim_labels=LABELS
+  ROOT %c = bf16[4,8]{1,0:T(8,128)(2,1)} convolution(%a, %b), dim_labels=bf_io->bf
 }
 
 %body (p.2: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
@@ -72,7 +72,9 @@ TPU = """HloModule m, is_scheduled=true
   %w = bf16[2,8]{1,0:T(8,128)(2,1)} constant({...})
   %g = bf16[8,8]{1,0:T(8,128)(2,1)} all-gather(%w), channel_id=1, dimensions={0}
   %y = bf16[4,8]{1,0:T(8,128)(2,1)S(1)} fusion(%x, %g), kind=kOutput, calls=%fused
-  ROOT %t = (s32[]{:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)S(1)}) tuple(%j, %y)
+  %c.1 = s32[]{:T(128)} constant(STRIDE)
+  %k = s32[]{:T(128)} add(%j, %c.1)
+  ROOT %t = (s32[]{:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)S(1)}) tuple(%k, %y)
 }
 
 ENTRY %main (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
@@ -82,11 +84,13 @@ ENTRY %main (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
 """
 
 
-def test_programs_of_a_tpu_are_read_with_trips_collectives_and_what_stays_on_the_core():
-  found = program.costs(TPU.replace("window={WINDOW}, dim_labels=LABELS", "dim_labels=bf_io->bf"))
-  assert found.flops == 3 * 2 * 4 * 8 * 8
-  assert found.collectives == {"all-gather": 3 * 8 * 8 * 2}
-  assert found.traffic == 3 * 2 * (2 * 8 + 8 * 8 + 8 * 8)  # gathered from a part, written, read by the product
+@pytest.mark.parametrize(("stride", "trips"), [(1, 3), (2, 2)])
+def test_programs_of_a_tpu_are_read_with_trips_collectives_and_what_stays_on_the_core(stride, trips):
+  found = program.costs(TPU.replace("STRIDE", str(stride)))
+  assert found.flops == trips * 2 * 4 * 8 * 8
+  assert found.collectives == {"all-gather": trips * 8 * 8 * 2}
+  gathered = 2 * (2 * 8 + 8 * 8 + 8 * 8)  # from a part, written, read by the product
+  assert found.traffic == trips * (gathered + 3 * 4)  # beside the counter
 
 
 @pytest.mark.parametrize(
