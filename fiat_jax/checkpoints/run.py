@@ -42,6 +42,7 @@ class RunCheckpoints:
     Args:
       like: a state of the same tree, shapes and types, which lies where the restored one is to lie.
     """
+    self._latest.wait()
     damaged = []
     for step in self._latest.steps():
       if fault := self._latest.fault(step):
