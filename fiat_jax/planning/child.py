@@ -14,72 +14,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from fiat_jax import signals
+from fiat_jax.children import POLL_SECONDS
 from fiat_jax.errors import UserError
 from fiat_jax.planning.chips import GIB, Target
-from fiat_jax.settings import Settings
+from fiat_jax.planning.records import Asked, Found, Worked
 
 UNITS = {"K": 2**10, "M": 2**20, "G": GIB}
 SHARE = 0.8  # of what is free, that activations may take by estimate (`training/microbatch.py`)
 MOST_TRIALS = 4  # microbatches that are compiled
-
-
-class Asked(NamedTuple):
-  """What is to be planned.
-
-  Attributes:
-    config: the keys of a Hugging Face `config.json`.
-    trains: what the recipe tunes: "adapter", "all", or nothing.
-  """
-
-  target: Target
-  name: str
-  config: Mapping[str, Any]
-  settings: Settings
-  trains: str
-
-
-class Worked(NamedTuple):
-  """A step on one device.
-
-  Attributes:
-    rows: of a microbatch, for each part into which rows are dealt.
-    microbatches: how many the step has.
-    held: names and bytes of what it is given.
-    peak: bytes at the worst.
-    least: FLOPs that it takes at the least; 0 where that is not known.
-    compiled: whether the program was compiled; else the peak is an estimate, and what follows is empty.
-  """
-
-  name: str
-  rows: int
-  microbatches: int
-  tokens: int
-  held: Mapping[str, int]
-  peak: float
-  least: float
-  compiled: bool
-  flops: float = 0.0
-  traffic: float = 0.0
-  collectives: Mapping[str, float] = {}
-
-
-class Found(NamedTuple):
-  """A plan.
-
-  Attributes:
-    compiler: what compiled it; empty: nothing did.
-    memory: bytes of a device that programs may use.
-    tried: rows of a microbatch of training and whether they fit, as far as was tried.
-  """
-
-  compiler: str
-  mesh: Mapping[str, int]
-  parameters: int
-  memory: float
-  steps: list[Worked]
-  tried: Mapping[int, bool]
 
 
 def has_compiler() -> bool:
@@ -91,6 +36,7 @@ def ask(asked: Asked) -> Found:
 
   Raises:
     UserError: what the child refuses.
+    signals.Stopped: a signal came.
   """
   pretended = f"--xla_force_host_platform_device_count={asked.target.devices}"
   environment = os.environ | {
@@ -101,15 +47,29 @@ def ask(asked: Asked) -> Found:
       filter(None, [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     ),
   }
-  done = subprocess.run(
-    [sys.executable, "-m", "fiat_jax.planning.child"], input=pickle.dumps(asked), capture_output=True, env=environment
-  )
-  if done.returncode:
-    raise RuntimeError(f"planning failed:\n{done.stderr.decode(errors='replace')}")
-  found = pickle.loads(done.stdout)
+  command = [sys.executable, "-m", "fiat_jax.planning.child"]
+  pipe = subprocess.PIPE
+  with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    try:
+      out, err = _wait(process, pickle.dumps(asked))
+    finally:
+      process.kill()
+  signals.check()  # an interrupt ends the child too
+  if process.returncode:
+    raise RuntimeError(f"planning failed, exit code {process.returncode}:\n{err.decode(errors='replace')}")
+  found = pickle.loads(out)
   if isinstance(found, str):
     raise UserError(found)
   return found
+
+
+def _wait(process: subprocess.Popen[bytes], given: bytes) -> tuple[bytes, bytes]:
+  while True:
+    try:
+      return process.communicate(given, timeout=POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+      signals.check()
+      given = b""
 
 
 def plan(asked: Asked) -> Found:

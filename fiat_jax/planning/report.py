@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fiat_jax.planning.child import Asked, Found, Worked
 from fiat_jax.planning.chips import GIB, Chip
+from fiat_jax.planning.records import Asked, Found, Worked
 
 UPDATES = 1000  # whose time is said where STEPS does not say how many there are
 LONG_SECONDS = 3600.0

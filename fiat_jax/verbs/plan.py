@@ -9,7 +9,8 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.models.pretrained import DTYPES
 from fiat_jax.planning import chips, report
-from fiat_jax.planning.child import Asked, ask, has_compiler
+from fiat_jax.planning.child import ask, has_compiler
+from fiat_jax.planning.records import Asked
 from fiat_jax.progress import say
 from fiat_jax.verbs.train import one_recipe
 
