@@ -40,6 +40,10 @@ VERBS = {
     "a model, or a run's, behind OpenAI's protocol",
     "fiat serve --model_dir runs/mine --port 8000",
   ),
+  "plan": (
+    "whether a run fits on devices that are not here, and what it costs there",
+    "fiat plan --topology v5e:4x4 --mesh fsdp=16 --model flan_t5_xxl --dtype bfloat16 --batch 128",
+  ),
   "bench": ("how fast this machine trains and decodes", "fiat bench --gin_file gin/tasks/mini_xqa.gin --steps 4"),
 }
 

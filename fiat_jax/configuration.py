@@ -21,7 +21,7 @@ from fiat_jax.checkpoints.locate import HUB, MADE, Checkpoint, Located, is_place
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
-from fiat_jax.settings import SPLITS, Settings
+from fiat_jax.settings import OF_MACHINE, SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
@@ -104,8 +104,8 @@ class Configuration:
     return self.replace(data="", **{split: files.get(split, "") if split in splits else "" for split in SPLITS})
 
   def text(self) -> str:
-    """A gin file that gives these settings and their recipes' switches again."""
-    fields = dataclasses.fields(Settings)
+    """A gin file that gives these settings and their recipes' switches again, on whatever machine."""
+    fields = [field for field in dataclasses.fields(Settings) if field.name not in OF_MACHINE]
     lines = [f"{field.name.upper()} = {getattr(self.settings, field.name)!r}" for field in fields]
     for name in self.settings.recipes:
       values = dataclasses.asdict(self.recipe(name))

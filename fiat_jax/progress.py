@@ -20,6 +20,11 @@ def silence(quiet: bool) -> None:
   _quiet = quiet
 
 
+def silent() -> bool:
+  """Whether nothing is said."""
+  return _quiet
+
+
 def say(text: str) -> None:
   """One line of news."""
   if not _quiet:

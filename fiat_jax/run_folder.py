@@ -7,6 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
+from fiat_jax import processes
 from fiat_jax.errors import UserError
 from fiat_jax.run_lock import locked
 from fiat_jax.shortage import disk_full
@@ -68,14 +69,20 @@ def check_base(folder: pathlib.Path, fingerprints: Mapping[str, str]) -> None:
 def occupied(
   folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False
 ) -> Iterator[None]:
-  """Claims the folder and holds it for this process alone.
+  """Claims the folder and holds it for this process alone, or for those that work together.
 
   Raises:
-    UserError: as `claim`, or another process works in it.
+    UserError: as `claim`, another process works in it, or not all that work together see it.
   """
-  claim(folder, text, fingerprints, widens=widens)
-  with locked(folder):
-    claim(folder, text, fingerprints, widens=widens)  # another process may have claimed it in between
+  with contextlib.ExitStack() as held:
+
+    def take() -> None:
+      claim(folder, text, fingerprints, widens=widens)
+      held.enter_context(locked(folder))
+      claim(folder, text, fingerprints, widens=widens)  # another process may have claimed it in between
+
+    processes.by_first(take)
+    processes.check_shared(folder)
     yield
 
 

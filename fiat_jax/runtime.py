@@ -1,14 +1,29 @@
-"""JAX's own settings, made once before any work: the persistent compilation cache."""
+"""What is settled once before any work: the processes, the mesh of their devices, JAX's own compilation cache."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 
+from fiat_jax import processes, sharding
+from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
+from fiat_jax.settings import Settings
 
 
-def start() -> None:
-  """Compiled programs are kept between commands, so that a second start is quick."""
+def start(settings: Settings) -> None:
+  """The processes meet; compiled programs are kept between commands, for a quick second start; MESH is laid out.
+
+  Raises:
+    UserError: a process did not come, the mesh does not fit the devices, or SLOTS do not fit it.
+  """
+  processes.join(settings)
   jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled")))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+  sharding.start(settings.mesh)
+  processes.check_same("the settings", repr(dataclasses.replace(settings, process=-1)))
+  if settings.slots % (parts := sharding.ways("slots")):
+    near = max(1, settings.slots // parts) * parts
+    raise UserError(f"--slots {settings.slots} cannot be dealt to data={parts}: give {near}, or another --mesh")

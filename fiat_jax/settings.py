@@ -13,6 +13,7 @@ from fiat_jax.reasoning import view
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption")
 SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
+OF_MACHINE = ("mesh", "topology", "coordinator", "processes", "process", "join_seconds")  # no part of what a run is
 KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
@@ -46,6 +47,12 @@ class Settings:
   model: str
   base_model: str
   template: str
+  mesh: str
+  topology: str
+  coordinator: str
+  processes: int
+  process: int
+  join_seconds: int
   dtype: str
   weights: str
   model_dir: str
@@ -127,6 +134,8 @@ class Settings:
     for name in NOT_NEGATIVE:
       if getattr(self, name) < 0:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
+    if self.join_seconds < 1:
+      raise UserError(f"--join_seconds {self.join_seconds}: give 1 or more")
     if not 0 <= self.port < 65536:
       raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
     if not 0 <= self.reasoning_dropout < 1:

@@ -28,7 +28,12 @@ def listen() -> None:
     signal.signal(number, note)
 
 
+def received() -> int:
+  """The number of the signal that has come; 0 where none has."""
+  return _received[0] if _received else 0
+
+
 def check() -> None:
   """Raises `Stopped` where a signal has come: called wherever stopping loses nothing."""
-  if _received:
-    raise Stopped(_received[0])
+  if number := received():
+    raise Stopped(number)

@@ -8,11 +8,17 @@ import pathlib
 from collections.abc import Iterator
 from typing import TextIO
 
+from fiat_jax import processes
+
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-  """Writes a file beside its place and moves it there, so that no half of one is ever seen."""
-  with writing(path) as file:
-    file.write(text)
+  """Writes a file beside its place and moves it there, so that no half of one is ever seen.
+
+  Of several processes that work together the first does it for all.
+  """
+  if processes.first():
+    with writing(path) as file:
+      file.write(text)
 
 
 @contextlib.contextmanager

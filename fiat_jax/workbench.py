@@ -8,9 +8,10 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from fiat_jax import prompts
+from fiat_jax import prompts, sharding
 from fiat_jax.checkpoints import given_adapter
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
@@ -23,7 +24,7 @@ from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.models import pretrained
-from fiat_jax.models.lora import LoraConfig, targeted
+from fiat_jax.models.lora import LoraConfig, init_adapter, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
@@ -157,6 +158,11 @@ class Workbench:
     if self._weights is None or self._weights.of is not self.model(recipe):
       self._weights = Weights(self.model(recipe))  # reads nothing yet: two models are not in memory together
     return self._weights
+
+  def new_adapter(self, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """A fresh adapter for that model, beside its kernels."""
+    params = self.params(recipe)
+    return sharding.beside(init_adapter(jax.random.key(seed), params, lora_config(self.settings)), params)
 
   def shard(self, split: str, recipe: Recipe) -> Shard:
     """The split's tokenised rows in the recipe's form, checked against the length limits.

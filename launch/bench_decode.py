@@ -50,8 +50,9 @@ def main() -> None:
 
 
 def _engine(args: argparse.Namespace) -> Engine:
-  runtime.start()
-  found = locate(args.model, configuration.configure([], [], {}).models.get(args.model))
+  configured = configuration.configure([], [], {"SLOTS": str(args.slots)})
+  runtime.start(configured.settings)
+  found = locate(args.model, configured.models.get(args.model))
   described = pretrained.describe(
     found.weights, dtype=args.dtype, lora=LoraConfig(), plain=True, tokenizer=found.tokenizer
   )

@@ -81,8 +81,9 @@ def started(words: dict[str, str]) -> Iterator[str]:
 
 def engine(words: dict[str, str], texts: Sequence[str], new: int) -> tuple[Session, list[Request]]:
   """The same engine here, compiled, and the same requests."""
-  runtime.start()
-  made, model = serve.load(configure([], [], words))
+  configured = configure([], [], words)
+  runtime.start(configured.settings)
+  made, model = serve.load(configured)
   session = Session(made, model.limits.lengths)
   serve.compile_all(session, made, model.limits)
   return session, [Request(tokens=model.tokenizer.encode_prompt(text), max_new_tokens=new) for text in texts]

@@ -41,7 +41,7 @@ def no_network(monkeypatch, tmp_path):
 def made_at_once(monkeypatch):
   """In place of a training of some minutes; counts how many there were."""
   makings = []
-  monkeypatch.setattr(made, "_make", lambda folder: makings.append(folder) or folder.mkdir())
+  monkeypatch.setattr(made, "_make", lambda folder, settings: makings.append(folder) or folder.mkdir())
   return makings
 
 

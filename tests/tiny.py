@@ -25,6 +25,11 @@ ALL_LINEAR = r"layers/.*"
 
 
 def random_params(config: DecoderConfig = CONFIG, seed: int = 0) -> dict[str, Any]:
+  """Parameters of a decoder."""
+  return random_leaves(registry.parameter_shapes(config), seed)
+
+
+def random_leaves(shapes: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
   """Kernels that keep the variance, norm scales about one, an embedding that makes confident predictions."""
   generator = np.random.default_rng(seed)
 
@@ -35,7 +40,7 @@ def random_params(config: DecoderConfig = CONFIG, seed: int = 0) -> dict[str, An
     deviation = 0.5 if name in ("embedding", "bias") else leaf.shape[-2] ** -0.5
     return jnp.asarray(generator.normal(0, deviation, leaf.shape), jnp.float32)
 
-  return jax.tree_util.tree_map_with_path(fill, registry.parameter_shapes(config))
+  return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def random_adapter(params: Mapping[str, Any], config: LoraConfig, seed: int = 0) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A checkpoint's tensors into our leaves, one at a time: the model is never held twice."""
+"""A checkpoint's tensors into our leaves, one at a time: the model is never held twice.
+
+Over a mesh they go straight into its parts: beside those of its own devices a host holds one tensor at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from jax.sharding import NamedSharding
 
 from fiat_jax.checkpoints.source import CheckpointSource
 from fiat_jax.errors import UserError
@@ -23,9 +27,9 @@ ALIGNMENT = 64  # bytes; XLA's on CPUs
 
 
 def load_params(
-  source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str, kernels: str = ""
+  source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any, dtype: str, lies: Any = None, *, kernels: str = ""
 ) -> dict[str, Any]:
-  """The tree `params` as arrays on the default device, in `dtype`.
+  """The tree `params` as arrays in `dtype`, where `lies` says (`sharding.of_params`), or on the default device.
 
   Args:
     kernels: what those of the layers are quantized as (`quantized.quantize`); empty: they are not.
@@ -40,20 +44,42 @@ def load_params(
     for part in leaf.path[:-1]:
       node = node.setdefault(part, {})
     shape = _lookup(shapes, leaf.path).shape
+    where = None if lies is None else _lookup(lies, leaf.path)
     if kernels and leaf.stacked and leaf.path[-1] == "kernel":
-      node[leaf.path[-1]] = _read_quantized(source, leaf, shape[0], kernels)
+      node[leaf.path[-1]] = quantized.dealt(_read_quantized(source, leaf, shape[0], kernels), where)
+    elif where is None:
+      whole = (slice(None),) * len(shape)
+      node[leaf.path[-1]] = jnp.asarray(_read(source, leaf, shape, dtype, [whole])[0])
     else:
-      node[leaf.path[-1]] = _read(source, leaf, shape, dtype)
+      node[leaf.path[-1]] = _dealt(source, leaf, shape, dtype, where)
   return params
 
 
-def _read(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str) -> jax.Array:
-  kept = _aligned(shape, np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
+def _dealt(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str, where: NamedSharding) -> jax.Array:
+  """A leaf in the parts that this process's devices hold; each tensor is read once, whatever their number."""
+  of_device = where.addressable_devices_indices_map(shape)
+  parts = {str(index): index for index in of_device.values() if index is not None}
+  read = dict(zip(parts, _read(source, leaf, shape, dtype, list(parts.values())), strict=True))
+  arrays = [jax.device_put(read[str(index)], device) for device, index in of_device.items()]
+  return jax.make_array_from_single_device_arrays(shape, where, arrays)
+
+
+def _read(
+  source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str, parts: Sequence[tuple[slice, ...]]
+) -> list[np.ndarray]:
+  """These parts of a leaf; of one that is stacked, every part has all layers."""
+  kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+  sizes = [[len(range(*at.indices(size))) for at, size in zip(part, shape, strict=True)] for part in parts]
+  kept = [_aligned(tuple(size), kind) for size in sizes]
   for number in range(shape[0]) if leaf.stacked else (None,):
     tensor = source.read(leaf.source.format(number))
-    target = kept if number is None else kept[number]
-    target[...] = tensor.T if leaf.transposed else tensor
-  return jnp.asarray(kept)
+    tensor = tensor.T if leaf.transposed else tensor
+    for part, array in zip(parts, kept, strict=True):
+      if number is None:
+        array[...] = tensor[part]
+      else:
+        array[number] = tensor[part[1:]]
+  return kept
 
 
 def _read_quantized(source: CheckpointSource, leaf: Leaf, layers: int, kind: str) -> Any:

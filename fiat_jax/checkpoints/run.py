@@ -1,4 +1,4 @@
-"""Checkpoints of a run (Orbax): `latest/` to go on from, `best/` by the validation metric.
+"""Checkpoints of a run: `latest/` to go on from, `best/` by the validation metric.
 
 A latest checkpoint holds what changes while training and every record of `metrics.jsonl` so far, so that a run that
 goes on writes exactly what the run that never stopped would have written. The data position is the step itself: global
@@ -7,94 +7,80 @@ batch i is a pure function of (seed, i).
 
 from __future__ import annotations
 
-import logging
 import pathlib
 import sys
 from typing import Any
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
+from orbax.checkpoint import args
 
+from fiat_jax import processes
+from fiat_jax.checkpoints.kept import Kept, abstract
 from fiat_jax.errors import UserError
-
-# What goes wrong in its threads is raised to us too and told in one line: its traceback before that says no more.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class RunCheckpoints:
   """The folder `checkpoints/` of one run. Saving is asynchronous; `close` waits for it."""
 
   def __init__(self, folder: pathlib.Path):
-    folder = folder.absolute()
-    self._latest = _manager(folder / "latest", keep=2)
-    self._best = _manager(folder / "best", keep=1)
+    self._folder = folder.absolute()
+    self._latest, self._best = Kept(self._folder / "latest", keep=2), Kept(self._folder / "best", keep=1)
 
   def save(self, step: int, state: Any, records: list[dict[str, Any]]) -> None:
     """Keeps everything needed to go on from `step`."""
-    if self._latest.latest_step() == step:
-      self._latest.wait_until_finished()
-      self._latest.delete(step)
     kept = {"records": list(records)}  # a copy: it is written while the caller goes on appending
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), records=ocp.args.JsonSave(kept))
-    self._latest.save(step, args=items)
+    self._latest.save(step, state=args.StandardSave(state), records=args.JsonSave(kept))
 
   def save_best(self, step: int, trained: Any) -> None:
     """Keeps the trained tree as the best so far; the one before goes once this one is whole."""
-    if step in self._best.all_steps():  # a run that was killed after this and does it again
+    if step in self._best.steps() and not self._best.fault(step):  # of a run that was killed after this
       return
-    self._best.save(step, args=ocp.args.Composite(trained=ocp.args.StandardSave(trained)))
+    self._best.save(step, trained=args.StandardSave(trained))
 
   def restore(self, like: Any) -> tuple[Any, list[dict[str, Any]]] | None:
-    """State and records of the newest whole checkpoint, or None where there is none.
+    """State and records of the newest checkpoint whose files are as they were saved, or None where there is none.
 
     Args:
-      like: a state of the same tree, shapes and types.
+      like: a state of the same tree, shapes and types, which lies where the restored one is to lie.
     """
-    for step in sorted(self._latest.all_steps(), reverse=True):
-      items = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like)), records=ocp.args.JsonRestore())
-      try:
-        restored = self._latest.restore(step, args=items)
-      except Exception as e:  # Orbax has no common error; a damaged one is passed over for the one before
-        print(f"checkpoint {step} cannot be read ({type(e).__name__}); trying the one before", file=sys.stderr)
+    self._latest.wait()
+    damaged = []
+    for step in self._latest.steps():
+      if fault := self._latest.fault(step):
+        _warn(f"the checkpoint of step {step} is damaged and left out: {fault}")
+        damaged.append(step)
         continue
+      restored = self._latest.restore(step, state=args.StandardRestore(abstract(like)), records=args.JsonRestore())
+      if damaged:
+        _warn(f"going on from the one before, of step {step}")
       return restored["state"], restored["records"]["records"]
+    if damaged:
+      _warn("no other is left: the run begins anew")
     return None
 
   def restore_best(self, like: Any, step: int) -> Any:
     """The best checkpoint's trained tree.
 
     Raises:
-      UserError: it is not there or cannot be read.
+      UserError: it is not there, or its files are not as they were saved.
     """
-    self._best.wait_until_finished()
-    try:
-      items = ocp.args.Composite(trained=ocp.args.StandardRestore(_abstract(like)))
-      return self._best.restore(step, args=items)["trained"]
-    except (FileNotFoundError, ValueError, KeyError) as e:
-      raise UserError(
-        f"the best checkpoint, of step {step}, cannot be read ({e}): train again in a new folder"
-      ) from None
+    self._best.wait()
+    where = self._folder / "best" / str(step)
+    if step not in self._best.steps():
+      raise UserError("is missing, the best checkpoint: train again in a new folder", where)
+    if fault := self._best.fault(step):
+      raise UserError(f"the best checkpoint is damaged ({fault}): train again in a new folder", where)
+    return self._best.restore(step, trained=args.StandardRestore(abstract(like)))["trained"]
 
   def wait(self) -> None:
-    self._latest.wait_until_finished()
-    self._best.wait_until_finished()
+    self._latest.wait()
+    self._best.wait()
 
   def close(self) -> None:
-    self.wait()
     self._latest.close()
     self._best.close()
 
 
-def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
-  return ocp.CheckpointManager(folder, options=options)
-
-
-def _abstract(tree: Any) -> Any:
-  def describe(leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array):
-      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)
-
-  return jax.tree.map(describe, tree)
+def _warn(text: str) -> None:
+  """A line that `--quiet` does not keep back."""
+  if processes.first():
+    print(text, file=sys.stderr, flush=True)

@@ -92,17 +92,23 @@ class Shard:
 
 
 def choose_shape(
-  shard: Examples, microbatch_tokens: int, batch: int, short: Shard | None = None, packing: Packing | None = None
+  shard: Examples,
+  microbatch_tokens: int,
+  batch: int,
+  short: Shard | None = None,
+  packing: Packing | None = None,
+  parts: int = 1,
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, tried on the first rows.
 
   Args:
     short: the same examples in the form that reasoning dropout gives them; they fit in as well.
     packing: the model family's; a decoder-only model's where none is given.
+    parts: into so many a microbatch's rows are dealt.
   """
   inputs, targets = (np.concatenate([s.lengths(name) for s in (shard, short) if s]) for name in ("inputs", "targets"))
   sample = [shard[n] for n in range(min(len(shard), 16 * batch))]
-  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, batch)
+  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, batch, parts)
 
 
 def longest_size(packing: Packing, shard: Examples, short: Shard | None = None) -> int:
@@ -117,6 +123,7 @@ class Batches:
     short: the same examples without their reasoning.
     dropout: the share of examples that are taken from there, drawn anew each epoch from (seed, epoch).
     packing: the model family's; a decoder-only model's where none is given.
+    parts: into so many a microbatch's rows are dealt.
   """
 
   def __init__(
@@ -129,8 +136,9 @@ class Batches:
     short: Shard | None = None,
     dropout: float = 0.0,
     packing: Packing | None = None,
+    parts: int = 1,
   ):
-    self.shape, self.packing = shape, packing or Sequences()
+    self.shape, self.packing, self.parts = shape, packing or Sequences(), parts
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
     self._order, self._shard, self._size = order, shard, size
     self._short, self._dropout, self._seed = short, dropout, seed
@@ -143,7 +151,7 @@ class Batches:
   def halved(self) -> Shape | None:
     """A smaller shape that still holds every example; None where there is none."""
     most = max(int(form.lengths("targets").max()) for form in (self._shard, self._short) if form)
-    return packing_.halved(self.shape, longest_size(self.packing, self._shard, self._short), most)
+    return packing_.halved(self.shape, longest_size(self.packing, self._shard, self._short), most, self.parts)
 
   def lengths(self) -> np.ndarray:
     """How much of a row's length every example takes [N]."""

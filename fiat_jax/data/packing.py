@@ -62,7 +62,13 @@ class Packing(Protocol):
 
 
 def choose_shape(
-  packing: Packing, examples: Sequence[Example], inputs: np.ndarray, targets: np.ndarray, tokens: int, batch: int
+  packing: Packing,
+  examples: Sequence[Example],
+  inputs: np.ndarray,
+  targets: np.ndarray,
+  tokens: int,
+  batch: int,
+  parts: int = 1,
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, and as many rows as fit the budget.
 
@@ -71,11 +77,12 @@ def choose_shape(
   Args:
     examples: the ones to try on.
     inputs, targets: numbers of tokens [N] of all examples; each fits in.
-    tokens: of a microbatch.
+    tokens: of one device's part of a microbatch.
     batch: examples of a batch.
+    parts: into so many a microbatch's rows are dealt, all of one size.
   """
   chunks = [examples[n : n + batch] for n in range(0, len(examples), batch)]
-  first = _round_up(int(packing.sizes(inputs, targets).max()))
+  first = rounded_up(int(packing.sizes(inputs, targets).max()))
   candidates = [
     (length, room)
     for length in range(first, max(4 * first, 256) + 1, 64)
@@ -88,27 +95,30 @@ def choose_shape(
 
   length, room = min(candidates, key=lambda pair: sum(needed(*pair)) * packing.cost(*pair))
   rows = max(1, tokens // packing.tokens(length, room))
-  return Shape(rows=min(rows, max(needed(length, room))), length=length, targets=room)
+  rows = min(rows, -(-max(needed(length, room)) // parts))
+  return Shape(rows=rows * parts, length=length, targets=room)
 
 
-def halved(shape: Shape, longest: int, most: int) -> Shape | None:
-  """Half the rows a microbatch; of a single row, half its room, but for the longest example's; else None.
+def halved(shape: Shape, longest: int, most: int, parts: int = 1) -> Shape | None:
+  """Half the rows a microbatch; of a single row a part, half its room, but for the longest example's; else None.
 
   Args:
     longest: how much of a row's length an example takes at the most.
     most: how many targets an example has at the most.
+    parts: into so many the rows are dealt.
   """
-  if shape.rows > 1:
-    return dataclasses.replace(shape, rows=shape.rows // 2)
+  if shape.rows > parts:
+    return dataclasses.replace(shape, rows=shape.rows // parts // 2 * parts)
   smaller = Shape(
-    rows=1,
-    length=min(shape.length, max(_round_up(shape.length // 2), _round_up(longest))),
+    rows=parts,
+    length=min(shape.length, max(rounded_up(shape.length // 2), rounded_up(longest))),
     targets=min(shape.targets, max(-(-shape.targets // 2), most)),
   )
   return None if smaller == shape else smaller
 
 
-def _round_up(tokens: int) -> int:
+def rounded_up(tokens: int) -> int:
+  """To lengths that rows have."""
   return -(-tokens // 64) * 64
 
 

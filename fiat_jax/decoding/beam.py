@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax.decoding import beam_rows as device
@@ -83,7 +82,7 @@ def search(
   room = family.room(lengths.prompt - before, lengths.whole - before, lengths.new)
   rows = max(1, engine.slots // beams.count)
   state = device.empty_rows(family, rows, beams.count, room, lengths.new)
-  stop = jnp.asarray(sorted(engine.stop_ids) or [-1], jnp.int32)
+  stop = np.asarray(sorted(engine.stop_ids) or [-1], np.int32)
   rules, penalty = Rules(family, beams.early_stopping), np.float32(beams.length_penalty)
   waiting = collections.deque(sorted(range(len(requests)), key=lambda n: -len(requests[n].tokens)))
   busy: dict[int, int] = {}  # row: request

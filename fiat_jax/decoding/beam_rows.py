@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fiat_jax import sharding
 from fiat_jax.decoding.family import Family, Start
 from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Array
-from fiat_jax.decoding.slots import CHUNK
+from fiat_jax.decoding.slots import CHUNK, laid_out
 
 
 class Rules(NamedTuple):
@@ -76,10 +77,14 @@ class Rows(NamedTuple):
 
 def empty_rows(family: Family, rows: int, beams: int, room: Any, new: int) -> Rows:
   """Closed rows with so much room (`Family.room`) for at most so many new tokens."""
-  zero = lambda: jnp.zeros(rows, jnp.int32)  # noqa: E731
-  cache, token = family.empty(rows * beams, room), jnp.zeros((rows, beams), jnp.int32)
-  closed, paths = jnp.zeros(rows, bool), lambda: _no_paths(rows, beams, new)
-  return Rows(cache, zero(), token, zero(), zero(), closed, paths(), paths())
+
+  def closed() -> Rows:
+    zero = lambda: jnp.zeros(rows, jnp.int32)  # noqa: E731
+    cache, token = family.empty(rows * beams, room), jnp.zeros((rows, beams), jnp.int32)
+    paths = lambda: _no_paths(rows, beams, new)  # noqa: E731
+    return laid_out(Rows(cache, zero(), token, zero(), zero(), jnp.zeros(rows, bool), paths(), paths()))
+
+  return closed() if sharding.mesh() is None else jax.jit(closed)()
 
 
 def joining(rows: Sequence[int], starts: Sequence[Start], requests: Sequence[Request]) -> Joining:
@@ -103,7 +108,7 @@ def join(rules: Rules, weights, state: Rows, tokens, new: Joining, prefix) -> Ro
   cache = jax.tree.map(lambda leaf: leaf.at[slots].set(leaf[jnp.repeat(new.row * beams, beams)]), cache)
   none = _no_paths(len(new.ids), beams, state.ended.tokens.shape[2])
   put = lambda old, fresh: old.at[new.row].set(fresh)  # noqa: E731
-  return Rows(
+  joined = Rows(
     cache,
     put(state.first, new.first),
     put(state.token, new.token[:, None]),
@@ -113,6 +118,7 @@ def join(rules: Rules, weights, state: Rows, tokens, new: Joining, prefix) -> Ro
     jax.tree.map(put, state.running, none._replace(scores=none.scores.at[:, 0].set(0.0))),
     jax.tree.map(put, state.ended, none),
   )
+  return laid_out(joined)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -126,15 +132,15 @@ def advance(rules: Rules, weights, state: Rows, stop, prefix, penalty) -> Rows:
 
   def one(carry):
     i, state = carry
-    logits, cache = rules.family.step(
-      weights, state.cache, state.token.reshape(-1), _a_beam(state, state.first + state.step), prefix
-    )
+    tokens = sharding.constrain(state.token.reshape(-1), "slots")
+    logits, cache = rules.family.step(weights, state.cache, tokens, _a_beam(state, state.first + state.step), prefix)
     after, parents = _choose(state, jax.nn.log_softmax(logits), stop, penalty, rules.early_stopping)
     sources = jnp.arange(parents.shape[0])[:, None] * parents.shape[1] + parents
     first, new = _a_beam(state, state.first), state.ended.tokens.shape[2]
     return i + 1, after._replace(cache=rules.family.reorder(cache, sources.reshape(-1), first, new, prefix))
 
-  return jax.lax.while_loop(lambda carry: (carry[0] < CHUNK) & jnp.any(carry[1].open), one, (0, state))[1]
+  more = lambda carry: (carry[0] < CHUNK) & jnp.any(carry[1].open)  # noqa: E731
+  return laid_out(jax.lax.while_loop(more, one, (0, state))[1])
 
 
 def _choose(state: Rows, logprobs: jax.Array, stop: Array, penalty: Array, early: bool) -> tuple[Rows, jax.Array]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax.decoding import slots as device
@@ -116,7 +115,7 @@ class Session:
     self._shared = 0 if self._prefix is None else len(shared)
     room = family.room(lengths.prompt - self._shared, lengths.whole - self._shared, lengths.new)
     self._state = device.empty_slots(family, engine.slots, room)
-    self._stop = jnp.asarray(sorted(engine.stop_ids) or [-1], jnp.int32)
+    self._stop = np.asarray(sorted(engine.stop_ids) or [-1], np.int32)
     self._requests: dict[int, Request] = {}
     self._completions: dict[int, Completion] = {}
     self._waiting: collections.deque[int] = collections.deque()

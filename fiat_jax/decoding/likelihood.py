@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fiat_jax import sharding
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.models import decoder, t5_cached
 from fiat_jax.models.attention import segment_mask
@@ -100,4 +101,5 @@ def _encoder_decoder_logprobs(model, weights, source, lengths, tokens, positions
 
 
 def _chosen(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, :, None], axis=-1)[:, :, 0]
+  chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, :, None], axis=-1)[:, :, 0]
+  return sharding.constrain(chosen)

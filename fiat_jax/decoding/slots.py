@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fiat_jax import sharding
 from fiat_jax.decoding.family import Family, Start
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.request import ALTERNATIVES, Request
@@ -65,9 +66,21 @@ class Chosen(NamedTuple):
 
 def empty_slots(family: Family, slots: int, room: Any) -> Slots:
   """Idle slots with so much room (`Family.room`)."""
+  if sharding.mesh() is None:
+    return idle_slots(family, slots, room)
+  return jax.jit(lambda: laid_out(idle_slots(family, slots, room)))()
+
+
+def idle_slots(family: Family, slots: int, room: Any) -> Slots:
+  """The same, wherever they come to lie."""
   place, token, left, seed = (jnp.zeros(slots, jnp.int32) for _ in range(4))
-  sampling = SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed)
-  return Slots(family.empty(slots, room), place, token, left, sampling)
+  return Slots(family.empty(slots, room), place, token, left, SlotSampling(jnp.zeros(slots), jnp.ones(slots), seed))
+
+
+def laid_out(state: Any) -> Any:
+  """Over a mesh, the cache's slots and heads are dealt out; all else, which the host looks at, is whole everywhere."""
+  cache = jax.tree.map(lambda x: sharding.constrain(x, "slots", "kv") if x.ndim > 1 else x, state.cache)
+  return jax.tree.map(sharding.constrain, state._replace(cache=None))._replace(cache=cache)
 
 
 def padded(prompts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -109,13 +122,14 @@ def copy(state: Slots, sources: Array, new: Joining) -> Slots:
 
 
 def _join(state: Slots, cache: Any, new: Joining) -> Slots:
-  return Slots(
+  joined = Slots(
     cache,
     state.place.at[new.slot].set(new.place),
     state.token.at[new.slot].set(new.token),
     state.left.at[new.slot].set(new.left),
     jax.tree.map(lambda old, fresh: old.at[new.slot].set(fresh), state.sampling, new.sampling),
   )
+  return laid_out(joined)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 6, 7), donate_argnums=2)
@@ -141,7 +155,8 @@ def decode(
   def one(carry):
     i, state, out = carry
     active = state.left > 0
-    logits, cache = family.step(weights, state.cache, state.token, state.place, prefix)
+    tokens = sharding.constrain(state.token, "slots")
+    logits, cache = family.step(weights, state.cache, tokens, state.place, prefix)
     token = choose(logits, state.sampling, state.place, any_sampled=any_sampled)
     total = jax.nn.logsumexp(logits, axis=-1)
     logprob = jnp.take_along_axis(logits, token[:, None], -1)[:, 0] - total
@@ -161,4 +176,4 @@ def decode(
 
   state = state._replace(left=jnp.where(kept, state.left, 0))
   _, state, out = jax.lax.while_loop(more, one, (0, state, out))
-  return state, out
+  return laid_out(state), jax.tree.map(sharding.constrain, out)

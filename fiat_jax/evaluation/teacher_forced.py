@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from fiat_jax import sharding
 from fiat_jax.data.batches import Examples
 from fiat_jax.data.packing import Packing, Shape
 
@@ -33,8 +34,8 @@ def score(
     batch = packing.pack(chunk, shape)
     arrays = {name: array for name, array in batch._asdict().items() if name != "microbatches"}
     for number in range(batch.microbatches):
-      sums = _sums(module, variables, {name: array[number] for name, array in arrays.items()})
-      loss, hits, tokens = (total + float(part) for total, part in zip((loss, hits, tokens), sums, strict=True))
+      found = sums(module, variables, sharding.rows({name: array[number] for name, array in arrays.items()}))
+      loss, hits, tokens = (total + float(part) for total, part in zip((loss, hits, tokens), found, strict=True))
     on_done(len(chunk))
   mean = loss / tokens
   perplexity = math.exp(mean) if mean < 700 else math.inf
@@ -42,7 +43,7 @@ def score(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sums(
+def sums(
   module: nn.Module, variables: Mapping[str, Any], micro: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Loss, tokens whose likeliest guess is right, and all of them, summed over a microbatch."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fiat_jax import sharding
 from fiat_jax.models import attention, layers, neftune
 from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.config import DecoderConfig
@@ -76,6 +77,8 @@ class Layer(nn.Module):
     prefix: KV | None = None,
   ):
     c = self.config
+    if cache is None:  # whole rows; one step's few tokens lie as the cache does
+      x = sharding.constrain(x, "batch")
     if pick is not None:
       view = jax.tree.map(lambda leaf: leaf[pick] if leaf.ndim == 4 else leaf, view)
     y = _norm(c, "attention_norm")(x)
@@ -114,7 +117,7 @@ class Decoder(nn.Module):
   def __call__(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
     """Hidden states [B, S, D] after the final norm, for tokens, positions and segments [B, S] (packed or padded)."""
     c = self.config
-    x = embed(c, self.embedding, tokens)
+    x = embed(c, sharding.constrain(self.embedding, "vocab"), tokens)
     if self.neftune and self.has_rng("neftune"):
       x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
     x, _ = self.layers(x, *stacked(c, views(c, positions, segment_mask(segments), positions)))

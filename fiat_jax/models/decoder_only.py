@@ -29,6 +29,13 @@ class DecoderOnly:
   def shapes(self) -> dict[str, Any]:
     return registry.parameter_shapes(self.config)
 
+  def axes(self) -> dict[str, Any]:
+    return registry.parameter_axes(self.config)
+
+  def units(self) -> dict[str, int]:
+    c = self.config
+    return {"embed": c.width, "heads": c.heads, "kv": c.kv_heads, "mlp": c.ffn_width, "vocab": c.vocab_size}
+
   def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
     return decoder.unstack({"params": params}, self.config.layers)
 

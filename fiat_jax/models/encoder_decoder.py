@@ -9,7 +9,7 @@ from typing import Any
 from fiat_jax.models import t5_cached
 from fiat_jax.models.registry import Leaf, Naming
 from fiat_jax.models.t5 import T5Config
-from fiat_jax.models.t5_registry import t5_leaves, t5_shapes, t5x_leaves
+from fiat_jax.models.t5_registry import t5_axes, t5_leaves, t5_shapes, t5x_leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,13 @@ class EncoderDecoder:
 
   def shapes(self) -> dict[str, Any]:
     return t5_shapes(self.config)
+
+  def axes(self) -> dict[str, Any]:
+    return t5_axes(self.config)
+
+  def units(self) -> dict[str, int]:
+    c = self.config
+    return {"embed": c.width, "heads": c.heads, "mlp": c.ffn_width, "vocab": c.vocab_size}
 
   def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
     return t5_cached.unstack({"params": params})

@@ -46,6 +46,14 @@ class Family(Protocol):
     """The tree `params` as `jax.ShapeDtypeStruct`; nothing is computed."""
     ...
 
+  def axes(self) -> dict[str, Any]:
+    """The same tree with the names of each leaf's axes."""
+    ...
+
+  def units(self) -> dict[str, int]:
+    """What there is to deal out of an axis of each name: whole heads, not their places."""
+    ...
+
   def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
     """The weights that decoding walks over. Copies each layer's slice."""
     ...

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from fiat_jax import sharding
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.tokenizer import Tokenizer
@@ -54,6 +55,7 @@ def describe(
   source = open_checkpoint(path)
   module = module_for(source.config, str(path), dtype, lora)
   rows = module.config.vocab_size
+  sharding.of_params(family_of(module))  # refused here, before anything is read
   vocabulary = Tokenizer.load(tokenizer or path, plain=plain)
   if vocabulary.vocab_size > rows:
     raise UserError(
@@ -64,11 +66,10 @@ def describe(
 
 
 def load(description: Description) -> dict[str, Any]:
-  """The tree `params`, kept in the configuration's dtype, or its kernels quantized."""
+  """The tree `params`, kept in the configuration's dtype, or its kernels quantized, where the mesh in use wants it."""
   source, family = open_checkpoint(description.path), description.family
-  return load_params(
-    source, family.leaves(source.naming), family.shapes(), description.module.config.dtype, description.kernels
-  )
+  lies, dtype = sharding.of_params(family), description.module.config.dtype
+  return load_params(source, family.leaves(source.naming), family.shapes(), dtype, lies, kernels=description.kernels)
 
 
 class Weights:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from fiat_jax import sharding
 
 if TYPE_CHECKING:
   from qwix import QArray  # takes a quarter of a second, which those without quantized weights are spared
@@ -44,6 +48,23 @@ def whole(kernel: QArray, dtype: jnp.dtype) -> jax.Array:
   import qwix
 
   return qwix.dequantize(kernel).astype(dtype)
+
+
+def dealt(kernel: QArray, lies: NamedSharding | None) -> Any:
+  """A kernel that every process has, laid out as the whole one would lie (`sharding.of_params`), None being as it is;
+  scales as far as they divide.
+  """
+  return kernel if lies is None else jax.tree.map(lambda part: sharding.place(part, part_lies(part, lies)), kernel)
+
+
+def part_lies(part: Any, lies: NamedSharding) -> NamedSharding:
+  """Where levels or scales lie whose kernel would lie so."""
+  ways = dict(lies.mesh.shape)
+  names = [(axis,) if isinstance(axis, str) else axis or () for axis in lies.spec]
+  divides = [size % math.prod(ways[name] for name in of) == 0 for of, size in zip(names, part.shape, strict=False)]
+  return NamedSharding(
+    lies.mesh, PartitionSpec(*(of if even else None for of, even in zip(names, divides, strict=True)))
+  )
 
 
 def product(x: jax.Array, kernel: Any, dtype: jnp.dtype) -> jax.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from fiat_jax.models.config import DecoderConfig
@@ -66,6 +66,21 @@ def decoder_leaves(config: DecoderConfig) -> list[Leaf]:
 
 def parameter_shapes(config: DecoderConfig) -> dict[str, Any]:
   """The shape of every leaf (`jax.ShapeDtypeStruct`), without computing any, in the tree of `params`."""
-  ids = jnp.zeros((1, 1), jnp.int32)
-  init = lambda key: Decoder(config).init(key, ids, ids, ids, method="init_all")  # noqa: E731
-  return nn.meta.unbox(jax.eval_shape(init, jax.random.key(0)))["params"]
+  return unboxed(_boxed(config))
+
+
+def parameter_axes(config: DecoderConfig) -> dict[str, Any]:
+  """The names of every leaf's axes (`PartitionSpec`), as its module gave them."""
+  return nn.get_partition_spec(_boxed(config))
+
+
+def _boxed(config: DecoderConfig) -> dict[str, Any]:
+  ids = np.zeros((1, 1), np.int32)
+  init = lambda: Decoder(config).init(jax.random.key(0), ids, ids, ids, method="init_all")  # noqa: E731
+  return jax.eval_shape(init)["params"]
+
+
+def unboxed(tree: Any) -> Any:
+  """Shapes without their axes' names. (Flax's own `unbox` would lay shapes out over a mesh in use.)"""
+  is_box = lambda node: isinstance(node, nn.meta.AxisMetadata)  # noqa: E731
+  return jax.tree.map(lambda box: box.value if is_box(box) else box, tree, is_leaf=is_box)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fiat_jax import sharding
 from fiat_jax.models import layers, neftune, relative
 from fiat_jax.models.attention import KV, segment_mask
 from fiat_jax.models.lora import LoraConfig
@@ -107,6 +108,7 @@ class EncoderLayer(nn.Module):
     self.ffn = _ffn(c, self.lora)
 
   def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
+    x = sharding.constrain(x, "batch")
     y = self.attention_norm(x)
     x = x + self.attention(y, self.attention.keys_values(y), mask, bias)
     return x + self.ffn(self.ffn_norm(x)), None
@@ -127,6 +129,7 @@ class DecoderLayer(nn.Module):
   def __call__(
     self, x: jax.Array, mask: jax.Array, bias: jax.Array, encoded: jax.Array, cross_mask: jax.Array
   ) -> tuple[jax.Array, None]:
+    x = sharding.constrain(x, "batch")
     return self.finish(x, self.new(x), mask, bias, self.cross(encoded), cross_mask), None
 
   def new(self, x: jax.Array) -> KV:
@@ -210,20 +213,21 @@ class T5(nn.Module):
   def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
     """Encoder states [B, S, D]."""
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
-    return self.encoder(self._noisy(self.embed(tokens), segments), mask)
+    return self.encoder(self._read(tokens, segments), mask)
 
   def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Decoder states [B, T, D] after the final norm."""
     source, target = batch["encoder_segments"], batch["decoder_segments"]
     encoded = self.encode(batch["encoder_tokens"], source)
     cross_mask = (target[:, :, None] == source[:, None, :]) & (source[:, None, :] > 0)
-    x = self._noisy(self.embed(batch["decoder_tokens"]), target)
+    x = self._read(batch["decoder_tokens"], target)
     return self.decoder(x, segment_mask(target), encoded, cross_mask)
 
   def embed(self, tokens: jax.Array) -> jax.Array:
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.config.compute_dtype)
+    return _embed(self.config, self.embedding, tokens)
 
-  def _noisy(self, x: jax.Array, segments: jax.Array) -> jax.Array:
+  def _read(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
+    x = _embed(self.config, sharding.constrain(self.embedding, "vocab"), tokens)
     if self.neftune and self.has_rng("neftune"):
       x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
     return x
@@ -242,3 +246,7 @@ class T5(nn.Module):
 
   def init_all(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     return self.target_logits(batch)
+
+
+def _embed(c: T5Config, embedding: jax.Array, tokens: jax.Array) -> jax.Array:
+  return jnp.take(embedding, tokens, axis=0).astype(c.compute_dtype)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from fiat_jax.errors import UserError
-from fiat_jax.models.registry import Leaf
+from fiat_jax.models.registry import Leaf, unboxed
 from fiat_jax.models.t5 import T5, T5Config
 
 T5_TYPES = ("t5", "mt5")
@@ -124,7 +124,16 @@ def ffn_names(config: T5Config) -> dict[str, str]:
 
 def t5_shapes(config: T5Config) -> dict[str, Any]:
   """The shape of every leaf (`jax.ShapeDtypeStruct`), without computing any, in the tree of `params`."""
-  ids = jnp.zeros((1, 1), jnp.int32)
+  return unboxed(_boxed(config))
+
+
+def t5_axes(config: T5Config) -> dict[str, Any]:
+  """The names of every leaf's axes (`PartitionSpec`), as its module gave them."""
+  return nn.get_partition_spec(_boxed(config))
+
+
+def _boxed(config: T5Config) -> dict[str, Any]:
+  ids = np.zeros((1, 1), np.int32)
   names = ("encoder_tokens", "encoder_segments", "decoder_tokens", "decoder_segments")
-  init = lambda key: T5(config).init(key, dict.fromkeys(names, ids), method="init_all")  # noqa: E731
-  return nn.meta.unbox(jax.eval_shape(init, jax.random.key(0)))["params"]
+  init = lambda: T5(config).init(jax.random.key(0), dict.fromkeys(names, ids), method="init_all")  # noqa: E731
+  return jax.eval_shape(init)["params"]

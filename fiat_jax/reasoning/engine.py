@@ -10,13 +10,15 @@ from __future__ import annotations
 import collections
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from fiat_jax import runtime, signals
+from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
 from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.request import Completion
 from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import pretrained
@@ -31,6 +33,9 @@ ROUNDS_OF_GROUPS = 4  # of each group, where there are several
 MOST_CLAIMS = 4096  # dealt out at a time
 WAIT_SECONDS = 2.0
 
+Wanted = tuple[Sequence[int], float, int, Sequence[str]]
+Ended = list[tuple[int, Completion]]
+
 
 class EngineReasoner:
   """A `Reasoner` over a checkpoint."""
@@ -38,7 +43,7 @@ class EngineReasoner:
   endpoint, remote = "", False
 
   def __init__(self, configuration: Configuration):
-    settings = configuration.settings
+    self._settings = settings = configuration.settings
     found = locate(settings.beta, configuration.models.get(settings.beta))
     plain = settings.beta_template == "plain"
     self._described = pretrained.describe(
@@ -72,36 +77,64 @@ class EngineReasoner:
       if not groups and desk.capped:
         return
       if not groups:
-        time.sleep(WAIT_SECONDS)  # another process is at what is left
-      signals.check()
+        time.sleep(WAIT_SECONDS)  # another command is at what is left
+      _go_on()
+
+  def follow(self) -> None:
+    """Computes, in a process that is not the first, what the first one's `run` computes (`processes.led`)."""
+    work: Iterator[Any] = iter(())
+    while (asked := processes.of_first(None)) is not None:
+      processes.check_signals()
+      if asked:
+        work = self._decode(*asked)
+      next(work, None)
 
   def _ask(self, desk: Desk, claims: Sequence[Dealt], prefix: Prefix) -> None:
     tokenizer = self._described.tokenizer
     prompts = tokenizer.encode_prompts([claim.request.prompt for claim in claims])
-    lengths = Lengths(prefix.longest, prefix.longest + self._length, self._length)
-    session, numbers = Session(self._engine, lengths, prefix.ids), dict[int, int]()
-    for n in sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n])):  # equal ones side by side
-      request = claims[n].request
-      sampling = Sampling(temperature=request.asking.temperature, seed=request.seed)
-      stops = request.asking.stops
-      asked = EngineRequest(tokens=prompts[n], max_new_tokens=self._length, sampling=sampling, stops=stops)
-      numbers[session.add(asked)] = n
-    while session:
+    order = sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n]))  # equal ones side by side
+    asked = [(prompts[n], claims[n].request) for n in order]
+    wanted = [(ids, r.asking.temperature, r.seed, r.asking.stops) for ids, r in asked]
+    work = [wanted, list(prefix.ids), Lengths(prefix.longest, prefix.longest + self._length, self._length)]
+    _go_on(work)
+    for ended in self._decode(*work):
       answers = []
-      for number, completion in session.advance():
-        n = numbers[number]
+      for number, completion in ended:
+        n = order[number]
         text = tokenizer.decode(completion.tokens) if completion.text is None else completion.text
         text, tokens = text.strip(), (len(prompts[n]), len(completion.tokens))
         answers.append((claims[n], Answer(text=text, finish=completion.finish, tokens=tokens)))
       desk.close(answers)
-      signals.check()
+      _go_on()
+
+  def _decode(self, wanted: Sequence[Wanted], shared: Sequence[int], lengths: Sequence[int]) -> Iterator[Ended]:
+    """What has ended, by its place in `wanted`, every few steps. All processes take each of them together.
+
+    Args:
+      wanted: ids, temperature, seed and stop texts of each.
+      shared: ids that all begin with.
+      lengths: the most of any.
+    """
+    session = Session(self._engine, Lengths(*lengths), shared)
+    numbers = {}
+    for n, (ids, temperature, seed, stops) in enumerate(wanted):
+      sampling = Sampling(temperature=temperature, seed=seed)
+      numbers[session.add(EngineRequest(tokens=ids, max_new_tokens=lengths[-1], sampling=sampling, stops=stops))] = n
+    while session:
+      yield [(numbers[number], completion) for number, completion in session.advance()]
 
   @functools.cached_property
   def _engine(self) -> Engine:
-    runtime.start()
+    runtime.start(self._settings)
     weights = self._described.family.unstack(pretrained.load(self._described))
     stops, decode = self._described.tokenizer.stop_ids, self._described.tokenizer.decode
     return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots, decode=decode)
+
+
+def _go_on(work: Sequence[Any] = ()) -> None:
+  """Lets the other processes take the next step with this one, or begin this work; all stop here after a signal."""
+  processes.of_first(work)
+  processes.check_signals()
 
 
 def _tell(groups: Sequence[Prefix]) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from fiat_jax import sharding
 from fiat_jax.decoding.engine import Session
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.serving.growing import News
@@ -56,6 +57,7 @@ class Worker:
 
   def __init__(self, session: Session, *, slots: int, places: int, metrics: Metrics):
     self._session, self._slots, self._places, self._metrics = session, slots, places, metrics
+    self._mesh = sharding.mesh()  # which JAX keeps a thread
     self._loop = asyncio.get_running_loop()
     self._inbox: queue.SimpleQueue[_Add | _Drop | None] = queue.SimpleQueue()
     self._under_way: dict[int, _UnderWay] = {}  # by ticket, the thread's own
@@ -135,15 +137,19 @@ class Worker:
 
   def _run(self) -> None:
     try:
-      while (commands := self._commands()) is not None:
-        for command in commands:
-          self._obey(command)
-        if len(self._session):
-          self._advance()
-        self._show()
+      with sharding.over(self._mesh):
+        self._work()
     except BaseException as e:  # told to all who wait, and raised again by the main thread
       self.failure = e
       self._loop.call_soon_threadsafe(self._failed)
+
+  def _work(self) -> None:
+    while (commands := self._commands()) is not None:
+      for command in commands:
+        self._obey(command)
+      if len(self._session):
+        self._advance()
+      self._show()
 
   def _commands(self) -> list[_Add | _Drop] | None:
     """What has come in; waits where nothing is under way. None: it is time to stop."""

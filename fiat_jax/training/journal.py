@@ -1,5 +1,7 @@
 """What a run wrote down: `metrics.jsonl`, TensorBoard events, the loss picture. Times are in the events alone.
 
+Every process of a run has the records; the first writes them.
+
 `metrics.jsonl` and the picture are the same, byte for byte, for a run that was stopped and went on.
 """
 
@@ -11,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fiat_jax import processes
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
 from fiat_jax.training.picture import loss_picture
@@ -33,14 +36,18 @@ class Journal:
     """Starts from what a checkpoint holds; lines of `metrics.jsonl` beyond it belong to steps that are done again."""
     self.close()
     self.records = list(records)
+    if not processes.first():
+      return
     path = self._folder / "metrics.jsonl"
     write_whole(path, "".join(_line(record) for record in self.records))
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by `close`
     self._events = _Events(self._folder / "events", self.records[-1]["step"] if self.records else -1)
 
   def write(self, record: Record) -> None:
-    assert self._file and self._events, "open comes first"
     self.records.append(record)
+    if not processes.first():
+      return
+    assert self._file and self._events, "open comes first"
     self._file.write(_line(record))
     self._file.flush()
     for name, value in record.items():

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fiat_jax import signals
+from fiat_jax import processes, sharding, signals
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.data.batches import Batches
 from fiat_jax.data.packing import Example, Shape
@@ -87,7 +87,7 @@ def train(work: Training, state: TrainState, checkpoints: RunCheckpoints, journa
         if ahead and not restored:
           say(f"the first step is done, {time.monotonic() - STARTED:.1f} s after the command began")
         _validate_when_due(work, state, step, checkpoints, journal)
-        signals.check()
+        processes.check_signals()
         if step == work.config.steps or _stops_early(work.config, step, journal):
           break
         state, metrics = ahead or _advance(work, state, step)
@@ -105,17 +105,21 @@ def train(work: Training, state: TrainState, checkpoints: RunCheckpoints, journa
 
 
 def _agree_on_shape(work: Training, journal: Journal) -> None:
-  """The microbatch is recorded, for a run that goes on has to sum in the same order."""
+  """The microbatch is recorded, for a run that goes on has to sum in the same order.
+
+  On more devices than there were its rows are filled up so that they can be dealt out.
+  """
   recorded = journal.last("microbatch")
   if recorded:
-    work.batches.shape = Shape(**recorded)
+    rows = -(-recorded["rows"] // work.batches.parts) * work.batches.parts
+    work.batches.shape = Shape(**{**recorded, "rows": rows})
   else:
     journal.write({"step": 0, "microbatch": dataclasses.asdict(work.batches.shape)})
 
 
 def _advance(work: Training, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
   try:
-    state, metrics = work.advance(state, work.frozen, work.batches[step])
+    state, metrics = work.advance(state, work.frozen, sharding.rows(work.batches[step]))
     loss, grad_norm, tokens = (float(x) for x in jax.device_get(metrics))
   except Exception as e:
     if out_of_memory(e):
@@ -150,6 +154,8 @@ def _with_less_memory(
   Raises:
     UserError: there is nothing to halve.
   """
+  if processes.count() > 1:  # the others may have had enough: they cannot be told to go back
+    raise UserError(f"out of memory ({memory_told(cause)}) in one of several processes: lower --microbatch_tokens")
   smaller = work.batches.halved()
   if smaller is None:
     raise UserError(_too_long(work, state, checkpoints, cause)) from None
@@ -184,7 +190,8 @@ def _too_long(work: Training, state: TrainState, checkpoints: RunCheckpoints, ca
   while fits >= 16:
     try:
       row = Example(np.zeros(fits - 1, np.int32), np.zeros(1, np.int32), 0)
-      batch = work.batches.packing.pack([row], Shape(rows=1, length=fits, targets=min(fits, shape.targets)))
+      one = Shape(rows=work.batches.parts, length=fits, targets=min(fits, shape.targets))
+      batch = sharding.rows(work.batches.packing.pack([row], one))
       jax.block_until_ready(work.advance(_intact(state, checkpoints)[0], work.frozen, batch)[1])
       break
     except Exception as e:

@@ -30,5 +30,6 @@ def tokens_that_fit(family: Family, length: int, held: int) -> int:
 
 
 def size(tree: Any) -> int:
-  """Bytes of a tree of arrays."""
-  return sum(int(np.prod(leaf.shape) * quantized.bytes_each(leaf.dtype)) for leaf in jax.tree.leaves(tree))
+  """Bytes that a tree of arrays takes on one device."""
+  part = lambda leaf: np.prod(leaf.sharding.shard_shape(leaf.shape))  # noqa: E731
+  return sum(int(part(leaf) * quantized.bytes_each(leaf.dtype)) for leaf in jax.tree.leaves(tree))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from fiat_jax import sharding
 from fiat_jax.data.pairs import PairBatch
 from fiat_jax.data.sequences import Batch
 
@@ -34,6 +35,16 @@ class StepMetrics(NamedTuple):
 
 
 def init_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  """The state before the first step; over a mesh, the optimizer's part lies as what it belongs to."""
+
+  if sharding.mesh() is None:
+    return fresh_state(trained, optimizer)
+  fresh = lambda trained: fresh_state(trained, optimizer)  # noqa: E731
+  return jax.jit(fresh, out_shardings=sharding.like(jax.eval_shape(fresh, trained), trained))(trained)
+
+
+def fresh_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  """The same, wherever it comes to lie."""
   return TrainState(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))
 
 
@@ -66,13 +77,17 @@ def summed_gradients(
 
 
 def make_step(
-  module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, seed: int
+  module: nn.Module,
+  optimizer: optax.GradientTransformation,
+  collection: Collection,
+  seed: int,
+  lies: TrainState | None = None,
 ) -> Callable[[TrainState, Mapping[str, Any], AnyBatch], tuple[TrainState, StepMetrics]]:
   """A jitted `(state, frozen, batch) → (state, metrics)`.
 
   `frozen` holds every collection but the trained one. Dropout and noise are keyed by (seed, step, microbatch). An
   adapter's state is small and not donated, so that the state before a step can still be validated; full fine-tuning
-  donates it.
+  donates it. What comes in lies where it lies (`fiat_jax.sharding`); `lies` (of `sharding.lies`) keeps the state there.
   """
 
   def step(state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch) -> tuple[TrainState, StepMetrics]:
@@ -84,4 +99,5 @@ def make_step(
     metrics = StepMetrics(loss / tokens, optax.tree.norm(gradient), tokens)
     return TrainState(trained, optimizer_state, state.step + 1), metrics
 
-  return jax.jit(step, donate_argnums=0 if collection == "params" else ())
+  out: dict[str, Any] = {} if lies is None else {"out_shardings": (lies, sharding.everywhere())}
+  return jax.jit(step, donate_argnums=0 if collection == "params" else (), **out)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pathlib
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from fiat_jax import processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.progress import progress, say
@@ -21,6 +23,9 @@ from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.settings import Settings
 
+if TYPE_CHECKING:
+  from fiat_jax.reasoning.engine import EngineReasoner
+
 
 def main(configuration: Configuration) -> None:
   """Asks what is not answered yet, and makes the view that other verbs read.
@@ -32,6 +37,18 @@ def main(configuration: Configuration) -> None:
   price = Price.parse(settings.price) if settings.price else None
   _check(settings, price)
   rule = AnswerRule.parse(settings.answer) if settings.answer else None
+  processes.join(settings)
+  if processes.count() > 1:
+    runtime.start(settings)  # what all refuse is refused before one leads the others
+    engine = _engine(configuration)
+    if not processes.first():
+      return engine.follow()
+  with processes.led():
+    _ask(configuration, price, rule)
+
+
+def _ask(configuration: Configuration, price: Price | None, rule: AnswerRule | None) -> None:
+  settings = configuration.settings
   session = uuid.uuid4().hex[:12]
   folder = pathlib.Path(settings.store)
   store = Store(folder, session) if settings.store and not (settings.dry_run and not folder.exists()) else None
@@ -46,6 +63,20 @@ def main(configuration: Configuration) -> None:
       _annotate(configuration, planned, asked, store, price, rule)
   if store and settings.export_to:
     say(f"{settings.export_to} holds {store.export(pathlib.Path(settings.export_to))} answers")
+
+
+def _engine(configuration: Configuration) -> EngineReasoner:
+  """The model that several processes compute together.
+
+  Raises:
+    UserError: nothing is computed here, and one process asks as fast as several.
+  """
+  from fiat_jax.reasoning.engine import EngineReasoner
+
+  asked, settings = reasoner.make(configuration), configuration.settings
+  if not isinstance(asked, EngineReasoner) or settings.dry_run or not settings.files_given():
+    raise UserError("several processes (--processes) are of use where a model runs on this machine: start one")
+  return asked
 
 
 def _check(settings: Settings, price: Price | None) -> None:

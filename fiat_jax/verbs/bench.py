@@ -10,18 +10,17 @@ from typing import Any
 
 import jax
 
-from fiat_jax import runtime
+from fiat_jax import runtime, sharding
 from fiat_jax.configuration import Configuration
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
-from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch, optimizers
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
-from fiat_jax.workbench import Workbench, lora_config
+from fiat_jax.workbench import Workbench
 
 
 def main(configuration: Configuration) -> None:
@@ -33,7 +32,7 @@ def main(configuration: Configuration) -> None:
   if recipe.adapter != "lora":
     raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
   started = time.perf_counter()
-  runtime.start()
+  runtime.start(settings)
   bench = Workbench(configuration.only("train", "test"))
   bench.prepare([recipe])
   if "train" in bench.rows:
@@ -51,15 +50,15 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
     raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   params = bench.params(recipe)
-  step = make_step(bench.model(recipe).module, optimizer, "lora", seed=0)
-  state = init_state(lora.init_adapter(jax.random.key(0), params, lora_config(settings)), optimizer)
+  state = init_state(bench.new_adapter(recipe, seed=0), optimizer)
+  step = make_step(bench.model(recipe).module, optimizer, "lora", seed=0, lies=sharding.lies(state))
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
-  state, _ = jax.block_until_ready(step(state, frozen, batches[0]))
+  state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[0])))
   begun = time.perf_counter()
   tokens = 0
   for number in range(1, steps):
-    state, _ = jax.block_until_ready(step(state, frozen, batches[number]))
+    state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[number])))
     tokens += sum(shard[row].length for row in batches.rows(number))
     say(f"step {number + 1}/{steps}")
   seconds = time.perf_counter() - begun

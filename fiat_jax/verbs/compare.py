@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fiat_jax import runtime
+from fiat_jax import processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
 from fiat_jax.data.keys import keys_of
@@ -47,7 +47,7 @@ def main(configuration: Configuration) -> None:
   metrics.check(settings.metrics, bool(settings.labels))
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
-  runtime.start()
+  runtime.start(settings)
   bench = Workbench(configuration)
   recipes = _recipes(bench)
   bench.prepare([*recipes.values(), *filter(None, map(bench.unaided, recipes.values()))])
@@ -156,6 +156,7 @@ def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pat
 
 def _scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
   """The first metric of every test row, [seeds, N]."""
+  processes.wait()  # until the first has written them
   files = [run / "predictions" / "test.jsonl" for run in _folders(bench, recipe, folder)]
   return np.array([read_scores(file, bench.settings.metrics[0]) for file in files])
 

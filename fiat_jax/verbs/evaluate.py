@@ -6,23 +6,20 @@ import json
 import pathlib
 from typing import Any
 
-import jax
-
-from fiat_jax import runtime
+from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
-from fiat_jax.models import lora
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import check_base
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.whole import write_whole
-from fiat_jax.workbench import Workbench, lora_config
+from fiat_jax.workbench import Workbench
 
 
 def main(configuration: Configuration) -> None:
@@ -52,7 +49,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
-  runtime.start()
+  runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels))
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
@@ -80,12 +77,13 @@ def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any 
   if not recipe.trains:
     return None
   check_base(folder, bench.model_fingerprints([recipe]))
-  if not (folder / "checkpoints" / "best").is_dir():
+  if not processes.by_first((folder / "checkpoints" / "best").is_dir):
     raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
   if recipe.adapter == "full":
     like = bench.params(recipe)
   else:
-    like = lora.init_adapter(jax.random.key(0), bench.params(recipe), lora_config(bench.settings))
+    like = bench.new_adapter(recipe, seed=0)
+  processes.check_shared(folder)
   checkpoints = RunCheckpoints(folder / "checkpoints")
   try:
     return checkpoints.restore_best(like, best_step(folder, bench.settings.scores[0]))

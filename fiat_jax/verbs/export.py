@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fiat_jax import runtime
+from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.checkpoints.new_folder import new_folder, refuse_taken
@@ -42,7 +42,8 @@ def main(configuration: Configuration) -> None:
   folder, output = pathlib.Path(settings.model_dir), pathlib.Path(settings.output)
   recipe = configuration.recipe(one_recipe(settings))
   _check(settings, recipe)
-  runtime.start()
+  processes.check_alone(settings, "fiat export")
+  runtime.start(settings)
   if settings.weights and settings.format != "peft":
     say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
   bench, split = _bench(configuration.replace(weights=""))

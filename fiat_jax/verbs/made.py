@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from fiat_jax import configuration, resources, runtime, signals
+from fiat_jax import configuration, processes, resources, runtime, signals
 from fiat_jax.checkpoints.locate import MADE, Checkpoint, locate, made_folder
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.configuration import Configuration
@@ -26,6 +26,7 @@ from fiat_jax.models.t5 import T5
 from fiat_jax.models.t5_initial import initial_params
 from fiat_jax.progress import say
 from fiat_jax.run_lock import locked
+from fiat_jax.settings import Settings
 from fiat_jax.verbs.export import write_model
 from fiat_jax.verbs.train import train_recipe
 from fiat_jax.workbench import Workbench
@@ -64,7 +65,8 @@ def settled(configured: Configuration) -> Configuration:
   folder = made_folder(source)
   with _alone(folder.parent):
     if not folder.is_dir():
-      _make(folder)
+      processes.check_alone(configured.settings, "making the tuned model")
+      _make(folder, configured.settings)
   return configured.replace(model=source)
 
 
@@ -89,10 +91,10 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _make(folder: pathlib.Path) -> None:
+def _make(folder: pathlib.Path, settings: Settings) -> None:
   """Trains it in a folder beside its own; one that was stopped goes on."""
   say("It is made now, in a few minutes, once.")
-  runtime.start()
+  runtime.start(settings)
   work = folder.with_name(f"{folder.name}.work")
   if not (work / "model").is_dir():  # which is written last
     texts = _texts()

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fiat_jax import signals, stopwatch
+from fiat_jax import processes, sharding, stopwatch
 from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
@@ -114,7 +114,7 @@ class Spans:
 
       def on_done(count: int) -> None:
         bar.advance(count)
-        signals.check()
+        processes.check_signals()
 
       found = teacher_forced.score(described.module, variables, examples, packing, shape, on_done)
     counts = {"rows": len(bench.rows[split]), "pieces": len(examples), "target_tokens": int(found["tokens"])}
@@ -126,7 +126,7 @@ class Spans:
     tokens = bench.settings.microbatch_tokens or microbatch.tokens_that_fit(
       bench.model(self._recipe).family, longest, held
     )
-    return choose_shape(examples, tokens, teacher_forced.CHUNK, packing=packing)
+    return choose_shape(examples, tokens, teacher_forced.CHUNK, packing=packing, parts=sharding.ways("batch"))
 
   def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
     print(report.losses(results, self._bench.settings.scores, split))

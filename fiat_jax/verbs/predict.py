@@ -23,7 +23,7 @@ def main(configuration: Configuration) -> None:
     raise UserError("no place for the answers: give --output FILE")
   configuration = configuration.only("test")
   recipe = configuration.recipe(one_recipe(settings))
-  runtime.start()
+  runtime.start(settings)
   bench = Workbench(configuration, labelled=False)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, pathlib.Path(settings.model_dir))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fiat_jax import signals
+from fiat_jax import processes
 from fiat_jax.decoding.beam import Beams
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.evaluation import diagnosis, evaluate
@@ -37,7 +37,7 @@ def predict(
 
     def on_done() -> None:
       bar.advance()
-      signals.check()
+      processes.check_signals()
 
     if settings.labels:
       return evaluate.choose_label(engine, tokenizer, rows, shard, on_done=on_done)

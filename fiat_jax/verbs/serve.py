@@ -6,7 +6,7 @@ import asyncio
 import pathlib
 import socket
 
-from fiat_jax import runtime, signals
+from fiat_jax import processes, runtime, signals
 from fiat_jax.configuration import Configuration
 from fiat_jax.decoding import warm
 from fiat_jax.decoding.engine import Engine, Session
@@ -34,9 +34,10 @@ def main(configuration: Configuration) -> None:
   """
   settings = configuration.settings
   settings.answers("serve")
+  processes.check_alone(settings, "fiat serve")
   token = token_for(settings.host)
   with server.bind(settings.host, settings.port) as bound:
-    runtime.start()
+    runtime.start(settings)
     engine, served = load(configuration)
     session = Session(engine, served.limits.lengths)
     compile_all(session, engine, served.limits)

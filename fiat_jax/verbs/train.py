@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fiat_jax import runtime
+from fiat_jax import processes, runtime, sharding
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
@@ -43,7 +43,7 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"the recipe {name!r} tunes nothing: use `fiat compare` or `fiat evaluate`")
   if len(settings.seeds) != 1:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
-  runtime.start()
+  runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels))
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
@@ -76,7 +76,7 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
   with occupied(folder, configuration.text(), bench.fingerprints([recipe])):
     bench.keep_splits(folder)
     done = folder / "results.json"
-    if done.exists():
+    if processes.by_first(done.exists):
       say(f"{folder} is done")
       return json.loads(done.read_text())
     result = _result(bench, name, recipe, folder, seed)
@@ -94,7 +94,9 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
     family, base = bench.model(recipe).family, bench.configuration.public_name(recipe)
-    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=base)
+    adapter = sharding.whole(trained)
+    if processes.first():
+      peft.write_adapter(folder / "adapter", adapter, family, lora_config(settings), base=base)
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
@@ -121,7 +123,7 @@ def _train(
   if full:
     trained, frozen = jax.tree.map(jnp.copy, params), {}
   else:
-    trained = lora.init_adapter(jax.random.key(seed), params, lora_config(settings))
+    trained = bench.new_adapter(recipe, seed)
     frozen = {"params": params}
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   state = init_state(trained, optimizer)
@@ -138,7 +140,9 @@ def _train(
       metric=settings.scores[0],
       patience=settings.patience,
     ),
-    advance=make_step(module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed),
+    advance=make_step(
+      module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed, sharding.lies(state)
+    ),
     frozen=frozen,
     batches=batches,
     validate=objective.validate,
@@ -163,8 +167,9 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   family = bench.model(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(family, longest_size(packing, shard, short), held)
-  shape = choose_shape(shard, tokens, size, short, packing)
-  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing)
+  parts = sharding.ways("batch")
+  shape = choose_shape(shard, tokens, size, short, packing, parts)
+  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, parts=parts)
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:

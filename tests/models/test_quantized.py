@@ -194,7 +194,7 @@ def test_kernels_are_quantized_as_they_are_loaded_and_nothing_else_is(kind, tmp_
   source = open_checkpoint(folder)
   config = decoder_config(source.config, str(folder), "float32")
   shapes = registry.parameter_shapes(config)
-  loaded = load_params(source, registry.decoder_leaves(config), shapes, "float32", kind)
+  loaded = load_params(source, registry.decoder_leaves(config), shapes, "float32", kernels=kind)
   wanted = quantize_layers(params, kind)
   assert jax.tree.structure(loaded) == jax.tree.structure(wanted)
   jax.tree.map(np.testing.assert_array_equal, loaded, wanted)
@@ -206,6 +206,6 @@ def test_kernels_are_quantized_as_they_are_loaded_and_nothing_else_is(kind, tmp_
 def test_smollm2s_kernels_take_a_quarter_or_a_seventh_of_their_bytes(smollm2, smollm2_path, kind, share):
   source, config = open_checkpoint(smollm2_path), smollm2.module.config
   leaves, shapes = registry.decoder_leaves(config), registry.parameter_shapes(config)
-  params = load_params(source, leaves, shapes, config.dtype, kind)
+  params = load_params(source, leaves, shapes, config.dtype, kernels=kind)
   kernels = lambda tree: [kernel for _, kernel in lora.kernels(tree)]  # noqa: E731
   assert microbatch.size(kernels(params)) == pytest.approx(share * microbatch.size(kernels(smollm2.params)), rel=0.02)

@@ -17,6 +17,7 @@ from commands import records
 from started import Started, started
 
 from fiat_jax import cli, runtime
+from fiat_jax.configuration import configure
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Completion, Request
@@ -64,7 +65,7 @@ def tokenizer(checkpoint: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def alone(checkpoint: Path, server: Started):
   """What the engine answers to a request that nobody else is beside."""
-  runtime.start()  # the server has compiled the same programs
+  runtime.start(configure([], [], {}).settings)  # the server has compiled the same programs
   described = pretrained.describe(checkpoint, dtype="float32", lora=LoraConfig())
   weights = described.family.unstack(pretrained.load(described))
   tokenizer = described.tokenizer
@@ -331,3 +332,14 @@ def test_an_address_that_others_reach_needs_a_token(capsys, monkeypatch):
   with socket.create_server(("127.0.0.1", 0)) as taken:
     assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
   assert "cannot be had (Address already in use)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_over_a_mesh_it_answers_as_over_one_device(checkpoint, name, monkeypatch):
+  found = []
+  for devices, mesh in ((1, ""), (4, "data=2,fsdp=2")):
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    with started("--model", str(checkpoint), "--mesh", mesh, *WORDS[:6], "--max_tokens", "24") as server:
+      asked = [{"prompt": [9, 60, 7 * n], "temperature": n % 2, "seed": n, "max_tokens": 24} for n in range(6)]
+      found.append([server.client().completions.create(model=name, **each).choices[0].text for each in asked])
+  assert found[0] == found[1] and len(set(found[0])) == 6

@@ -144,6 +144,18 @@ def test_broken_off_twice(tmp_path, start, undisturbed):
   check(tmp_path / "run", start(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_broken_off_and_its_newest_checkpoint_damaged(tmp_path, start, undisturbed, step, capsys):
+  """After the first validation there is none before the damaged one: the run begins anew."""
+  with pytest.raises(Broken):
+    start(tmp_path / "run", ("step", step))
+  newest = tmp_path / "run" / "checkpoints" / "latest" / str(step - 1)
+  damaged = max(newest.glob("state/**/d/*"), key=lambda path: path.stat().st_size)
+  damaged.write_bytes(damaged.read_bytes()[::-1])
+  check(tmp_path / "run", start(tmp_path / "run"), undisturbed)
+  assert f"the checkpoint of step {step - 1} is damaged and left out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("step", [0, 2, 3])
 def test_a_signal_stops_after_the_step_it_came_in_and_loses_none(tmp_path, start, undisturbed, step, monkeypatch):
   monkeypatch.setattr(signals, "_received", [])

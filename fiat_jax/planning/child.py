@@ -1,0 +1,207 @@
+"""A plan's own process: it pretends to have devices, and compiles for those that it does not have.
+
+`python -m fiat_jax.planning.child` reads a pickled `Asked` and writes a pickled `Found`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from fiat_jax import signals
+from fiat_jax.children import POLL_SECONDS
+from fiat_jax.errors import UserError
+from fiat_jax.planning.chips import GIB, Target
+from fiat_jax.planning.records import Asked, Found, Worked
+
+UNITS = {"K": 2**10, "M": 2**20, "G": GIB}
+SHARE = 0.8  # of what is free, that activations may take by estimate (`training/microbatch.py`)
+MOST_TRIALS = 4  # microbatches that are compiled
+
+
+def has_compiler() -> bool:
+  return importlib.util.find_spec("libtpu") is not None
+
+
+def ask(asked: Asked) -> Found:
+  """What the child found.
+
+  Raises:
+    UserError: what the child refuses.
+    signals.Stopped: a signal came.
+  """
+  pretended = f"--xla_force_host_platform_device_count={asked.target.devices}"
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {pretended}",
+    "PYTHONPATH": os.pathsep.join(
+      filter(None, [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    ),
+  }
+  command = [sys.executable, "-m", "fiat_jax.planning.child"]
+  pipe = subprocess.PIPE
+  with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    try:
+      out, err = _wait(process, pickle.dumps(asked))
+    finally:
+      process.kill()
+  signals.check()  # an interrupt ends the child too
+  if process.returncode:
+    raise RuntimeError(f"planning failed, exit code {process.returncode}:\n{err.decode(errors='replace')}")
+  found = pickle.loads(out)
+  if isinstance(found, str):
+    raise UserError(found)
+  return found
+
+
+def _wait(process: subprocess.Popen[bytes], given: bytes) -> tuple[bytes, bytes]:
+  while True:
+    try:
+      return process.communicate(given, timeout=POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+      signals.check()
+      given = b""
+
+
+def plan(asked: Asked) -> Found:
+  """Works the steps out over a mesh of the devices asked for.
+
+  Raises:
+    UserError: the mesh or the model does not fit the devices.
+  """
+  import jax
+
+  from fiat_jax import sharding
+  from fiat_jax.models.family import module_for
+  from fiat_jax.planning import least
+  from fiat_jax.planning.steps import Plan
+  from fiat_jax.verbs.train import optimizer_config
+  from fiat_jax.workbench import lora_config
+
+  s, compiles = asked.settings, bool(asked.target.described) and has_compiler()
+  sizes = sharding.parse(s.mesh, asked.target.devices)
+  module = module_for(asked.config, asked.name, s.dtype, lora_config(s))
+  with jax.set_mesh(_mesh(asked.target, sizes, compiles)):
+    made = Plan(module, s, optimizer_config(s), full=asked.trains == "all")
+    work = _Work(made, asked, compiles)
+    steps = work.training() if asked.trains else []
+    steps += [work.step("prefill", made.prefill(), 1), work.step("decode", made.decode(), 1)]
+    compiler = f"libtpu {importlib.metadata.version('libtpu')}" if compiles else ""
+    return Found(compiler, sizes, least.parameters(made.family.shapes()), work.memory, steps, work.tried)
+
+
+def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
+  import jax
+  import numpy as np
+  from jax.sharding import AxisType, Mesh
+
+  from fiat_jax import sharding
+
+  shape, kinds = tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
+  if not compiles:
+    return Mesh(np.array(jax.devices()).reshape(shape), sharding.AXES, axis_types=kinds)
+  from jax.experimental import topologies
+
+  slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu")
+  if target.devices == 1:
+    return Mesh(np.array(slice_.devices[:1]).reshape(shape), sharding.AXES, axis_types=kinds)
+  made = topologies.make_mesh(slice_, shape, sharding.AXES)
+  return Mesh(made.devices, made.axis_names, axis_types=kinds)
+
+
+class _Work:
+  """The steps of one plan, compiled or estimated. `memory` is what the compiler says there is, once it does."""
+
+  def __init__(self, made: Any, asked: Asked, compiles: bool):
+    self._plan, self._asked, self._compiles = made, asked, compiles
+    self.memory, self.tried = asked.target.chip.memory, {}
+
+  def training(self) -> list[Worked]:
+    """The training step with the largest microbatch that fits, or the smallest there is, and its evaluation."""
+    from fiat_jax import sharding
+
+    s = self._asked.settings
+    most = max(1, -(-s.batch // sharding.ways("batch")))
+    rows, best = min(most, max(1, self._by_estimate())), None
+    while rows not in self.tried and len(self.tried) < MOST_TRIALS:
+      done = self.step("train", self._plan.train(rows), rows)
+      self.tried[rows] = done.peak <= self.memory
+      if self.tried[rows] or best is None or not self.tried[best.rows]:
+        best = done
+      rows = max(1, rows // 2) if not self.tried[rows] else min(most, 2 * rows)
+    assert best is not None, "one at least is tried"
+    return [best, self.step("evaluate", self._plan.evaluate(best.rows), best.rows)]
+
+  def _by_estimate(self) -> int:
+    """A power of two of rows."""
+    room = SHARE * (self.memory - sum(self._plan.train(1).held.values())) / self._activations(1)
+    return 1 << (max(1, int(room)).bit_length() - 1)
+
+  def _activations(self, rows: int) -> float:
+    s = self._asked.settings
+    length = s.source_length + s.target_length
+    return rows * length * self._plan.family.bytes_a_token(length)
+
+  def step(self, name: str, step: Any, rows: int) -> Worked:
+    worked = Worked(name, rows, step.trips, step.tokens, step.held, 0.0, self._least(name, step), self._compiles)
+    held = sum(step.held.values())
+    if not self._compiles:
+      layers = (
+        1 if name == "train" else 0.1
+      )  # of what training keeps of all layers, a pass without gradient keeps one's
+      return worked._replace(peak=held + (layers * self._activations(rows) if name != "decode" else 0.0))
+    try:
+      compiled = step.lower().compile()
+    except Exception as e:
+      used = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", str(e))
+      if used is None:
+        raise
+      self.memory = float(used[3]) * UNITS[used[4]]
+      return worked._replace(peak=float(used[1]) * UNITS[used[2]])
+    from fiat_jax.planning.program import costs
+
+    flops, traffic, collectives = costs(compiled.as_text(), step.trips)
+    return worked._replace(peak=_peak(compiled), flops=flops, traffic=traffic, collectives=collectives)
+
+  def _least(self, name: str, step: Any) -> float:
+    from fiat_jax.planning import least
+
+    s, module = self._asked.settings, self._plan.module
+    sizes = module.config, self._plan.family.shapes(), s.source_length, s.target_length
+    examples = step.tokens / (s.source_length + s.target_length) / self._asked.target.devices
+    if name == "train":
+      return examples * least.update(*sizes, full=self._asked.trains == "all")
+    return examples * least.forward(*sizes) if name == "evaluate" else 0.0
+
+
+def _peak(compiled: Any) -> float:
+  m = compiled.memory_analysis()
+  held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.generated_code_size_in_bytes
+  return max(held + m.temp_size_in_bytes, m.peak_memory_in_bytes)
+
+
+def main() -> None:
+  out = os.fdopen(os.dup(1), "wb")
+  os.dup2(2, 1)  # libraries write there
+  try:
+    found: Found | str = plan(pickle.load(sys.stdin.buffer))
+  except UserError as e:
+    found = str(e)
+  with out:
+    pickle.dump(found, out)
+
+
+if __name__ == "__main__":
+  # What is pickled belongs to the module by its name, not to the script that runs.
+  from fiat_jax.planning import child
+
+  child.main()

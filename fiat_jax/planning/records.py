@@ -1,0 +1,66 @@
+"""What a plan is made of, what it was asked and what it found: plain values, which travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fiat_jax.planning.chips import Target
+from fiat_jax.settings import Settings
+
+
+class Asked(NamedTuple):
+  """What is to be planned.
+
+  Attributes:
+    config: the keys of a Hugging Face `config.json`.
+    trains: what the recipe tunes: "adapter", "all", or nothing.
+  """
+
+  target: Target
+  name: str
+  config: Mapping[str, Any]
+  settings: Settings
+  trains: str
+
+
+class Worked(NamedTuple):
+  """A step on one device.
+
+  Attributes:
+    rows: of a microbatch, for each part into which rows are dealt.
+    microbatches: how many the step has.
+    held: names and bytes of what it is given.
+    peak: bytes at the worst.
+    least: FLOPs that it takes at the least; 0 where that is not known.
+    compiled: whether the program was compiled; else the peak is an estimate, and what follows is empty.
+  """
+
+  name: str
+  rows: int
+  microbatches: int
+  tokens: int
+  held: Mapping[str, int]
+  peak: float
+  least: float
+  compiled: bool
+  flops: float = 0.0
+  traffic: float = 0.0
+  collectives: Mapping[str, float] = {}
+
+
+class Found(NamedTuple):
+  """A plan.
+
+  Attributes:
+    compiler: what compiled it; empty: nothing did.
+    memory: bytes of a device that programs may use.
+    tried: rows of a microbatch of training and whether they fit, as far as was tried.
+  """
+
+  compiler: str
+  mesh: Mapping[str, int]
+  parameters: int
+  memory: float
+  steps: list[Worked]
+  tried: Mapping[int, bool]

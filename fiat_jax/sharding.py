@@ -1,0 +1,254 @@
+"""Where arrays lie: the mesh of devices, and one table from what an axis is to the mesh's axes.
+
+Kernels name their axes where they are made (`models/`); an adapter lies as its kernel does, an optimizer's state as
+what it belongs to. With one device there is no mesh: then nothing here changes a program or moves an array.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fiat_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+# What is not named here (layers, norms, relative buckets, an adapter's rank) is whole on every device.
+RULES: Mapping[str, tuple[str, ...]] = {
+  "batch": ("data", "fsdp"),  # rows of a microbatch
+  "slots": ("data",),  # of the engine: a step's few tokens go to the weights' parts, not the parts to them
+  "embed": ("fsdp",),
+  "heads": ("tensor",),
+  "kv": ("tensor",),
+  "mlp": ("tensor",),
+  "vocab": ("tensor",),
+}
+WORDS = {"embed": "width", "heads": "heads", "mlp": "feed-forward width"}  # as messages call what has to divide
+WHOLE_WHERE_UNEVEN = ("kv", "vocab")  # few key-value heads, or a vocabulary of any size, are no reason to refuse a mesh
+
+
+def parse(text: str, devices: int) -> dict[str, int]:
+  """The mesh's sizes from `data=2,fsdp=4`; `data` takes what the others leave where it is not named.
+
+  Raises:
+    UserError: it names no such axis, or does not multiply to the number of devices.
+  """
+  sizes: dict[str, int] = {}
+  for part in filter(None, (part.strip() for part in text.split(","))):
+    name, _, size = (word.strip() for word in part.partition("="))
+    if name not in AXES or not size.isdecimal() or int(size) < 1 or name in sizes:
+      raise UserError(f"--mesh {text}: write sizes of {', '.join(AXES)}, such as data=2,fsdp=4; {part!r} is none")
+    sizes[name] = int(size)
+  named = math.prod(sizes.values())
+  if "data" not in sizes and devices % named == 0:
+    sizes["data"] = devices // named
+  if math.prod(sizes.values()) != devices:
+    raise UserError(
+      f"--mesh {text} makes {named} of {devices} devices: the sizes have to multiply to {devices}; leave it out, or "
+      f"take, say, {_that_fits(sizes, devices)}"
+    )
+  return {name: sizes.get(name, 1) for name in AXES}
+
+
+def _that_fits(sizes: Mapping[str, int], devices: int) -> str:
+  """A mesh near the one asked for: each size lowered to a divisor of what is left; `data` takes the rest."""
+  fitting = {}
+  for name in AXES[1:]:
+    if name in sizes:
+      fitting[name] = max(n for n in range(1, min(sizes[name], devices) + 1) if devices % n == 0)
+      devices //= fitting[name]
+  return ",".join(f"{name}={size}" for name, size in {"data": devices, **fitting}.items())
+
+
+def make_mesh(sizes: Mapping[str, int]) -> Mesh | None:
+  """All devices of all processes as a mesh; None where there is one. Across slices of a pod goes `data` alone.
+
+  Raises:
+    UserError: `data` cannot be divided among the slices.
+  """
+  devices, shape = jax.devices(), tuple(sizes[name] for name in AXES)
+  if len(devices) == 1:
+    return None
+  kinds = (AxisType.Auto,) * len(AXES)
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(shape, AXES, axis_types=kinds)
+  from jax.experimental import mesh_utils
+
+  if shape[0] % slices:
+    raise UserError(f"--mesh: data={shape[0]} goes across {slices} slices: take a multiple of {slices}")
+  within = (shape[0] // slices, *shape[1:])
+  return Mesh(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), AXES, axis_types=kinds)
+
+
+def start(text: str) -> None:
+  """From now on all work is laid out over the mesh that `text` describes.
+
+  Raises:
+    UserError: as `parse` and `make_mesh`.
+  """
+  mesh_ = make_mesh(parse(text, jax.device_count()))
+  if mesh_ is not None:
+    jax.set_mesh(mesh_)
+
+
+def mesh() -> Mesh | None:
+  """The mesh in use; None where there is one device."""
+  found = jax.sharding.get_mesh()
+  return None if found.empty else found
+
+
+def over(found: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+  """Within, this thread works over a mesh that another began with."""
+  return contextlib.nullcontext() if found is None else jax.set_mesh(found)
+
+
+def ways(name: str) -> int:
+  """Into how many parts axes of this name go."""
+  sizes = jax.sharding.get_abstract_mesh().shape
+  return math.prod(sizes.get(axis, 1) for axis in RULES.get(name, ()))
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """x, in a program, laid out by the names of its first axes; whole on every device where none is given.
+
+  An axis that does not divide is left whole.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, _spec(names, x.shape))
+
+
+def lies_by(names: tuple[str | None, ...], units: tuple[int, ...]) -> NamedSharding:
+  """Where `constrain` would lay an array of this shape, over the mesh in use."""
+  return NamedSharding(everywhere().mesh, _spec(names, units))
+
+
+def _spec(names: tuple[str | None, ...], units: tuple[int, ...]) -> PartitionSpec:
+  """`units`: what there is to deal out of each axis."""
+  pairs = zip(names, units, strict=False)
+  return PartitionSpec(*(RULES.get(name) if name and count % ways(name) == 0 else None for name, count in pairs))
+
+
+class Named(Protocol):
+  """A model family, as far as its parameters' axes go (`models/family.py`)."""
+
+  def axes(self) -> Any: ...
+
+  def units(self) -> Mapping[str, int]: ...
+
+
+def of_params(family: Named) -> Any:
+  """Where each parameter lies, a tree of `NamedSharding`; None where there is one device.
+
+  Raises:
+    UserError: a size of the model does not divide.
+  """
+  found = mesh()
+  if found is None:
+    return None
+  axes, units = family.axes(), family.units()
+  for name, count in units.items():
+    if count % ways(name) and name not in WHOLE_WHERE_UNEVEN:
+      *some, last = [str(n) for n in range(1, ways(name)) if count % n == 0]
+      fits = f"{', '.join(some)} or {last}" if some else last
+      axis = RULES[name][0]
+      raise UserError(
+        f"--mesh {axis}={ways(name)}: the model's {WORDS[name]}, {count}, cannot be dealt to {ways(name)} devices; "
+        f"{axis}={fits} can, where the mesh allows it"
+      )
+  known = {name: RULES[name] for name, count in units.items() if count % ways(name) == 0}
+  return jax.tree.map(
+    lambda names: NamedSharding(found, PartitionSpec(*(known.get(name) for name in names))),
+    axes,
+    is_leaf=lambda node: isinstance(node, PartitionSpec),
+  )
+
+
+def place(array: Any, sharding: NamedSharding) -> jax.Array:
+  """An array that every process has, as one of all devices: each process hands over its own part."""
+  host = np.asarray(array)
+  return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def rows(tree: Any) -> Any:
+  """Arrays [..., R, S] of rows dealt out to devices; what has fewer axes stays as it is."""
+  found = mesh()
+  if found is None:
+    return tree
+
+  def deal(leaf: Any) -> Any:
+    if np.ndim(leaf) < 2:
+      return leaf
+    return place(leaf, NamedSharding(found, PartitionSpec(*[None] * (leaf.ndim - 2), RULES["batch"])))
+
+  return jax.tree.map(deal, tree)
+
+
+def beside(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+  """An adapter laid out as its kernels are."""
+  if mesh() is None:
+    return dict(adapter)
+  return jax.tree.map(place, dict(adapter), of_adapter(adapter, params))
+
+
+def of_adapter(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+  """Where an adapter's leaves lie: A as its kernel's inputs, B as its outputs, the rank whole."""
+  where = {}
+  for name, node in adapter.items():
+    if "a" in node and "kernel" in params[name]:
+      kernel = getattr(params[name]["kernel"], "qvalue", params[name]["kernel"])  # as a quantized one's levels lie
+      *stack, inputs, outputs = (*kernel.sharding.spec, *[None] * kernel.ndim)[: kernel.ndim]
+      axes = {"a": (*stack, inputs, None), "b": (*stack, None, outputs)}  # anything else is small, and whole
+      where[name] = {key: NamedSharding(kernel.sharding.mesh, PartitionSpec(*axes.get(key, ()))) for key in node}
+    else:
+      where[name] = of_adapter(node, params[name])
+  return where
+
+
+def lies(tree: Any) -> Any:
+  """Where each array of a tree lies; None where there is one device."""
+  return None if mesh() is None else jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def everywhere() -> NamedSharding:
+  """Whole on every device of the mesh in use."""
+  found = mesh()
+  assert found is not None, "there is one device"
+  return NamedSharding(found, PartitionSpec())
+
+
+def like(state: Any, trained: Any) -> Any:
+  """Where each leaf of a state (shapes) lies: as the trained leaf that it mirrors, or whole on every device.
+
+  A leaf mirrors another where its path ends in the other's and its shape is the same: moments do, factors of moments
+  and counts do not.
+  """
+  elsewhere = everywhere()
+  mirrored = {_keys(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trained)}
+
+  def lies(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    keys = _keys(path)
+    ends = (mirrored.get(keys[n:]) for n in range(len(keys)))
+    twin = next((end for end in ends if end is not None and end.shape == leaf.shape), None)
+    return elsewhere if twin is None else twin.sharding
+
+  return jax.tree_util.tree_map_with_path(lies, state)
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
+  return tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+
+
+def whole(tree: Any) -> Any:
+  """Arrays of all devices, whole on each: what one process is to read."""
+  if mesh() is None:
+    return tree
+  return jax.jit(lambda same: jax.tree.map(jnp.copy, same), out_shardings=everywhere())(tree)

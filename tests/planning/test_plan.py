@@ -1,0 +1,127 @@
+"""`fiat plan`: what it reads, what it refuses, what it says by estimate; compiled where libtpu is to be had."""
+
+import os
+
+import pytest
+from safetensors.numpy import load_file
+
+from fiat_jax import cli
+from fiat_jax.errors import UserError
+from fiat_jax.models import catalogue
+from fiat_jax.planning import child, chips, least, report
+
+
+@pytest.mark.parametrize(
+  ("text", "devices", "gib", "described"),
+  [
+    ("v5e:4x4", 16, 16, "v5e:4x4"),
+    ("v5e:1x1", 1, 16, "v5e:2x2"),
+    ("v4:2x2x2", 8, 32, "v4:2x2x2"),
+    ("v5p:1x1x1", 1, 95, "v5p:2x2x1"),
+    ("cuda:24GB", 1, 24e9 / 2**30, ""),
+    ("cuda:8x80GB", 8, 80e9 / 2**30, ""),
+  ],
+)
+def test_devices_are_read(text, devices, gib, described):
+  target = chips.parse(text)
+  assert (target.devices, target.described) == (devices, described)
+  assert target.chip.memory == pytest.approx(gib * 2**30)
+
+
+@pytest.mark.parametrize("text", ["v5e", "v9:2x2", "v5e:4", "v4:2x2", "cuda", "cuda:24", "cuda:0GB", "v5e:0x4", "4x4"])
+def test_devices_that_are_not_known_are_refused(text):
+  with pytest.raises(UserError, match="--topology"):
+    chips.parse(text)
+
+
+@pytest.mark.parametrize(("name", "billions"), [("flan_t5_small", 0.077), ("flan_t5_xxl", 11.1), ("vicuna_13b", 13.0)])
+def test_parameters_are_those_that_are_published(name, billions):
+  assert least.parameters(catalogue.family(name).shapes()) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["smollm2_135m_instruct", "vicuna_7b", "flan_t5_xl"])
+def test_an_update_takes_about_four_or_six_operations_a_weight_and_token(name):
+  """Of short rows, where attention is little, and where every token is a target, as the rule of thumb has it."""
+  family = catalogue.family(name)
+  shapes, config = family.shapes(), family.config
+  weights = (
+    least.parameters(shapes) - (1 + (not getattr(config, "tied_head", False))) * config.vocab_size * config.width
+  )
+  for full, times in ((False, 4), (True, 6)):
+    flops = least.update(config, shapes, 48, 16, full=full)
+    logits = times * 16 * config.vocab_size * config.width
+    met = 64 if name != "flan_t5_xl" else 32  # each of its tokens meets about half of them
+    assert (flops - logits) / (met * weights) == pytest.approx(times, rel=0.2)
+
+
+def planned(*words: str) -> int:
+  return cli.main(["plan", "--dtype", "bfloat16", *words])
+
+
+@pytest.mark.slow
+def test_a_plan_by_estimate_says_what_is_held_and_that_nothing_was_compiled(capsys):
+  assert planned("--topology", "cuda:24GB", "--model", "vicuna_13b", "--source_length", "256") == 0
+  told = capsys.readouterr().out
+  assert "vicuna_13b, 13,015,864,320 parameters, bfloat16, LoRA" in told
+  assert "by estimate, nothing was compiled" in told and "run times are not said" in told
+  assert "train, evaluate, prefill, decode would not fit: --weights int8 or nf4" in told
+  train = next(line.split() for line in told.splitlines() if line.startswith("train"))
+  assert float(train[1]) == pytest.approx(2 * 13_015_864_320 / 2**30, abs=0.01) and train[-1] == "NO"
+  assert planned("--topology", "cuda:24GB", "--model", "vicuna_13b", "--source_length", "256", "--weights", "nf4") == 0
+  told = capsys.readouterr().out
+  assert all(
+    line.split()[-1] == "yes" for line in told.splitlines() if line.startswith(("train", "evaluate", "decode"))
+  )
+
+
+@pytest.mark.slow
+def test_weights_are_dealt_out_over_the_devices_of_a_mesh(capsys):
+  words = ("--topology", "cuda:8x80GB", "--model", "flan_t5_xxl", "--source_length", "512", "--target_length", "128")
+  held = []
+  for mesh in ("", "fsdp=8"):
+    assert planned(*words, "--mesh", mesh) == 0
+    lines = capsys.readouterr().out.splitlines()
+    held.append(float(next(line for line in lines if line.startswith("train")).split()[1]))
+  assert held[0] / held[1] == pytest.approx(8, rel=0.01)
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    ([], "no devices to plan for: give --topology"),
+    (["--topology", "cuda:2x24GB", "--mesh", "fsdp=3"], "--mesh fsdp=3 makes 3 of 2 devices"),
+    pytest.param(
+      ["--topology", "cuda:4x24GB", "--mesh", "tensor=4"],
+      "heads, 6, cannot be dealt to 4 devices",
+      marks=pytest.mark.slow,
+    ),
+    (["--topology", "cuda:24GB", "--dtype", "float8"], "the dtype 'float8' is not supported"),
+  ],
+)
+def test_what_does_not_go_together_is_refused_in_a_line(words, told, capsys):
+  assert planned("--model", "flan_t5_small", *words) == 2
+  assert told in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_here_is_planned_for_by_its_own_sizes(tiny_checkpoint, capsys):
+  assert planned("--topology", "cuda:1GB", "--model", str(tiny_checkpoint), "--source_length", "32") == 0
+  told = capsys.readouterr().out
+  count = sum(tensor.size for tensor in load_file(tiny_checkpoint / "model.safetensors").values())
+  assert f"{count:,} parameters" in told and "all of it fits on one device" in told
+
+
+def test_times_are_read_as_people_say_them():
+  told = [report.duration(seconds) for seconds in (0.0004, 0.05, 3, 90, 150, 5000, 10_000, 400_000)]
+  assert told == ["0.4 ms", "50 ms", "3 s", "90 s", "2.5 min", "83.3 min", "2.78 h", "4.63 days"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not child.has_compiler(), reason="libtpu is not to be had")
+def test_a_plan_for_a_tpu_is_compiled_by_its_own_compiler(capsys):
+  words = ("--topology", "v5e:2x2", "--mesh", "fsdp=4", "--model", "flan_t5_small", "--batch", "8")
+  assert planned(*words, "--source_length", "128", "--target_length", "32") == 0
+  told = capsys.readouterr().out
+  assert "compiled by libtpu" in told and "all-gather" in told
+  train = next(line.split() for line in told.splitlines() if line.startswith("train"))
+  assert train[6] == "yes" and 0.9 < float(train[8]) < 1.2
+  assert "TPU_SKIP_MDS_QUERY" not in os.environ

@@ -1,0 +1,242 @@
+"""Several processes at one command: on loopback, with devices of their own, the work of one."""
+
+import collections
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import t5 as small
+
+from fiat_jax import cli
+
+ROOT = Path(__file__).parents[1]
+LOGGED = "metrics.jsonl"
+
+
+def free_port() -> int:
+  with socket.socket() as found:
+    found.bind(("127.0.0.1", 0))
+    return found.getsockname()[1]
+
+
+def begin(
+  count: int, devices: int, *words: str, places: Sequence[Path] = (ROOT,), beside: Sequence[Sequence[str]] = ((),)
+) -> list[subprocess.Popen[str]]:
+  """Starts a command in so many processes, in these folders in turn, with these words beside in turn."""
+  address = f"127.0.0.1:{free_port()}"
+  environment = os.environ | {
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": str(ROOT),
+  }
+
+  def start(number: int) -> subprocess.Popen[str]:
+    meet = ["--coordinator", address, "--processes", str(count), "--process", str(number)] if count > 1 else []
+    return subprocess.Popen(
+      [sys.executable, "-m", "fiat_jax", *words, *meet, *beside[number % len(beside)]],
+      cwd=places[number % len(places)],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return [start(number) for number in range(count)]
+
+
+def end(started: list[subprocess.Popen[str]], code: int = 0) -> list[tuple[str, str]]:
+  """What each wrote to stdout and stderr, once all have ended with this exit code."""
+  told = [process.communicate(timeout=300) for process in started]
+  assert [process.returncode for process in started] == [code] * len(started), told
+  return told
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> Path:
+  folder = tmp_path_factory.mktemp("rows")
+  for split, count in (("train", 24), ("validation", 5), ("test", 7)):
+    lines = [
+      json.dumps({"id": f"{split}{n}", "input": f"What is {n} + 1?", "target": str(n + 1), "reasoning": "Count on."})
+      for n in range(count)
+    ]
+    (folder / f"{split}.jsonl").write_text("\n".join(lines))
+  return folder
+
+
+@pytest.fixture(scope="module")
+def settings(rows, tmp_path_factory) -> list[str]:
+  """Of a small T5, for it is quick to compile, with dropout and two microbatches an update."""
+  model = small.write_model(tmp_path_factory.mktemp("t5"), num_heads=8)
+  words = ["--model", str(model), "--batch", "12", "--epochs", "2", "--validate_every", "2", "--lora_dropout", "0.1"]
+  words += ["--target_length", "8", "--slots", "8", "--microbatch_tokens", "64"]
+  splits = ("train", "validation", "test")
+  return words + [word for split in splits for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
+
+
+def records(folder: Path) -> list[dict]:
+  return [json.loads(line) for line in (folder / LOGGED).read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+  return [record["loss"] for record in records(folder) if "loss" in record]
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    (["--processes", "2"], "--coordinator HOST:PORT, --processes N and --process I (0 to N - 1) go together"),
+    (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "--process 2 of --processes 2: they are counted"),
+    (["--coordinator", "a", "--processes", "2", "--process", "0"], "--coordinator a: give HOST:PORT of process 0"),
+    (["--join_seconds", "0"], "--join_seconds 0: give 1 or more"),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused(words, told, rows, capsys):
+  assert cli.main(["train", "--train", str(rows / "train.jsonl"), *words]) == 2
+  assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_that_never_joins_is_named_after_the_time_given(settings, tmp_path):
+  words = ["train", *settings, "--model_dir", str(tmp_path / "run"), "--join_seconds", "4"]
+  first, *others = begin(3, 1, *words)
+  others[1].kill()
+  others[1].wait()
+  begun = time.monotonic()
+  (_, told), (_, other) = (process.communicate(timeout=120) for process in (first, others[0]))
+  assert (first.returncode, others[0].returncode) == (2, 2), (told, other)
+  assert "of 3 processes, these did not join within 4 s: 2." in told
+  assert time.monotonic() - begun < 60 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "mesh"), [(2, "fsdp=4,tensor=2"), (4, "")])
+def test_several_processes_leave_what_one_leaves(settings, tmp_path, count, mesh):
+  words = ["train", *settings, "--mesh", mesh]
+  end(begin(1, 8, *words, "--model_dir", str(tmp_path / "one")))
+  told = end(begin(count, 8 // count, *words, "--model_dir", str(tmp_path / "several")))
+  assert told[0][0] and not any(out for out, _ in told[1:])
+  np.testing.assert_allclose(losses(tmp_path / "several"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+  for split, number in (("validation", 5), ("test", 7)):
+    one, several = (
+      [json.loads(line) for line in (tmp_path / run / "predictions" / f"{split}.jsonl").read_text().splitlines()]
+      for run in ("one", "several")
+    )
+    assert [row["id"] for row in several] == [f"{split}{n}" for n in range(number)]
+    assert [row["prediction"] for row in several] == [row["prediction"] for row in one]
+  assert sorted(path.name for path in (tmp_path / "several").iterdir()) == sorted(
+    path.name for path in (tmp_path / "one").iterdir()
+  )
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_and_the_run_goes_on_in_one_process(settings, tmp_path):
+  words = ["train", *settings, "--epochs", "20", "--model_dir", str(tmp_path / "run")]
+  started = begin(2, 4, *words)
+  while not (tmp_path / "run" / LOGGED).exists() or len(losses(tmp_path / "run")) < 3:
+    assert started[0].poll() is None, started[0].communicate()
+    time.sleep(0.05)
+  started[1].send_signal(signal.SIGTERM)
+  end(started, code=143)
+  before = losses(tmp_path / "run")
+  end(begin(1, 8, *words))
+  assert losses(tmp_path / "run")[: len(before)] == before and len(losses(tmp_path / "run")) == 40
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_not_all_see_is_refused_before_compiling(settings, tmp_path):
+  """One relative path in two places, as one local path is on two hosts."""
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+  told = end(begin(2, 4, "train", *settings, "--model_dir", "run", places=[tmp_path / "a", tmp_path / "b"]), code=2)
+  assert all("run: process 1 (" in err and "give a --model_dir that all hosts share" in err for _, err in told)
+  assert not any("first step" in err for _, err in told) and not (tmp_path / "b" / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_that_were_told_different_things_are_refused(settings, tmp_path):
+  words = ["train", *settings, "--model_dir", str(tmp_path / "run")]
+  told = end(begin(2, 4, *words, beside=[[], ["--learning_rate", "0.5"]]), code=2)
+  assert all("the settings of process 1" in err and "are not those of process 0" in err for _, err in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mesh", "weights"), [("", ""), ("data=2,fsdp=4", "int8")])
+def test_annotation_by_several_processes_asks_about_every_row_once(mesh, weights, settings, tmp_path):
+  rows = [word for word in settings if word.endswith(".jsonl")]
+  words = ["annotate", "--beta", settings[1], "--beta_template", "plain", "--reasoning_length", "6", "--slots", "8"]
+  words += ["--train", rows[0], "--test", rows[2], "--completeness", "0", "--answer", ""]
+  words += ["--mesh", mesh, "--beta_weights", weights]
+  found = []
+  for count in (1, 2):
+    store = tmp_path / f"store{count}"
+    end(begin(count, 8 // count, *words, "--store", str(store)))
+    found.append(answers(store))
+  assert found[0] == found[1] and len(found[0]) == 24  # test rows ask what training rows ask
+
+
+@pytest.fixture(scope="module")
+def exemplars(tmp_path_factory) -> list[str]:
+  """What to ask: two samples of rows in two languages, each with exemplars of its own and so a beginning of its own."""
+  folder = tmp_path_factory.mktemp("exemplars")
+  shots = [
+    {"id": f"{lang}{n}", "lang": lang, "input": f"{lang} {n}?", "target": "2", "reasoning": f"In {lang} it is {n}."}
+    for lang in ("en", "hi") for n in range(2)
+  ]  # fmt: skip
+  rows = [{"id": f"{n}", "lang": ("en", "hi")[n % 2], "input": f"What is {n}? " * (n % 4 + 1)} for n in range(40)]
+  for name, lines in (("shots", shots), ("rows", rows)):
+    (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  words = ["annotate", "--test", str(folder / "rows.jsonl"), "--exemplars", str(folder / "shots.jsonl"), "--shots", "2"]
+  words += ["--shot_choice", "language", "--samples", "2", "--temperature", "0.8", "--slots", "4"]
+  return [*words, "--completeness", "0", "--answer", ""]
+
+
+@pytest.mark.slow
+def test_groups_of_prompts_with_stop_texts_are_answered_by_several_processes_as_by_one(
+  exemplars, tiny_checkpoint, tmp_path
+):
+  words = [*exemplars, "--beta", str(tiny_checkpoint), "--reasoning_length", "24", "--stops", "a,e"]
+  found, told = [], []
+  for count in (1, 2):
+    store = tmp_path / f"store{count}"
+    told.append(end(begin(count, 4 // count, *words, "--store", str(store)))[0][1])
+    found.append(answers(store))
+  assert all("prompts begin in 2 ways" in err for err in told)
+  assert found[0] == found[1] and len(found[0]) == 80
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_annotation_in_all_and_one_process_goes_on(exemplars, tiny_checkpoint, tmp_path):
+  words = [*exemplars, "--beta", str(tiny_checkpoint), "--reasoning_length", "64", "--store", str(tmp_path / "store")]
+  started = begin(2, 2, *words)
+  while not answers(tmp_path / "store"):
+    assert started[0].poll() is None, started[0].communicate()
+    time.sleep(0.02)
+  started[1].send_signal(signal.SIGTERM)
+  end(started, code=143)
+  before = answers(tmp_path / "store")
+  assert 0 < len(before) < 80
+  end(begin(1, 4, *words))
+  after = answers(tmp_path / "store")
+  assert len(after) == 80 and before.items() <= after.items()
+
+
+def answers(store: Path) -> dict[str, str]:
+  """What each request was answered, none of them twice."""
+  lines = [json.loads(line) for file in store.glob("answers-*.jsonl") for line in file.read_text().splitlines()]
+  found = [(line["key"], line["text"]) for line in lines if line["kind"] == "answer"]
+  assert max(collections.Counter(key for key, _ in found).values(), default=1) == 1
+  return dict(found)
+
+
+def test_what_one_process_does_is_refused_in_several(capsys, monkeypatch):
+  monkeypatch.setenv("FIAT_SERVE_TOKEN", "")
+  assert cli.main(["serve", "--model", "none", "--coordinator", "a:1", "--processes", "2", "--process", "1"]) == 2
+  assert "fiat serve is the work of one process, over all devices that it sees" in capsys.readouterr().err

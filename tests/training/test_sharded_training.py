@@ -1,0 +1,46 @@
+"""Training over eight devices: the losses of one, whatever the mesh, the family and what is trained."""
+
+import itertools
+
+import meshes
+import numpy as np
+import pytest
+
+ALL = tuple(f"data={d},fsdp={f},tensor={t}" for d, f, t in itertools.product((1, 2, 4, 8), repeat=3) if d * f * t == 8)
+
+
+def check(family, collection, optimizer, steps, shapes):
+  one, *others = meshes.run([["losses", family, collection, optimizer, steps, shape] for shape in (None, *shapes)])
+  assert one[-1] < one[0]
+  for shape, losses in zip(shapes, others, strict=True):
+    np.testing.assert_allclose(losses, one, rtol=0, atol=1e-5, err_msg=shape)
+
+
+def test_losses_over_a_mesh_are_those_of_one_device():
+  check("decoder", "lora", "adamw", 4, ["data=2,fsdp=2,tensor=2"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_so_are_they_beside_quantized_kernels(kind):
+  check(f"decoder {kind}", "lora", "adamw", 4, ["data=2,fsdp=2,tensor=2", "fsdp=8"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "collection"), [("decoder", "lora"), ("t5", "params")])
+def test_no_more_than_a_layer_or_the_embedding_is_collected_at_a_time(family, collection):
+  for found in meshes.run([["gathered", family, collection, shape] for shape in ("fsdp=8", "data=2,fsdp=2,tensor=2")]):
+    assert found["largest"] <= max(found["layer"], found["embedding"]) < found["all"] / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("collection", ["lora", "params"])
+@pytest.mark.parametrize("family", ["decoder", "t5"])
+def test_losses_over_every_mesh_that_divides_are_those_of_one_device(family, collection):
+  check(family, collection, "adamw", 20, ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["decoder", "t5"])
+def test_so_are_they_with_adafactor_whose_state_has_other_shapes(family):
+  check(family, "params", "adafactor", 20, ["fsdp=8", "data=2,fsdp=2,tensor=2"])
