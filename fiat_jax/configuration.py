@@ -82,6 +82,11 @@ class Configuration:
     unused = {other: "" for other in NEEDED if other != setting}
     return self.replace(recipes=(name,), seeds=(seed,), model_dir=folder, **unused)
 
+  def own(self, recipe: Recipe) -> Configuration:
+    """With the settings of training that are the recipe's own."""
+    changes = {name.lower(): _typed(name, value, declared()[name].default) for name, value in recipe.overrides.items()}
+    return self.replace(**changes) if changes else self
+
   def replace(self, **changes: Any) -> Configuration:
     """The same with some settings changed."""
     return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
@@ -95,8 +100,10 @@ class Configuration:
     """A gin file that gives these settings and their recipes' switches again."""
     fields = dataclasses.fields(Settings)
     lines = [f"{field.name.upper()} = {getattr(self.settings, field.name)!r}" for field in fields]
-    for name in self.settings.recipes:
-      values = dataclasses.asdict(self.recipe(name))
+    named = [(name, self.recipe(name)) for name in self.settings.recipes]
+    begun = [(recipe.begins_with, self.recipe(recipe.begins_with)) for _, recipe in named if recipe.begins_with]
+    for name, recipe in dict([*named, *begun]).items():
+      values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
       lines += [f"{name}/Recipe.{key} = {value!r}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
+from fiat_jax.data import distilled
 from fiat_jax.data import packing as packing_
 from fiat_jax.data.packing import Example, Packing, Shape
 from fiat_jax.data.sequences import Sequences
@@ -92,22 +93,31 @@ class Shard:
 
 
 def choose_shape(
-  shard: Examples, microbatch_tokens: int, batch: int, short: Shard | None = None, packing: Packing | None = None
+  shard: Examples,
+  microbatch_tokens: int,
+  batch: int,
+  short: Shard | None = None,
+  packing: Packing | None = None,
+  explained: Shard | None = None,
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, tried on the first rows.
 
   Args:
     short: the same examples in the form that reasoning dropout gives them; they fit in as well.
     packing: the model family's; a decoder-only model's where none is given.
+    explained: the same examples with their reasoning as the target, which a batch holds beside them.
   """
-  inputs, targets = (np.concatenate([s.lengths(name) for s in (shard, short) if s]) for name in ("inputs", "targets"))
-  sample = [shard[n] for n in range(min(len(shard), 16 * batch))]
-  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, batch)
+  forms = [form for form in (shard, short, explained) if form]
+  inputs, targets = (np.concatenate([form.lengths(name) for form in forms]) for name in ("inputs", "targets"))
+  together = [form for form in (shard, explained) if form]
+  sample = [form[n] for n in range(min(len(shard), 16 * batch)) for form in together]
+  size = batch * len(together)
+  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, size)
 
 
-def longest_size(packing: Packing, shard: Examples, short: Shard | None = None) -> int:
+def longest_size(packing: Packing, *forms: Examples | None) -> int:
   """How much of a row's length the longest example takes, in whichever form."""
-  return max(int(packing.sizes(s.lengths("inputs"), s.lengths("targets")).max()) for s in (shard, short) if s)
+  return max(int(packing.sizes(s.lengths("inputs"), s.lengths("targets")).max()) for s in forms if s)
 
 
 class Batches:
@@ -117,6 +127,8 @@ class Batches:
     short: the same examples without their reasoning.
     dropout: the share of examples that are taken from there, drawn anew each epoch from (seed, epoch).
     packing: the model family's; a decoder-only model's where none is given.
+    explained: the same examples with their reasoning as the target, each beside its own, or with no target but the end
+      mark where it has none; half of the loss is theirs (`distilled.py`).
   """
 
   def __init__(
@@ -129,25 +141,32 @@ class Batches:
     short: Shard | None = None,
     dropout: float = 0.0,
     packing: Packing | None = None,
+    explained: Shard | None = None,
   ):
     self.shape, self.packing = shape, packing or Sequences()
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
     self._order, self._shard, self._size = order, shard, size
     self._short, self._dropout, self._seed = short, dropout, seed
+    self._explained = explained
+    self._reasoned = explained.lengths("targets") > 1 if explained else np.zeros(len(shard), bool)
 
   def __getitem__(self, i: int) -> Any:
     places = range(i * self._size, (i + 1) * self._size)
     examples = [self._example(*pair) for pair in zip(places, self.rows(i), strict=True)]
+    if self._explained:
+      examples = distilled.weighed(examples, [self._explained[n] for n in self.rows(i) if self._reasoned[n]])
     return self.packing.pack(examples, self.shape)
 
   def halved(self) -> Shape | None:
     """A smaller shape that still holds every example; None where there is none."""
-    most = max(int(form.lengths("targets").max()) for form in (self._shard, self._short) if form)
-    return packing_.halved(self.shape, longest_size(self.packing, self._shard, self._short), most)
+    forms = [form for form in (self._shard, self._short, self._explained) if form]
+    most = max(int(form.lengths("targets").max()) for form in forms)
+    return packing_.halved(self.shape, longest_size(self.packing, *forms), most)
 
   def lengths(self) -> np.ndarray:
-    """How much of a row's length every example takes [N]."""
-    return self.packing.sizes(self._shard.lengths("inputs"), self._shard.lengths("targets"))
+    """How much of a row's length every example takes [N], in the longer of its forms."""
+    forms = [form for form in (self._shard, self._explained) if form]
+    return np.max([self.packing.sizes(form.lengths("inputs"), form.lengths("targets")) for form in forms], axis=0)
 
   def _example(self, place: int, number: int) -> Example:
     epoch = place // len(self._shard)

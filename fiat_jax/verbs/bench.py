@@ -52,7 +52,7 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   params = bench.params(recipe)
   step = make_step(bench.model(recipe).module, optimizer, "lora", seed=0)
-  state = init_state(lora.init_adapter(jax.random.key(0), params, lora_config(settings)), optimizer)
+  state = init_state(lora.init_adapter(jax.random.key(0), params, lora_config(settings, recipe)), optimizer)
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, batches[0]))

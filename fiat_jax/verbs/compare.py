@@ -15,29 +15,28 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
 from fiat_jax.data.keys import keys_of
-from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, metrics, report
 from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
-from fiat_jax.reasoning import costs
+from fiat_jax.reasoning import costs, view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs import asking, choice
+from fiat_jax.verbs.best import restore_best
+from fiat_jax.verbs.choice import SPLITS
 from fiat_jax.verbs.made import note
 from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
-from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.verbs.train import first_stage, optimizer_config, train_recipe
 from fiat_jax.verbs.validation import repeats
 from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
-DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
-SPLITS = ("train", "validation", "test")
 UNAIDED = "without_reasoning"
 
 
@@ -49,8 +48,10 @@ def main(configuration: Configuration) -> None:
   optimizer_config(settings)
   runtime.start()
   bench = Workbench(configuration)
-  recipes = _recipes(bench)
-  bench.prepare([*recipes.values(), *filter(None, map(bench.unaided, recipes.values()))])
+  chosen = choice.choose(bench)
+  recipes = dict(chosen.recipes)
+  first = [found for recipe in recipes.values() for found in first_stage(bench, recipe).values()]
+  bench.prepare([*recipes.values(), *first, *filter(None, map(bench.unaided, recipes.values()))])
   bench.check()
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
@@ -69,7 +70,7 @@ def main(configuration: Configuration) -> None:
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
       decided = found if len(results) == len(recipes) else None
       warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
-      said = {"could_show": power, "warnings": warnings}
+      said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen)}
       _write(bench, folder, {"planned": list(recipes), "recipes": results, **said}, decided)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
@@ -85,44 +86,37 @@ def main(configuration: Configuration) -> None:
     print(f"\nNext: fiat predict --model_dir {folder}/{best} --test {asked} --output answers.jsonl")
 
 
-def _recipes(bench: Workbench) -> dict[str, Recipe]:
-  """The recipes asked for, or those that the rows and the models at hand allow."""
-  recipes = {name: bench.configuration.recipe(name) for name in bench.settings.recipes or DEFAULT_RECIPES}
-  if not (bench.settings.recipes or bench.settings.base_model):
-    recipes = {name: recipe for name, recipe in recipes.items() if recipe.instruction_tuned}
-  bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
-  allowed = (1 - bench.settings.completeness) * sum(map(len, bench.rows.values())) if bench.settings.store else 0
-  if bare > allowed and not bench.settings.recipes:
-    left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)
-    say(
-      f"{bare} of {sum(map(len, bench.rows.values()))} rows have no reasoning in the column "
-      f"{bench.settings.reasoning!r}: {left_out} are left out, which read it"
-    )
-    recipes = {name: recipe for name, recipe in recipes.items() if not recipe.needs_reasoning}
-  needed = SPLITS if any(recipe.trains for recipe in recipes.values()) else SPLITS[-1:]
-  for split in needed:
-    if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
-  return recipes
-
-
 def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
   """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
   settings = bench.settings
+  if recipe.in_context:
+    return asking.judge(bench, name, recipe, folder)
   if not recipe.trains:
     result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
     answers = Answers(bench, recipe)
     result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
     return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
   runs = [
-    train_recipe(bench, name, recipe, run, seed) | _unaided(bench, recipe, run)
-    for seed, run in zip(settings.seeds, _folders(bench, recipe, folder), strict=True)
+    train_recipe(bench, name, recipe, run, seed, first) | _unaided(bench, recipe, run)
+    for seed, run, first in zip(
+      settings.seeds,
+      _folders(bench, recipe, folder),
+      _folders(bench, recipe, folder.parent / recipe.begins_with),
+      strict=True,
+    )
   ]
   if len(runs) == 1:
     return runs[0]
   means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
   of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
   return {**of_one, "seed": None, "seeds": runs, **means}
+
+
+def _not_run(bench: Workbench, chosen: choice.Choice) -> dict[str, dict[str, str]]:
+  """Why recipes were left out, with their titles, for the report."""
+  return {
+    name: {"title": bench.configuration.recipe(name).title, "needs": needs} for name, needs in chosen.not_run.items()
+  }
 
 
 def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
@@ -144,7 +138,8 @@ def _about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
   about = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
   if not (recipe.needs_reasoning and bench.settings.store):
     return about
-  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]))
+  asked = view.keys(view.find(bench.settings))
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]), asked)
   return about if cost is None else about | {"reasoning_cost": cost}
 
 
@@ -209,7 +204,7 @@ def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], foun
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
   """One row worked through before any training: what the tuned model reads, and what it answers untuned."""
-  model_recipes = [recipe for recipe in recipes.values() if not recipe.answer_of_beta]
+  model_recipes = [recipe for recipe in recipes.values() if recipe.reads_rows]
   if not model_recipes:
     return
   recipe = max(model_recipes, key=lambda recipe: recipe.needs_reasoning)

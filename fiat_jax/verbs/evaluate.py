@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any
-
-import jax
 
 from fiat_jax import runtime
-from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
-from fiat_jax.models import lora
-from fiat_jax.recipe import Recipe
-from fiat_jax.training.journal import best_step
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.whole import write_whole
-from fiat_jax.workbench import Workbench, lora_config
+from fiat_jax.workbench import Workbench
 
 
 def main(configuration: Configuration) -> None:
@@ -43,24 +37,3 @@ def main(configuration: Configuration) -> None:
   write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
   print(f"\n{folder}/{objective.written.format(split=split)}")
-
-
-def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:
-  """The best trained tree of the run in `folder`; None where the recipe trains nothing.
-
-  Raises:
-    UserError: the recipe trains and the folder holds no checkpoint.
-  """
-  if not recipe.trains:
-    return None
-  if not (folder / "checkpoints" / "best").is_dir():
-    raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
-  if recipe.adapter == "full":
-    like = bench.params(recipe)
-  else:
-    like = lora.init_adapter(jax.random.key(0), bench.params(recipe), lora_config(bench.settings))
-  checkpoints = RunCheckpoints(folder / "checkpoints")
-  try:
-    return checkpoints.restore_best(like, best_step(folder, bench.settings.scores[0]))
-  finally:
-    checkpoints.close()

@@ -8,7 +8,7 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_predictions
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench

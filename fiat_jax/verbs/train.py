@@ -28,6 +28,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
@@ -48,7 +49,7 @@ def main(configuration: Configuration) -> None:
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
-  bench.prepare([recipe])
+  bench.prepare([recipe, *first_stage(bench, recipe).values()])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   objective.show([result], "test" if "test" in result else "validation")
   adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapter == "lora" else ""
@@ -62,12 +63,36 @@ def one_recipe(settings: Settings) -> str:
   return names[0]
 
 
-def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def first_stage(bench: Workbench, recipe: Recipe) -> dict[str, Recipe]:
+  """The recipe, by its name, from whose tuned parameters this one starts; empty where it starts from none.
+
+  Raises:
+    UserError: there is no such recipe, it tunes other parameters, or starts from another itself.
+  """
+  if not recipe.begins_with:
+    return {}
+  first = bench.configuration.recipe(recipe.begins_with)
+  same = all(getattr(first, name) == getattr(recipe, name) for name in ("adapter", "adapted", "instruction_tuned"))
+  if not first.trains or not same or first.begins_with:
+    raise UserError(
+      f"the recipe {recipe.title!r} cannot begin with {recipe.begins_with!r}: that is to tune the same parameters, and "
+      "to start from the model as it came"
+    )
+  return {recipe.begins_with: first}
+
+
+def train_recipe(
+  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int, first: pathlib.Path | None = None
+) -> dict[str, Any]:
   """Trains, or goes on, or finds it done; returns and writes `results.json`.
+
+  Args:
+    first: the run folder of the recipe that it begins with, done or not; a folder in its own where none is given.
 
   Raises:
     UserError: no training or validation rows, or the folder holds another run.
   """
+  bench = bench.under(bench.configuration.own(recipe))
   for split in ("train", "validation"):
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
@@ -79,22 +104,25 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
     if done.exists():
       say(f"{folder} is done")
       return json.loads(done.read_text())
-    result = _result(bench, name, recipe, folder, seed)
+    result = _result(bench, name, recipe, folder, seed, first or folder / "first")
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def _result(
+  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int, first: pathlib.Path
+) -> dict[str, Any]:
   """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
   settings = bench.settings
   started = time.monotonic()
   objective = objective_of(bench, recipe)
-  figures, trained = _train(bench, recipe, objective, folder, seed)
+  begun = _begun(bench, recipe, first, seed)
+  figures, trained = _train(bench, recipe, objective, folder, seed, begun)
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
     family, base = bench.model(recipe).family, bench.configuration.model_of(recipe)
-    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings), base=base)
+    peft.write_adapter(folder / "adapter", trained, family, lora_config(settings, recipe), base=base)
   result |= bench.truncated(recipe)
   for split in ("validation", "test"):
     if split in bench.rows:
@@ -104,10 +132,22 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   return result
 
 
+def _begun(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> Any | None:
+  """The best tuned parameters of the recipe that it begins with, which is run now if it was not; None: of none."""
+  for name, first in first_stage(bench, recipe).items():
+    train_recipe(bench, name, first, folder, seed)
+    return restore_best(bench, first, folder)
+  return None
+
+
 def _train(
-  bench: Workbench, recipe: Recipe, objective: Objective, folder: pathlib.Path, seed: int
+  bench: Workbench, recipe: Recipe, objective: Objective, folder: pathlib.Path, seed: int, begun: Any | None
 ) -> tuple[dict[str, Any], Any]:
-  """The best step and how many were taken, for the results, and the best trained tree."""
+  """The best step and how many were taken, for the results, and the best trained tree.
+
+  Args:
+    begun: what is trained on, where it does not start anew.
+  """
   settings, module = bench.settings, bench.model(recipe).module
   ids = [row.id for row in bench.rows["train"]]
   names = [ids[row] for row in bench.examples("train", recipe).sources]
@@ -119,9 +159,11 @@ def _train(
   steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
   full, params = recipe.adapter == "full", bench.params(recipe)
   if full:
-    trained, frozen = jax.tree.map(jnp.copy, params), {}
+    trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
+  elif begun is not None:
+    trained, frozen = begun, {"params": params}
   else:
-    trained = lora.init_adapter(jax.random.key(seed), params, lora_config(settings))
+    trained = lora.init_adapter(jax.random.key(seed), params, lora_config(settings, recipe))
     frozen = {"params": params}
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   state = init_state(trained, optimizer)
@@ -160,11 +202,16 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   settings, shard = bench.settings, bench.examples("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shard("train", without_reasoning(recipe)) if dropout else None
+  explained = bench.explained(recipe) if recipe.distils else None
   family = bench.model(recipe).family
   packing = packing_of(family.start_id)
-  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(family, longest_size(packing, shard, short), held)
-  shape = choose_shape(shard, tokens, size, short, packing)
-  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing)
+  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
+    family, longest_size(packing, shard, short, explained), held
+  )
+  shape = choose_shape(shard, tokens, size, short, packing, explained)
+  return Batches(
+    shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, explained=explained
+  )
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:

@@ -1,0 +1,36 @@
+"""The best checkpoint of a run, read back for who answers with it, goes on from it or exports it."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+
+from fiat_jax.checkpoints.run import RunCheckpoints
+from fiat_jax.errors import UserError
+from fiat_jax.models import lora
+from fiat_jax.recipe import Recipe
+from fiat_jax.training.journal import best_step
+from fiat_jax.workbench import Workbench, lora_config
+
+
+def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:
+  """The best trained tree of the run in `folder`; None where the recipe trains nothing.
+
+  Raises:
+    UserError: the recipe trains and the folder holds no checkpoint.
+  """
+  if not recipe.trains:
+    return None
+  if not (folder / "checkpoints" / "best").is_dir():
+    raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
+  if recipe.adapter == "full":
+    like = bench.params(recipe)
+  else:
+    like = lora.init_adapter(jax.random.key(0), bench.params(recipe), lora_config(bench.settings, recipe))
+  checkpoints = RunCheckpoints(folder / "checkpoints")
+  try:
+    return checkpoints.restore_best(like, best_step(folder, bench.settings.scores[0]))
+  finally:
+    checkpoints.close()
