@@ -42,7 +42,7 @@ def recipes(comparison: Comparison, sure: str) -> Table:
       "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
     )
   if paid:
-    notes.append("Money: what the reasoning cost, as its store says; the tuned model runs at home, for 0.")
+    notes.append("Money: what the big model's answers cost, as their store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
 
 
@@ -99,16 +99,20 @@ def kinds(comparison: Comparison) -> Table | None:
 def ladder(comparison: Comparison, sure: str) -> Table | None:
   """The shape of the paper's Table 3; None with a single rung."""
   rungs = ablation.ladder(comparison)
-  if len(rungs) < 2:
+  if sum(rung.result is not None for rung in rungs) < 2:
     return None
-  metric, rows = comparison.metric, []
-  for place, (called, result) in enumerate(rungs):
-    pair = comparison.pair(result, rungs[place - 1][1]) if place else None
-    cells = [Cell(text=called), Cell(text=result.title), number(result.test["overall"][metric])]
-    cells += _difference(pair) if place else [Cell(text=NONE)] * 3
+  rows, above = [], None
+  for rung in rungs:
+    cells = [Cell(text=rung.called), Cell(text=rung.title)]
+    if rung.result:
+      cells += [number(rung.result.test["overall"][comparison.metric])]
+      cells += _difference(comparison.pair(rung.result, above) if above else None)
+      above = rung.result
+    else:
+      cells += [Cell(text=rung.missing), *[Cell(text=NONE)] * 3]
     rows.append(cells)
-  columns = ["removed so far", "recipe", f"{metric} on test", "to the one above", sure, "p"]
-  notes = ["Each removal adds to those above it. Rungs that were not run are left out."]
+  columns = ["removed so far", "recipe", f"{comparison.metric} on test", "to the one above", sure, "p"]
+  notes = ["Each removal adds to those above it; differences are to the nearest rung above that was run."]
   return Table(name="ladder", caption="FIAT, taken apart (Table 3)", columns=columns, rows=rows, notes=notes)
 
 

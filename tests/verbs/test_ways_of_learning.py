@@ -50,7 +50,9 @@ def test_what_is_learned_in_other_ways_is_compared(compared):
   assert found["lora_all_linear"]["tuned_parameters"] > 2 * found["distilled"]["tuned_parameters"]
   (answer, *_) = records(compared / "copying" / "predictions" / "test.jsonl")
   assert answer["reasoning"] == "0", "of the reasoning its answer alone is read"
-  assert not (compared / "distilled_then_fiat" / "first").exists(), "the comparison's own run of the first is gone on from"
+  assert not (compared / "distilled_then_fiat" / "first").exists(), (
+    "the comparison's own run of the first is gone on from"
+  )
 
 
 @pytest.mark.slow
