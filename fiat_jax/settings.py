@@ -102,6 +102,7 @@ class Settings:
   timeout: float
   batch_api: bool
   dry_run: bool
+  budget: str
   pilot: int
   limit: int
   retry_failed: bool

@@ -16,6 +16,7 @@ from fiat_jax.data.rows import Row
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
+from fiat_jax.models import lora
 from fiat_jax.progress import progress, say
 from fiat_jax.reasoning import costs, in_context, outcome, plan, reasoner, view
 from fiat_jax.reasoning.answers import AnswerRule
@@ -107,6 +108,11 @@ def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
   bought = recipe.in_context == "beta" and settings.store
   store = Store(pathlib.Path(settings.store) if bought else folder / "answers", uuid.uuid4().hex[:12])
   return Asked(recipe=recipe, settings=settings, reasoner=asked, plan=planned, store=store)
+
+
+def parameters(asked: Reasoner) -> int:
+  """Of a model that runs here; 0 of another."""
+  return lora.count(asked.described.family.shapes()) if isinstance(asked, EngineReasoner) else 0
 
 
 def _ask(bench: Workbench, asked: Asked) -> float | None:

@@ -90,3 +90,24 @@ def test_what_named_recipes_lack_is_told_all_at_once(rows, settings, tmp_path, c
   assert "base model' needs --base_model: " in told and "'beta, instruction' needs --beta: " in told
   assert "'untuned, CoT' needs exemplars with reasoning that leads to the right answer" in told
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path, capsys):
+  files = [word for split, _ in SPLITS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
+  words = [
+    "compare",
+    *files,
+    *settings,
+    "--model_dir",
+    str(tmp_path / "run"),
+    "--recipes",
+    "fiat,beta,untuned_few_shot",
+  ]
+  assert cli.main([*words, "--dry_run"]) == 0
+  told = capsys.readouterr().err
+  assert "| together" in told and "FIAT" in told and not (tmp_path / "run" / "fiat").exists()
+  assert cli.main([*words, "--budget", "0"]) == 0
+  found = results(tmp_path / "run")
+  assert [result["recipe"] for result in found["recipes"]] == ["beta"] and "over --budget" in capsys.readouterr().err
+  assert found["not_run"]["fiat"] == {"title": "FIAT", "needs": "more than --budget"}

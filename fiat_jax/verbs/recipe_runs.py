@@ -1,0 +1,94 @@
+"""One recipe's runs in a comparison, a run a seed: what results say of them, and the scores of the test rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import numpy as np
+
+from fiat_jax.evaluation.evaluate import read_scores
+from fiat_jax.progress import say
+from fiat_jax.reasoning import costs, view
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import asking
+from fiat_jax.verbs.best import restore_best
+from fiat_jax.verbs.choice import SPLITS
+from fiat_jax.verbs.objectives import Answers
+from fiat_jax.verbs.train import train_recipe
+from fiat_jax.whole import write_whole
+from fiat_jax.workbench import Workbench
+
+UNAIDED = "without_reasoning"
+
+
+def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+  settings = bench.settings
+  if recipe.in_context:
+    return asking.judge(bench, name, recipe, folder)
+  if not recipe.trains:
+    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
+    answers = Answers(bench, recipe)
+    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
+    return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
+  runs = [
+    train_recipe(bench, name, recipe, run, seed, first) | _unaided(bench, recipe, run)
+    for seed, run, first in zip(
+      settings.seeds,
+      _folders(bench, recipe, folder),
+      _folders(bench, recipe, folder.parent / recipe.begins_with),
+      strict=True,
+    )
+  ]
+  if len(runs) == 1:
+    return runs[0]
+  means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
+  of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
+  return {**of_one, "seed": None, "seeds": runs, **means}
+
+
+def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
+  if not (form := bench.unaided(recipe)):
+    return {}
+  done = folder / UNAIDED / "results.json"
+  if not done.exists() and not (folder / "checkpoints" / "best").is_dir():
+    return {}  # a run that is done needs its checkpoints for nothing else
+  if not done.exists():
+    say(f"{recipe.title}: test once more, the reasoning left out")
+    found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
+    write_whole(done, json.dumps(found, indent=2) + "\n")
+  return {UNAIDED: json.loads(done.read_text())}
+
+
+def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
+  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
+  found = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
+  if not (recipe.needs_reasoning and bench.settings.store):
+    return found
+  asked = view.keys(view.find(bench.settings))
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]), asked)
+  return found if cost is None else found | {"reasoning_cost": cost}
+
+
+def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Where the recipe's runs are: its folder, or one a seed."""
+  seeds = bench.settings.seeds
+  return [folder / f"seed_{seed}" for seed in seeds] if recipe.trains and len(seeds) > 1 else [folder]
+
+
+def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
+  """The first metric of every test row, [seeds, N]."""
+  files = [run / "predictions" / "test.jsonl" for run in _folders(bench, recipe, folder)]
+  return np.array([read_scores(file, bench.settings.metrics[0]) for file in files])
+
+
+def _mean(values: list[Any]) -> Any:
+  """The mean of summaries, leaf by leaf."""
+  if isinstance(values[0], dict):
+    return {key: _mean([value[key] for value in values]) for key in values[0]}
+  return values[0] if len(set(values)) == 1 else statistics.fmean(values)
