@@ -20,13 +20,15 @@ from fiat_jax.checkpoints.locate import MADE, Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
-from fiat_jax.settings import SPLITS, Settings
+from fiat_jax.settings import SPLITS, TRIED, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
   "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
 }
+
+NUMBERS = {"SEEDS": int, "TRY_LEARNING_RATES": float, "TRY_EPOCHS": float, "TRY_SIZES": int}  # lists that hold such
 
 _recipe = gin.external_configurable(Recipe, "Recipe")
 _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
@@ -79,7 +81,7 @@ class Configuration:
   def of_run(self, name: str, seed: int, folder: str) -> Configuration:
     """That of one recipe's run, which the model that it does not work on is no part of."""
     setting = self.recipe(name).model_setting
-    unused = {other: "" for other in NEEDED if other != setting}
+    unused: dict[str, Any] = {other: "" for other in NEEDED if other != setting} | dict.fromkeys(TRIED, ())
     return self.replace(recipes=(name,), seeds=(seed,), model_dir=folder, **unused)
 
   def own(self, recipe: Recipe) -> Configuration:
@@ -166,7 +168,7 @@ def _flag_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple):
       texts, blanks = (text.replace("\\n", "\n"), " ") if name in TEMPLATES else (text, None)
       items = [item.strip(blanks) for item in texts.split(",") if item.strip(blanks)]
-      return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
+      return tuple(map(NUMBERS.get(name, str), items))
     if isinstance(default, bool):
       return text == "True"  # so `flags.parse` writes it
     if isinstance(default, (int, float)):
@@ -194,7 +196,10 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     value = float(value)
   if name == "LABELS" and isinstance(value, (list, tuple)):
     return tuple(value)
-  if type(value) is not type(default) or (name == "SEEDS" and not all(type(seed) is int for seed in value)):
+  number = NUMBERS.get(name)
+  if number is float and isinstance(value, tuple):
+    value = tuple(float(item) if type(item) is int else item for item in value)
+  if type(value) is not type(default) or (number and not all(type(item) is number for item in value)):
     raise UserError(f"{name} = {value!r}: give a {kind(default)}")
   return value
 

@@ -14,6 +14,7 @@ from fiat_jax.data import packing as packing_
 from fiat_jax.data.packing import Example, Packing, Shape
 from fiat_jax.data.sequences import Sequences
 
+SIZE_STREAM = 0x51E5
 DROPOUT_STREAM = 0x5EA5  # sets these draws apart from others with the same seed
 
 
@@ -92,13 +93,42 @@ class Shard:
     return np.asarray(self._ids[name][start : self._ends[name][index]])
 
 
+class Subset:
+  """`Examples`: some of others, by their numbers there [N]."""
+
+  def __init__(self, examples: Examples, numbers: np.ndarray):
+    self._examples, self._numbers = examples, numbers
+
+  @property
+  def sources(self) -> np.ndarray:
+    return self._examples.sources[self._numbers]
+
+  def __len__(self) -> int:
+    return len(self._numbers)
+
+  def __getitem__(self, index: int) -> Example:
+    return self._examples[int(self._numbers[index])]
+
+  def lengths(self, name: str) -> np.ndarray:
+    return self._examples.lengths(name)[self._numbers]
+
+  def of_epoch(self, seed: int, epoch: int) -> Examples:
+    return Subset(self._examples.of_epoch(seed, epoch), self._numbers)
+
+
+def drawn(count: int, wanted: int, seed: int) -> np.ndarray:
+  """Numbers of examples [min(count, wanted)], in order; those of a smaller `wanted` are among them. 0 wants all."""
+  chosen = np.random.default_rng((SIZE_STREAM, seed)).permutation(count)[: wanted or count]
+  return np.sort(chosen)
+
+
 def choose_shape(
   shard: Examples,
   microbatch_tokens: int,
   batch: int,
-  short: Shard | None = None,
+  short: Examples | None = None,
   packing: Packing | None = None,
-  explained: Shard | None = None,
+  explained: Examples | None = None,
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, tried on the first rows.
 
@@ -138,10 +168,10 @@ class Batches:
     size: int,
     seed: int,
     shape: Shape,
-    short: Shard | None = None,
+    short: Examples | None = None,
     dropout: float = 0.0,
     packing: Packing | None = None,
-    explained: Shard | None = None,
+    explained: Examples | None = None,
   ):
     self.shape, self.packing = shape, packing or Sequences()
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()

@@ -156,6 +156,37 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[
   return Table(name="curves", caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
 
 
+def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
+  """Beside the learning curve: the scores, and what more rows would bring."""
+  every = sorted({point["rows"] for result in drawn for point in result.record["sizes"]["points"]})
+  more = drawn[0].record["sizes"]["more"]["rows"]
+  rows = []
+  for result in drawn:
+    found = {point["rows"]: point["test"] for point in result.record["sizes"]["points"]}
+    ahead = result.record["sizes"]["more"]
+    cells = [Cell(text=result.title), *(number(found.get(size)) for size in every)]
+    rows.append([*cells, number(ahead["gain"], "+.1f"), interval(ahead["interval"])])
+  columns = ["recipe", *(f"{size:,} rows" for size in every), f"{more} rows more", sure]
+  note = (
+    f"{more} rows more: what the last step brought a doubling, carried on; curves flatten, so it is what to hope for."
+  )
+  return Table(
+    name="sizes", caption=f"{comparison.metric} on test by training rows", columns=columns, rows=rows, notes=[note]
+  )
+
+
+def tried(drawn: Sequence[Result], metric: str) -> Table:
+  """Settings that were tried on validation."""
+  rows = []
+  for result in drawn:
+    for trial in result.record["tried"]:
+      shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
+      cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
+      rows.append([*cells, number(trial["best_step"], "g"), Cell(text="chosen" if trial.get("chosen") else "")])
+  columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
+  return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)
+
+
 def crossed(found: Crossed, total: int) -> Table:
   """Two by two: the big model's own answer, and the tuned model's that has read it."""
 

@@ -18,7 +18,7 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning.estimate import estimate
 from fiat_jax.reasoning.ledger import Price
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import asking
+from fiat_jax.verbs import asking, learning_curve, search
 from fiat_jax.workbench import Workbench
 
 TRAINING, READING, WRITING = 0.4, 0.4, 0.12  # of the speed of a matrix product, on 2 cores with SmolLM2-135M
@@ -154,7 +154,11 @@ def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path)
   elif recipe.in_context:
     minutes, money = _of_asking(bench, recipe, folder)
   else:
-    minutes = len(runs) * _of_model(bench, recipe)
+    count: float = len(runs)
+    if runs and recipe.trains:
+      trials, sizes = len(search.trials(bench.settings, recipe)), learning_curve.sizes(bench)
+      count += trials - 1 + len(seeds) * sum(sizes) / learning_curve.whole(bench)
+    minutes = count * _of_model(bench, recipe)
   done = not runs if recipe.trains else bool(recipe.in_context) and minutes == money == 0
   return Forecast(name=name, title=recipe.title, runs=len(seeds), minutes=minutes, money=money, done=done)
 

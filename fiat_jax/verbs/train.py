@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from fiat_jax import runtime
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, choose_shape, longest_size
+from fiat_jax.data.batches import Batches, Subset, choose_shape, drawn, longest_size
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
@@ -34,6 +35,7 @@ from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
 DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"
+JUDGED = ("validation", "test")
 
 
 def main(configuration: Configuration) -> None:
@@ -82,12 +84,19 @@ def first_stage(bench: Workbench, recipe: Recipe) -> dict[str, Recipe]:
 
 
 def train_recipe(
-  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int, first: pathlib.Path | None = None
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  seed: int,
+  first: pathlib.Path | None = None,
+  judged: Sequence[str] = JUDGED,
 ) -> dict[str, Any]:
   """Trains, or goes on, or finds it done; returns and writes `results.json`.
 
   Args:
     first: the run folder of the recipe that it begins with, done or not; a folder in its own where none is given.
+    judged: the splits that the best checkpoint answers.
 
   Raises:
     UserError: no training or validation rows, or the folder holds another run.
@@ -104,13 +113,19 @@ def train_recipe(
     if done.exists():
       say(f"{folder} is done")
       return json.loads(done.read_text())
-    result = _result(bench, name, recipe, folder, seed, first or folder / "first")
+    result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 
 
 def _result(
-  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int, first: pathlib.Path
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  seed: int,
+  first: pathlib.Path,
+  judged: Sequence[str],
 ) -> dict[str, Any]:
   """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
   settings = bench.settings
@@ -124,7 +139,7 @@ def _result(
     family, base = bench.model(recipe).family, bench.configuration.model_of(recipe)
     peft.write_adapter(folder / "adapter", trained, family, lora_config(settings, recipe), base=base)
   result |= bench.truncated(recipe)
-  for split in ("validation", "test"):
+  for split in judged:
     if split in bench.rows:
       result[split] = objective.judge(split, trained, folder)
   result |= {"answer_seconds": objective.seconds} if objective.seconds else {}
@@ -135,7 +150,8 @@ def _result(
 def _begun(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> Any | None:
   """The best tuned parameters of the recipe that it begins with, which is run now if it was not; None: of none."""
   for name, first in first_stage(bench, recipe).items():
-    train_recipe(bench, name, first, folder, seed)
+    if not (folder / "results.json").exists():
+      train_recipe(bench, name, first, folder, seed)
     return restore_best(bench, first, folder)
   return None
 
@@ -150,7 +166,8 @@ def _train(
   """
   settings, module = bench.settings, bench.model(recipe).module
   ids = [row.id for row in bench.rows["train"]]
-  names = [ids[row] for row in bench.examples("train", recipe).sources]
+  examples = bench.examples("train", recipe)
+  names = [ids[row] for row in examples.sources[drawn(len(examples), settings.train_rows, settings.split_seed)]]
   size = min(settings.batch, len(names))
   if size < settings.batch:
     say(
@@ -209,8 +226,13 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
     family, longest_size(packing, shard, short, explained), held
   )
   shape = choose_shape(shard, tokens, size, short, packing, explained)
+  forms = (shard, short, explained)  # the shape is that of all rows: runs on fewer share their compiled step
+  if settings.train_rows:
+    numbers = drawn(len(shard), settings.train_rows, settings.split_seed)
+    forms = tuple(form and Subset(form, numbers) for form in forms)
+  learned, short, explained = forms
   return Batches(
-    shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, explained=explained
+    learned, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, explained=explained
   )
 
 
