@@ -92,10 +92,10 @@ NONE_TO_SHOW = {
 
 
 def reasoned(rows: Sequence[Row], rule: str) -> list[Row]:
-  """Those with reasoning that leads to their target, as far as an answer is read out of it."""
+  """Those with reasoning that leads to their target by the rule that will read the model's own."""
   read = AnswerRule.parse(rule).read
   found = ((row, read(row.reasoning)) for row in rows if row.reasoning)
-  return [row for row, answer in found if answer is None or any(same(answer, target) for target in row.targets)]
+  return [row for row, answer in found if answer and any(same(answer, target) for target in row.targets)]
 
 
 def _answered(row: Row) -> Row:

@@ -106,6 +106,12 @@ def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Contai
       file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+def make_room(settings: Settings) -> None:
+  """Where a big model is named and its store holds no reasoning at all, an empty view: rows then have none."""
+  if settings.store and settings.beta != RECORDED and not any(place(settings).parent.glob("*.jsonl")):
+    write(settings, (), ())
+
+
 def _asked_in(path: pathlib.Path) -> dict[str, Any]:
   with open(path, encoding="utf-8") as file:
     return json.loads(file.readline())["asked"]

@@ -19,6 +19,7 @@ from fiat_jax.evaluation import diagnosis, metrics, report
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
+from fiat_jax.reasoning import view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
@@ -43,6 +44,7 @@ def main(configuration: Configuration) -> None:
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start()
+  view.make_room(settings)
   bench = Workbench(configuration)
   chosen = choice.choose(bench)
   recipes = dict(chosen.recipes)
