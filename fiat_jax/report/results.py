@@ -84,6 +84,11 @@ class Result:
     found = [run["answer_seconds"]["test"] for run in self.runs if "test" in run.get("answer_seconds", {})]
     return 1000 * statistics.fmean(found) / self.test["rows"] if found else None
 
+  def latency(self, quantile: str) -> float | None:
+    """Seconds of a single answer on test, `p50` or `p95`; over seeds the mean. None where it was not measured."""
+    found = [run["latency"][quantile] for run in self.runs if "latency" in run]
+    return statistics.fmean(found) if found else None
+
   @property
   def money(self) -> float | None:
     """What the big model's reasoning costs per 1,000 answers; None where it is not known."""

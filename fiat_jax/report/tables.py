@@ -22,7 +22,9 @@ def recipes(comparison: Comparison, sure: str) -> Table:
   columns += [f"above {pick.title}", "p"] if pick else []
   timed = any(result.seconds is not None for result in comparison.results)
   paid = any(result.money for result in comparison.results)
+  alone = any(result.latency("p50") is not None for result in comparison.results)
   columns += [*others, f"{metric} on validation", *["seconds per 1,000"] * timed, *["money per 1,000"] * paid]
+  columns += ["seconds, p50", "seconds, p95"] * alone
   columns += ["tuned parameters", "no whole answer"]
   rows = []
   for result in comparison.results:
@@ -34,6 +36,7 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     cells += [number(test["overall"][name]) for name in others]
     cells += [number(validation["overall"][metric] if validation else None)]
     cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
+    cells += [number(result.latency(quantile), ".3g") for quantile in ("p50", "p95")] * alone
     cells += [number(result.record.get("tuned_parameters"), ",")]
     rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
@@ -41,6 +44,8 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     notes.append(
       "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
     )
+  if alone:
+    notes.append("Seconds, p50 and p95: of one answer at a time, by the tuned model; half, and one in 20, take longer.")
   if paid:
     notes.append("Money: what the big model's answers cost, as their store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fiat_jax import runtime
+from fiat_jax import compilations, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
 from fiat_jax.data.keys import keys_of
@@ -59,7 +59,8 @@ def main(configuration: Configuration) -> None:
   scores: dict[str, np.ndarray] = {}
   results: list[dict[str, Any]] = []
   found = None
-  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), used, widens=True):
+  whole = configuration.replace(recipes=tuple(recipes)).text()
+  with compilations.counted() as programs, occupied(folder, whole, used, widens=True):
     bench.keep_splits(folder)
     say(power)
     runs = _plan(bench, recipes, folder)
@@ -77,6 +78,7 @@ def main(configuration: Configuration) -> None:
       said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen, runs.over)}
       said |= {"planned": [name for name in recipes if name in runs.names], "recipes": results}
       _write(bench, folder, said, None if runs.left else found)
+  say(f"{programs} of earlier commands")
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")

@@ -36,7 +36,8 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
     result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
     answers = Answers(bench, recipe)
     result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
-    return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
+    result |= {"answer_seconds": answers.seconds} if answers.seconds else {}
+    return result | ({"latency": answers.latency} if answers.latency else {})
   for first, begun in first_stage(bench, recipe).items():
     run(bench, first, begun, folder.parent / first)
   firsts = folders(bench, recipe, folder.parent / recipe.begins_with)

@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax import runtime
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, Subset, choose_shape, drawn, longest_size
+from fiat_jax.data.batches import Batches, Examples, Subset, choose_shape, drawn, longest_size
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
@@ -143,6 +144,7 @@ def _result(
     if split in bench.rows:
       result[split] = objective.judge(split, trained, folder)
   result |= {"answer_seconds": objective.seconds} if objective.seconds else {}
+  result |= {"latency": objective.latency} if objective.latency else {}
   result["seconds"] = round(time.monotonic() - started, 1)
   return result
 
@@ -226,14 +228,17 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
     family, longest_size(packing, shard, short, explained), held
   )
   shape = choose_shape(shard, tokens, size, short, packing, explained)
-  forms = (shard, short, explained)  # the shape is that of all rows: runs on fewer share their compiled step
+  learned: Examples = shard  # the shape is that of all rows: runs on fewer share their compiled step
   if settings.train_rows:
     numbers = drawn(len(shard), settings.train_rows, settings.split_seed)
-    forms = tuple(form and Subset(form, numbers) for form in forms)
-  learned, short, explained = forms
+    learned, short, explained = Subset(shard, numbers), _some(short, numbers), _some(explained, numbers)
   return Batches(
     learned, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, explained=explained
   )
+
+
+def _some(examples: Examples | None, numbers: np.ndarray) -> Examples | None:
+  return Subset(examples, numbers) if examples else None
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:
