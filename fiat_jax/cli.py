@@ -35,6 +35,7 @@ VERBS = {
     "a tuned model in the form that other programs load",
     "fiat export --model_dir runs/mine --format huggingface --output mine_merged",
   ),
+  "prepare": ("a published set as rows", "fiat prepare xtreme_up"),
   "serve": (
     "a model, or a run's, behind OpenAI's protocol",
     "fiat serve --model_dir runs/mine --port 8000",
@@ -74,6 +75,8 @@ def _run(arguments: list[str]) -> int:
   if any(word in ("-h", "--help") for word in rest):
     print(flags.help_text(verb, *VERBS[verb]))
     return 0
+  if verb == "prepare" and rest and not rest[0].startswith("--"):
+    rest[:1] = ["--set", rest[0]]
   given = flags.parse(rest)
   progress.silence(given.quiet)
   from fiat_jax import configuration, resources, shortage

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -36,12 +36,16 @@ _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-  """Settings, and the recipes and models that gin files name; `command` is what was typed, as a shell takes it."""
+  """Settings, and the recipes and models that gin files name; `command` is what was typed, as a shell takes it.
+
+  `again` gives what the same command gives with these gin files after its own.
+  """
 
   settings: Settings
   recipes: Mapping[str, Recipe]
   models: Mapping[str, Checkpoint]
   command: str = ""
+  again: Callable[[Sequence[str]], Configuration] | None = None
 
   def recipe(self, name: str) -> Recipe:
     if name not in self.recipes:
@@ -132,9 +136,14 @@ def configure(
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
   values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
-  for split in ("data", *SPLITS):
-    values[split] = resources.find(values[split])
-  return Configuration(Settings(**values), _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint))
+  for name in ("data", *SPLITS, "exemplars"):
+    values[name] = resources.find(values[name])
+
+  def again(more: Sequence[str]) -> Configuration:
+    return configure([*gin_files, *more], bindings, flags, search_paths)
+
+  recipes, models = _scoped("Recipe", _recipe), _scoped("Checkpoint", _checkpoint)
+  return Configuration(Settings(**values), recipes, models, again=again)
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:

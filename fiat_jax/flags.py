@@ -9,6 +9,7 @@ from fiat_jax import prompts
 from fiat_jax.errors import UserError
 from fiat_jax.macros import declared, kind
 
+SHORT = {"from": "from_file"}  # `from` is no name that a setting can have
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -37,6 +38,7 @@ def parse(words: list[str]) -> Flags:
     if not word.startswith("--"):
       raise UserError(f"the word {word!r} belongs to no flag: a value with blanks is put in quotes")
     name, equals, value = word[2:].partition("=")
+    name = SHORT.get(name, name)
     if name.startswith("gin."):
       flags.bindings.append(word[len("--gin.") :])
       continue

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from fiat_jax.data import splits
 from fiat_jax.data.reasoned import Reasoned
 from fiat_jax.data.rows import Layout, locate
-from fiat_jax.data.splits import Split
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import view
 
@@ -84,6 +84,7 @@ class Settings:
   length_penalty: float
   output: str
   format: str
+  suite: tuple[str, ...]
   show: int
   beta: str
   beta_url: str
@@ -115,6 +116,9 @@ class Settings:
   filter_gold: bool
   export_to: str
   import_from: str
+  set: str
+  from_file: str
+  sample: bool
   host: str
   port: int
   queue: int
@@ -234,11 +238,8 @@ class Settings:
     given = {split: path for split in SPLITS if (path := getattr(self, split))}
     if not self.data:
       return given
-    of_data = {"validation": self.validation_share, "test": self.test_share}
-    of_data = {"train": 1 - sum(of_data.values())} | of_data
-    shares = tuple((split, share) for split, share in of_data.items() if share and split not in given)
-    if not shares:
+    dealt = splits.paths(self.data, given, self.validation_share, self.test_share, self.split_seed)
+    if not dealt:
       raise UserError(f"nothing is left of --data to make: leave out one of --{', --'.join(given)}", self.data)
-    dealt = {split: f"{self.data}[{Split(split, shares, self.split_seed)}]" for split, _ in shares}
     paths = dealt | given
     return {split: paths[split] for split in SPLITS if split in paths}

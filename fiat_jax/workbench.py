@@ -273,9 +273,12 @@ class Workbench:
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """What these recipes' results depend on beside the settings: their models' fingerprints, each split's SHA-256."""
+    return self.model_fingerprints(recipes) | {split: digest(path) for split, path in self.settings.files().items()}
+
+  def model_fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
+    """Those of the weights that these recipes use, by the setting that names them."""
     used = dict.fromkeys(recipe.model_setting for recipe in recipes if recipe.runs_model)
-    models = {setting: self._described[setting].fingerprint for setting in used}
-    return models | {split: digest(path) for split, path in self.settings.files().items()}
+    return {setting: self._described[setting].fingerprint for setting in used}
 
   def _path(self, split: str, recipe: Recipe) -> str:
     path = self.settings.files()[split]

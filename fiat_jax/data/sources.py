@@ -1,4 +1,5 @@
-"""Data sets by name, fetched once into the cache folder: `hf:OWNER/NAME:SPLIT` of the Hub, `tfds:NAME/CONFIG:SPLIT`.
+"""Data sets by name, fetched once into the cache folder: `hf:OWNER/NAME:SPLIT` of the Hub, `tfds:NAME/CONFIG:SPLIT`;
+and `prepared:NAME/VIEW:SPLIT`, which `fiat prepare NAME` has put there.
 
 The split is `train` where none is named. What was fetched stays as it is until the cache folder is emptied, so that a
 run goes on with the rows it began with. A Hub name may be a local folder, which is read anew.
@@ -7,6 +8,7 @@ run goes on with the rows it began with. A Hub name may be a local folder, which
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +19,7 @@ from fiat_jax import children, progress
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
-NAME = re.compile(r"(?P<kind>hf|tfds):(?P<name>[^:]+)(?::(?P<split>[^:]+))?")
+NAME = re.compile(r"(?P<kind>hf|tfds|prepared):(?P<name>[^:]+)(?::(?P<split>[^:]+))?")
 
 
 def fetch(file: pathlib.Path) -> pathlib.Path:
@@ -30,6 +32,8 @@ def fetch(file: pathlib.Path) -> pathlib.Path:
   if not match:
     return file
   name, split = match["name"], match["split"] or "train"
+  if match["kind"] == "prepared":
+    return _prepared(name, split, file)
   suffix = ".parquet" if match["kind"] == "hf" else ".jsonl"
   key = hashlib.sha256(f"{match['kind']}:{name}:{split}".encode()).hexdigest()[:32]
   place = cache_folder("datasets") / f"{key}{suffix}"
@@ -43,6 +47,26 @@ def fetch(file: pathlib.Path) -> pathlib.Path:
   finally:
     partial.unlink(missing_ok=True)
   return place
+
+
+def _prepared(name: str, split: str, called: pathlib.Path) -> pathlib.Path:
+  folder = cache_folder("sets")
+  place, manifest = folder / name / f"{split}.jsonl", folder / name.split("/")[0] / "prepared.json"
+  if not manifest.exists():
+    raise UserError(f"is not there yet: fiat prepare {name.split('/')[0]}", called)
+  made = json.loads(manifest.read_text(encoding="utf-8"))
+  if not place.exists():
+    parts = (part.rpartition("/") for part in made["rows"])
+    names = [f"prepared:{'/'.join(filter(None, (made['name'], view)))}:{last}" for view, _, last in parts]
+    raise UserError(f"is no part of the set: there is {', '.join(names)}", called)
+  if made["sample"]:
+    _say_once(f"{called}: the few rows that ship with the project, not {made['name']} itself")
+  return place
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+  progress.say(text)
 
 
 def _fetch_hub(name: str, split: str, place: pathlib.Path, called: pathlib.Path) -> None:

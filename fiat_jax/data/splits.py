@@ -20,7 +20,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from fiat_jax.errors import UserError
@@ -74,6 +74,14 @@ def parse(path: str) -> tuple[str, Split | None]:
   if split.name not in shares or min(share for _, share in split.shares) <= 0:
     raise UserError(f"no split {split.name!r} with a share above 0 is dealt: {match['shares']}", match["path"])
   return match["path"], split
+
+
+def paths(data: str, given: Collection[str], validation_share: float, test_share: float, seed: int) -> dict[str, str]:
+  """The paths of the splits that `data` is dealt into: those that are not given, and whose share is not 0."""
+  of_data = {"validation": validation_share, "test": test_share}
+  of_data = {"train": 1 - sum(of_data.values())} | of_data
+  shares = tuple((split, share) for split, share in of_data.items() if share and split not in given)
+  return {split: f"{data}[{Split(split, shares, seed)}]" for split, _ in shares}
 
 
 def deal(rows: Sequence[Member], shares: Mapping[str, float], seed: int, path: str | pathlib.Path) -> list[str]:

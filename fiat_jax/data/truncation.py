@@ -17,12 +17,16 @@ from fiat_jax.data.rows import Layout, Row, compose
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 
-Side = Literal["left", "right"]
+Side = Literal["left", "right", "exemplars"]
+EXEMPLAR = r"\nAnswer:[^\n]*\n\n"  # how each ends, as few-shot benchmarks write them
 
 
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-  """Which column is cut, on which side, so that a prompt has at most `limit` tokens."""
+  """Which column is cut, on which side, so that a prompt has at most `limit` tokens.
+
+  The side `exemplars` is the right one, and whole exemplars go.
+  """
 
   column: str
   side: Side
@@ -30,19 +34,19 @@ class Truncation:
 
   @classmethod
   def parse(cls, text: str, limit: int) -> Truncation | None:
-    """Reads `column` (cut on its right), `column:left` or `column:right`; None where the text is empty.
+    """Reads `column` (cut on its right) or `column:SIDE`; None where the text is empty.
 
     Raises:
-      UserError: the side is neither.
+      UserError: the side is none of them.
     """
     if not text:
       return None
     column, _, side = text.rpartition(":")
     if not column:
       column, side = text, "right"
-    if side == "left" or side == "right":
+    if side == "left" or side == "right" or side == "exemplars":
       return cls(column, side, limit)
-    raise UserError(f"--truncate {text}: give a column of --input, or COLUMN:left or COLUMN:right")
+    raise UserError(f"--truncate {text}: give a column of --input, or COLUMN:left, COLUMN:right or COLUMN:exemplars")
 
   def check(self, columns: Collection[str]) -> None:
     """Raises UserError where x is not made of the column."""
@@ -73,11 +77,12 @@ def cut(
 def _cut(row: Row, layout: Layout, template: prompts.Template, tokenizer: Tokenizer, truncation: Truncation) -> str:
   truncation.check(row.fields)
   value = row.fields[truncation.column]
-  ends = [0, *(match.end() for match in regex.finditer(r"\X", value))]
+  pieces = EXEMPLAR if truncation.side == "exemplars" else r"\X"
+  ends = [0, *(match.end() for match in regex.finditer(pieces, value))]
 
   def kept(characters: int) -> str:
     whole = len(ends) - 1
-    part = value[: ends[characters]] if truncation.side == "right" else value[ends[whole - characters] :]
+    part = value[ends[whole - characters] :] if truncation.side == "left" else value[: ends[characters]]
     return compose(layout, {**row.fields, truncation.column: part})
 
   def fits(characters: int) -> bool:

@@ -43,7 +43,7 @@ def _doubts(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     ]
   if summary["unfinished"] == rows:
     return [f"none of {rows} answers came to its end: raise --target_length, or train longer"]
-  zero = [name for name in names if summary["overall"][name] == 0]
+  zero = [name for name in names if summary["overall"].get(name) == 0]
   if not zero:
     return []
   answered = rows - summary["empty"] - summary["unparsed"]

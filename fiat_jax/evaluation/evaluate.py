@@ -17,7 +17,8 @@ from fiat_jax.decoding.beam import Beams, search
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Completion, Request
-from fiat_jax.evaluation import metrics
+from fiat_jax.evaluation import metrics, ranking
+from fiat_jax.evaluation.statistics import standard_error
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.whole import write_whole
 
@@ -93,11 +94,22 @@ def _generated(row: Row, tokenizer: Tokenizer, completion: Completion) -> Predic
 
 
 def summarise(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[str, Any]:
-  """Scores overall (macro average over languages) and by language, and how many answers were faulty."""
-  scores = [metrics.score(names, p.text, p.row.targets) for p in predictions]
+  """Scores overall (macro average over languages), their standard errors, by language; how many answers were faulty."""
+  scores = [metrics.score(names, p.text, p.row.targets, p.row.lang) for p in predictions]
   languages = metrics.by_language([p.row.lang for p in predictions], scores)
+  if "auc_pr" in names:
+    for lang, found in languages.items():
+      mine = [p for p in predictions if p.row.lang == lang]
+      area = ranking.auc_pr([p.label_logprobs for p in mine], [p.row.targets for p in mine])
+      found |= {} if area is None else {"auc_pr": area}
   counts = {fault: sum(p.fault == fault for p in predictions) for fault in ("empty", "unfinished", "unparsed")}
-  return {"rows": len(predictions), "overall": metrics.macro_average(languages), "languages": languages, **counts}
+  overall = metrics.macro_average(languages)
+  langs, groups = [p.row.lang for p in predictions], [p.row.group for p in predictions]
+  errors = {
+    name: standard_error([row[name] for row in scores], langs, groups) for name in overall if name in metrics.METRICS
+  }
+  found = {"rows": len(predictions), "overall": overall, "standard_error": errors, "languages": languages}
+  return found | counts
 
 
 def write_predictions(
@@ -120,7 +132,7 @@ def write_predictions(
     }
     record |= {"reasoning": p.row.reasoning} if with_reasoning else {}
     if p.row.targets:
-      record |= metrics.score(names, p.text, p.row.targets)
+      record |= metrics.score(names, p.text, p.row.targets, p.row.lang)
     else:
       del record["target"]
     record |= {"fault": p.fault} if p.fault else {}

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import collections
-import re
 import statistics
-import string
 from collections.abc import Callable, Mapping, Sequence
 
 from fiat_jax import prompts
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.drop import exact_match_drop, f1_drop
+from fiat_jax.evaluation.normalise import normalise_multilingual, normalise_squad
+from fiat_jax.evaluation.numbers import number
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-def normalise_squad(text: str) -> str:
-  """SQuAD's normaliser (Rajpurkar et al., 2016): lower case, no ASCII punctuation, no articles, single spaces."""
-  text = text.lower().translate(_PUNCTUATION)
-  return " ".join(_ARTICLES.sub(" ", text).split())
+Metric = Callable[[str, str, str], float]  # (prediction, target, language of the row)
 
 
 def f1_squad(prediction: str, target: str) -> float:
   """Multiset overlap of normalised words; 0 where nothing overlaps, also where both are empty (XTREME-UP's scorer)."""
-  predicted, wanted = normalise_squad(prediction).split(), normalise_squad(target).split()
-  overlap = sum((collections.Counter(predicted) & collections.Counter(wanted)).values())
-  return 100.0 * 2 * overlap / (len(predicted) + len(wanted)) if overlap else 0.0
+  return _f1(normalise_squad(prediction), normalise_squad(target))
 
 
 def exact_match(prediction: str, target: str) -> float:
@@ -33,16 +25,48 @@ def exact_match(prediction: str, target: str) -> float:
   return 100.0 * (normalise_squad(prediction) == normalise_squad(target))
 
 
+def f1_multilingual(prediction: str, target: str, lang: str) -> float:
+  """As `f1_squad`, after the normaliser for any language."""
+  return _f1(normalise_multilingual(prediction, lang), normalise_multilingual(target, lang))
+
+
+def exact_match_multilingual(prediction: str, target: str, lang: str) -> float:
+  """Equality after the normaliser for any language."""
+  return 100.0 * (normalise_multilingual(prediction, lang) == normalise_multilingual(target, lang))
+
+
 def accuracy(prediction: str, target: str) -> float:
   """Equality of the texts themselves, outer white space aside."""
   return 100.0 * (prediction.strip() == target.strip())
 
 
-METRICS: Mapping[str, Callable[[str, str], float]] = {
-  "exact_match": exact_match,
-  "f1_squad": f1_squad,
-  "accuracy": accuracy,
+def starts_with(prediction: str, target: str) -> float:
+  """INSTRUCTEVAL's test of an answer (MMLU, BBH, DROP, CRASS): it begins with the target, letter by letter."""
+  return 100.0 * prediction.strip().startswith(target)
+
+
+def _f1(prediction: str, target: str) -> float:
+  predicted, wanted = prediction.split(), target.split()
+  overlap = sum((collections.Counter(predicted) & collections.Counter(wanted)).values())
+  return 100.0 * 2 * overlap / (len(predicted) + len(wanted)) if overlap else 0.0
+
+
+def _in_any_language(metric: Callable[[str, str], float]) -> Metric:
+  return lambda prediction, target, lang: metric(prediction, target)
+
+
+METRICS: Mapping[str, Metric] = {
+  "exact_match": _in_any_language(exact_match),
+  "f1_squad": _in_any_language(f1_squad),
+  "exact_match_multilingual": exact_match_multilingual,
+  "f1_multilingual": f1_multilingual,
+  "accuracy": _in_any_language(accuracy),
+  "starts_with": _in_any_language(starts_with),
+  "exact_match_drop": _in_any_language(exact_match_drop),
+  "f1_drop": _in_any_language(f1_drop),
+  "number": _in_any_language(number),
 }
+POOLED = ("auc_pr",)  # of a language's rows together, from the scores of their labels: `ranking.py`
 
 
 LOWER_IS_BETTER = ("loss", "perplexity")
@@ -53,16 +77,27 @@ def rank(name: str, score: float) -> float:
   return -score if name in LOWER_IS_BETTER else score
 
 
-def check(names: Sequence[str]) -> None:
-  """Raises UserError for a metric that there is not."""
+def check(names: Sequence[str], labels: bool = True) -> None:
+  """Raises UserError for a metric that there is not, or that cannot be what it is given as.
+
+  Args:
+    labels: whether choices are scored, which the pooled ones go by.
+  """
   for name in names:
-    if name not in METRICS:
-      raise UserError(f"the metric {name!r} is {prompts.nearest(name, METRICS)}")
+    if name not in METRICS and name not in POOLED:
+      raise UserError(f"the metric {name!r} is {prompts.nearest(name, (*METRICS, *POOLED))}")
+    if name in POOLED and not labels:
+      raise UserError(f"the metric {name!r} goes by scores of choices: give --labels, or leave it out")
+  if names and names[0] in POOLED:
+    raise UserError(
+      f"the metric {names[0]!r} is of all rows together, and the first of --metrics of each row: put accuracy before it"
+    )
 
 
-def score(names: Sequence[str], prediction: str, targets: Sequence[str]) -> dict[str, float]:
-  """Each metric against the target that suits the prediction best."""
-  return {name: max(METRICS[name](prediction, target) for target in targets) for name in names}
+def score(names: Sequence[str], prediction: str, targets: Sequence[str], lang: str = "und") -> dict[str, float]:
+  """Each metric of a single row against the target that suits the prediction best."""
+  wanted = [name for name in names if name in METRICS]
+  return {name: max(METRICS[name](prediction, target, lang) for target in targets) for name in wanted}
 
 
 def by_language(langs: Sequence[str], scores: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -77,6 +112,10 @@ def by_language(langs: Sequence[str], scores: Sequence[Mapping[str, float]]) -> 
 
 
 def macro_average(languages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-  """The unweighted mean over languages, as XTREME-UP reports it."""
+  """The unweighted mean over languages, as XTREME-UP reports it; of a metric that a language lacks, there is none."""
   names = next(iter(languages.values()), {})
-  return {name: statistics.fmean(scores[name] for scores in languages.values()) for name in names}
+  return {
+    name: statistics.fmean(scores[name] for scores in languages.values())
+    for name in names
+    if all(name in scores for scores in languages.values())
+  }

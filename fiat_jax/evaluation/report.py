@@ -27,12 +27,33 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str
   header += [SURE] * sure + [*names[1:], *langs, "no whole answer"]
   rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
   for result, summary in scored:
-    cells = [result["title"], *(f"{summary['overall'][name]:.1f}" for name in names)]
+    cells = [result["title"], *(_score(summary["overall"].get(name)) for name in names)]
     cells[2:2] = ["{:.1f} to {:.1f}".format(*result["interval"])] if sure else []
     cells += [f"{summary['languages'].get(lang, {}).get(names[0], float('nan')):.1f}" for lang in langs]
     rows.append([*cells, str(summary["empty"] + summary["unfinished"] + summary["unparsed"])])
   note = f"\nBy language: {names[0]}. Overall: the plain mean over languages." if langs else ""
   return lay_out(rows) + note
+
+
+def errors(summary: Mapping[str, Any]) -> str:
+  """The metrics of each row with their standard errors, in one line."""
+  known = {name: error for name, error in summary["standard_error"].items() if error is not None}
+  shown = ", ".join(f"{name} {summary['overall'][name]:.1f} ± {error:.1f}" for name, error in known.items())
+  return f"With standard errors: {shown}" if shown else "One group of rows has no standard error"
+
+
+def suite(summaries: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> str:
+  """A row a task and metric of a suite: task, its metrics, and what `evaluate.summarise` gives."""
+  rows = [["task", "rows", "metric", "score", "standard error"], ["---"] + ["---:"] * 4]
+  for task, names, summary in summaries:
+    for name in names:
+      cells = [_score(summary["overall"].get(name)), _score(summary["standard_error"].get(name))]
+      rows.append([task, str(summary["rows"]), name, *cells])
+  return lay_out(rows)
+
+
+def _score(value: float | None) -> str:
+  return "-" if value is None else f"{value:.1f}"  # a metric that these answers do not have, as auc_pr of texts
 
 
 def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> str:

@@ -92,6 +92,20 @@ def group_totals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
   return np.stack([np.bincount(codes, row) for row in values.reshape(-1, len(codes))]).reshape(*values.shape[:-1], -1)
 
 
+def standard_error(values: Sequence[float], langs: Sequence[str], groups: Sequence[str]) -> float | None:
+  """The standard error of the macro average of the rows' scores, rows of one group drawn together.
+
+  Without groups and languages it is the sample's standard deviation over the root of N; else linearised, between
+  groups. None where there is but one group.
+  """
+  scores, weights = np.asarray(values, float), row_weights(langs)
+  _, which = np.unique(np.asarray(langs), return_inverse=True)
+  means = np.bincount(which, scores) / np.bincount(which)
+  totals = group_totals(weights * (scores - means[which]), groups)
+  count = totals.shape[-1]
+  return float(np.sqrt(count / (count - 1) * np.sum(totals**2))) if count > 1 else None
+
+
 def resample(scored: Scored, replicates: int = REPLICATES) -> Drawn:
   """The score of every recipe on about `replicates` random subsets of groups, in bounded memory.
 

@@ -21,7 +21,7 @@ SETS: Mapping[str, Sequence[str]] = {  # what --recipes names at once; a set run
   "distillation": ("fine_tuning", "distilled", "distilled_published", "distilled_then_fiat"),
   "in_context": ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency"),
   "untuned_in_context": (
-    "untuned_instructed",
+    "untuned_without_reasoning",
     "untuned_few_shot",
     "untuned_cot",
     "untuned_nearest",

@@ -40,7 +40,7 @@ from fiat_jax.workbench import Workbench
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("compare")
-  metrics.check(settings.metrics)
+  metrics.check(settings.metrics, bool(settings.labels))
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start()

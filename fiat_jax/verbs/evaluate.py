@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import sources
+from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics
+from fiat_jax.evaluation import metrics, report
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
@@ -17,6 +20,25 @@ from fiat_jax.workbench import Workbench
 
 
 def main(configuration: Configuration) -> None:
+  suite, again = configuration.settings.suite, configuration.again
+  if not suite or again is None:
+    evaluate(configuration)
+    return
+  place = configuration.settings.output or f"{configuration.settings.model_dir}/suite"
+  asked = [again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite]
+  for configured in asked:  # before the first is worked on
+    for path in configured.settings.files().values():
+      sources.fetch(locate(path)[0])
+  summaries = []
+  for task, configured in zip(suite, asked, strict=True):
+    print(f"{task}\n")
+    summaries.append((task, configured.settings.metrics, evaluate(configured)))
+    print()
+  print(report.suite(summaries))
+
+
+def evaluate(configuration: Configuration) -> dict[str, Any]:
+  """Evaluates on one set of rows, prints its table, and returns what `evaluate.summarise` gives."""
   settings = configuration.settings
   name = one_recipe(settings)
   recipe = configuration.recipe(name)
@@ -25,15 +47,19 @@ def main(configuration: Configuration) -> None:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
   runtime.start()
-  metrics.check(settings.metrics)
+  metrics.check(settings.metrics, bool(settings.labels))
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
   bench.check_splits(folder)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
-  result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, folder)}
+  place = pathlib.Path(settings.output) if settings.output else folder
+  result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, place)}
   result |= bench.truncated(recipe)
-  write_whole(folder / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
+  write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
-  print(f"\n{folder}/{objective.written.format(split=split)}")
+  if not settings.corrupts:
+    print(f"\n{report.errors(result[split])}")
+  print(f"\n{place}/{objective.written.format(split=split)}")
+  return result[split]

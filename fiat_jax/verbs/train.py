@@ -48,7 +48,7 @@ def main(configuration: Configuration) -> None:
   if len(settings.seeds) != 1:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start()
-  metrics.check(settings.metrics)
+  metrics.check(settings.metrics, bool(settings.labels))
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)

@@ -94,3 +94,22 @@ def test_what_names_no_column_or_side_is_refused(rows: Sequence[Row]):
   assert truncation
   with pytest.raises(UserError, match=r"--truncate pasage: .*did you mean passage"):
     truncation.check(rows[0].fields)
+
+
+def test_exemplars_go_whole_and_from_the_last(tokenizer: Tokenizer, tmp_path: Path):
+  shots = [f"Question {n}?\n\nMore of it: " + "word " * 20 + f"\nAnswer: {n}\n\n" for n in range(5)]
+  file = tmp_path / "shots.jsonl"
+  file.write_text(json.dumps({"header": "Answer.\n\n", "shots": "".join(shots), "question": "Last?", "target": "t"}))
+  layout = Layout(input="{header}{shots}{question}\nAnswer:")
+  (row,) = read_rows(str(file), layout)
+  template = prompts.parse("{x}")
+  for limit, kept in ((10_000, 5), (160, 3), (60, 0)):
+    truncation = Truncation.parse("shots:exemplars", limit)
+    assert truncation
+    (x,) = cut([row], layout, template, tokenizer, truncation)
+    fits = [n for n in range(6) if len(tokenizer.encode_prompt(_few(shots[:n]))) <= limit]
+    assert x == _few(shots[: max(fits)]) and max(fits) == kept
+
+
+def _few(shots: Sequence[str]) -> str:
+  return "Answer.\n\n" + "".join(shots) + "Last?\nAnswer:"

@@ -1,5 +1,6 @@
 """Predictions, their summary, their file and their table."""
 
+import dataclasses
 import json
 
 from fiat_jax.data.rows import Row
@@ -73,3 +74,22 @@ def test_table_shows_every_recipe_metric_and_language():
     "no whole answer",
   ]
   assert [cell.strip() for cell in line.split("|")[1:-1]] == ["FIAT", "50.0", "100.0", "0.0", "2"]
+
+
+def test_auc_pr_is_of_a_languages_rows_together_and_has_no_standard_error():
+  def predicted(number: int, lang: str, target: str, sure: float) -> Prediction:
+    row = dataclasses.replace(PREDICTIONS[0].row, id=str(number), group=str(number), lang=lang, targets=(target,))
+    text = "True" if sure > 0 else "False"
+    return Prediction(row=row, text=text, label_logprobs={"True": sure, "False": -sure})
+
+  rows = [predicted(0, "bn", "True", 2), predicted(1, "bn", "False", 1), predicted(2, "fi", "False", 2)]
+  rows.append(predicted(3, "fi", "True", 1))
+  summary = summarise(rows, ("accuracy", "auc_pr"))
+  assert summary["languages"]["bn"] == {"accuracy": 50.0, "auc_pr": 100.0}
+  assert summary["overall"] == {"accuracy": 50.0, "auc_pr": 75.0} and list(summary["standard_error"]) == ["accuracy"]
+  texts = [dataclasses.replace(p, label_logprobs=None) for p in rows]
+  without = summarise(texts, ("accuracy", "auc_pr"))
+  assert "auc_pr" not in without["overall"]
+  table = report.table([{"title": "beta", "test": without}], ("accuracy", "auc_pr"), "test")
+  assert "| beta         |     50.0 |      - |" in table
+  assert report.errors(summary).startswith("With standard errors: accuracy 50.0 ± ")

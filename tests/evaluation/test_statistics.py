@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fiat_jax.evaluation import metrics
-from fiat_jax.evaluation.statistics import Scored, holm, interval, p_value, resample
+from fiat_jax.evaluation.statistics import Scored, holm, interval, p_value, resample, standard_error
 
 
 def paired(differences, groups=None, langs=None):
@@ -145,3 +145,22 @@ def test_ten_thousand_replicates_of_two_thousand_rows_in_bounded_memory():
   assert tracemalloc.get_traced_memory()[1] < 100e6
   tracemalloc.stop()
   assert len(drawn.values["a"]) >= 10_000
+
+
+def test_a_standard_error_is_that_of_the_mean_and_counts_a_group_once():
+  values = [100.0, 0.0, 50.0, 100.0, 20.0]
+  rows = [f"row{n}" for n in range(5)]
+  assert standard_error(values, ["en"] * 5, rows) == pytest.approx(stats.sem(values))
+  assert standard_error(values * 3, ["en"] * 15, rows * 3) == pytest.approx(stats.sem(values)), "copies add nothing"
+  assert standard_error(values, ["en"] * 5, ["one"] * 5) is None
+
+
+def test_a_standard_error_of_a_macro_average_weighs_languages():
+  draw = np.random.default_rng(0)
+  langs = ["bn"] * 20 + ["hi"] * 200
+  spread = {"bn": 30.0, "hi": 10.0}
+  found = [
+    standard_error([draw.normal(50, spread[lang]) for lang in langs], langs, [f"row{n}" for n in range(220)])
+    for _ in range(200)
+  ]
+  assert np.mean(found) == pytest.approx(np.sqrt(30**2 / 20 + 10**2 / 200) / 2, rel=0.05)

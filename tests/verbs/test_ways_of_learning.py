@@ -8,7 +8,8 @@ from commands import records, results, runner
 from fiat_jax import cli
 
 LEARNED = ("lora_all_linear", "copying", "distilled", "distilled_then_fiat")
-IN_CONTEXT = ("untuned_instructed", "untuned_few_shot", "untuned_cot", "untuned_nearest", "untuned_self_consistency")
+OTHERS = ("untuned_few_shot", "untuned_cot", "untuned_nearest", "untuned_self_consistency")
+IN_CONTEXT = ("untuned_without_reasoning", *OTHERS)
 SPLITS = (("train", 16), ("validation", 4), ("test", 6))
 
 

@@ -1,0 +1,39 @@
+"""The tasks under `gin/tasks/` as SeqIO tasks, for any SeqIO trainer to name. TensorFlow stays here."""
+
+from __future__ import annotations
+
+import seqio
+
+from fiat_jax import prompts
+from fiat_jax.data.features import rows_task
+from fiat_jax.data.task_files import files, layout, settings
+
+T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+
+
+def register(task: str, *, reasoning: bool = False) -> list[seqio.Task]:
+  """Registers `{task}_fine_tuning`, and with recorded `reasoning` `{task}_fiat`, over bytes and over T5's vocabulary.
+
+  T5's are `{task}_t5_…`; its file is read when the task is. The rows must have been prepared.
+
+  Raises:
+    UserError: they are not; the command that prepares them.
+  """
+  found = settings(task)
+  recipes = {"fine_tuning": False} | ({"fiat": True} if reasoning else {})
+  vocabularies: dict[str, seqio.Vocabulary] = {
+    task: seqio.ByteVocabulary(extra_ids=125),
+    f"{task}_t5": seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100),
+  }
+  return [
+    rows_task(
+      f"{prefix}_{recipe}",
+      files(found),
+      layout(found),
+      prompts.tuned_prompt(found["INSTRUCTION"], use_instruction=True, use_reasoning=use_reasoning),
+      inputs=vocabulary,
+      targets=vocabulary,
+    )
+    for prefix, vocabulary in vocabularies.items()
+    for recipe, use_reasoning in recipes.items()
+  ]

@@ -1,0 +1,59 @@
+"""FLAN-MINI (Ghosal et al., 2023), as its makers publish it: chats, each with the name of the collection it is from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fiat_jax.preparation.files import Files, rows
+from fiat_jax.preparation.sets import Part
+
+# Rows of each collection (the paper's Table 1): the weights of the mixture.
+SIZES = {
+  "flan2021": 388_000,
+  "p3": 320_000,
+  "niv2": 200_000,
+  "cot": 100_000,
+  "code_search": 100_000,
+  "code_contests": 50_000,
+  "apps": 50_000,
+  "gpt4_alpaca": 52_000,
+  "code_alpaca": 20_000,
+  "share_gpt": 60_000,
+}
+ROWS = 1_340_153  # of the release, as its page says
+# How the release may call them, as far as a name begins; its page does not say. What is called otherwise gets a view of
+# its own, and is in the view `all` as everything is.
+CALLED = {
+  "flan": "flan2021",
+  "public_pool": "p3",
+  "p3": "p3",
+  "niv2": "niv2",
+  "cot": "cot",
+  "codesearch": "code_search",
+  "code_search": "code_search",
+  "code_contests": "code_contests",
+  "codecontests": "code_contests",
+  "apps": "apps",
+  "gpt4": "gpt4_alpaca",
+  "alpaca": "gpt4_alpaca",
+  "code_alpaca": "code_alpaca",
+  "codealpaca": "code_alpaca",
+  "sharegpt": "share_gpt",
+  "share_gpt": "share_gpt",
+}
+WORDS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+def convert(files: Files) -> Iterator[Part]:
+  """A view for each collection, and all of them in the order of the release in the view `all`."""
+  for file, _ in files.find(r"chunk_\d+\.(?:parquet|jsonl)"):
+    for record in rows(file):
+      key = re.sub(r"\W+", "_", record.text("source").lower()).strip("_")
+      name = next((CALLED[begin] for begin in sorted(CALLED, key=len, reverse=True) if key.startswith(begin)), key)
+      turns = [
+        {"role": turn.one_of("from", WORDS), "content": turn.text("value")} for turn in record.inner("conversations")
+      ]
+      row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": turns}
+      yield Part(name, "train", row)
+      yield Part("all", "train", row)

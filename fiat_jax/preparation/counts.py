@@ -1,0 +1,58 @@
+"""Whether what a set became is what its makers publish: which languages and how many rows."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping
+
+from fiat_jax.errors import UserError
+
+Counts = Mapping[str, Mapping[str, int]]  # by `VIEW/SPLIT` and language
+SHOWN = 6
+
+
+def check(found: Counts, published: Counts, name: str) -> None:
+  """Raises UserError where a language is missing or rows are: which, and how many."""
+  short = [
+    f"{what} is missing" if not have else f"{what} has {have:,} of {wanted:,} rows"
+    for what, have, wanted in _compared(found, published)
+    if have < wanted
+  ]
+  if short:
+    more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+    raise UserError(
+      f"{name} is not whole: {'; '.join(short[:SHOWN])}{more}. Nothing was prepared: fetch it again, from its official "
+      "address"
+    )
+
+
+def longer(found: Counts, published: Counts) -> list[str]:
+  """What has more rows than are published: another version, perhaps."""
+  return [
+    f"{what} has {have:,} rows, and {wanted:,} are published"
+    for what, have, wanted in _compared(found, published)
+    if have > wanted
+  ]
+
+
+def _compared(found: Counts, published: Counts) -> Iterator[tuple[str, int, int]]:
+  """What is counted, how many rows there are of it, and how many there should be."""
+  for part, languages in published.items():
+    here = found.get(part, {})
+    for lang, wanted in languages.items():
+      have = here.get(lang, 0) if lang else sum(here.values())
+      yield f"{part} {lang}".strip(), have, wanted
+
+
+class Tally:
+  """Counts rows as they come."""
+
+  def __init__(self):
+    self.counts: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
+
+  def add(self, part: str, lang: str) -> None:
+    self.counts[part][lang] += 1
+
+  def plain(self) -> dict[str, dict[str, int]]:
+    """Languages and parts sorted."""
+    return {part: dict(sorted(langs.items())) for part, langs in sorted(self.counts.items())}
