@@ -30,8 +30,7 @@ def answers_of(path: str, rows: Iterable[Row], rule: str) -> str:
   """
   file = cache_folder("reasoning") / f"answers-{request.digest([digest(path), rule])[:32]}.jsonl"
   if not file.exists():
-    read = AnswerRule.parse(rule).read
-    found = {row_key(row.x): read(row.reasoning or "") or "" for row in rows}
+    found = {row_key(row.x): answer_of(row, rule) for row in rows}
     if not any(found.values()):
       raise UserError("no answer could be read out of any row's reasoning: give its pattern with --answer", path)
     with writing(file) as out:
@@ -39,3 +38,8 @@ def answers_of(path: str, rows: Iterable[Row], rule: str) -> str:
       for row, answer in found.items():
         out.write(json.dumps({"row": row, "reasoning": answer}, ensure_ascii=False) + "\n")
   return f"{path}[{Reasoned(str(file), False)}]"
+
+
+def answer_of(row: Row, rule: str) -> str:
+  """The answer in its reasoning; empty where there is none."""
+  return AnswerRule.parse(rule).read(row.reasoning or "") or ""

@@ -49,7 +49,14 @@ class Objective(Protocol):
 
 
 def objective_of(bench: Workbench, recipe: Recipe) -> Objective:
+  refuse_in_context(recipe)
   return Spans(bench, recipe) if bench.settings.corrupts else Answers(bench, recipe)
+
+
+def refuse_in_context(recipe: Recipe) -> None:
+  """Raises UserError for a recipe that reads no tokenised rows but prompts of its own, which `fiat compare` makes."""
+  if recipe.in_context:
+    raise UserError(f"the recipe {recipe.title!r} asks in context, which `fiat compare --recipes …` does")
 
 
 class Answers:
