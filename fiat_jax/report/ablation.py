@@ -64,7 +64,11 @@ class Kind:
 
 def parts(comparison: Comparison) -> list[Part]:
   """Every pair of recipes that differ in one switch alone, in the order of `PARTS`."""
-  models = [result for result in comparison.results if result.switches and not result.of_beta]
+  models = [
+    result
+    for result in comparison.results
+    if result.switches and not result.of_beta and not result.record["switches"].get("overrides")
+  ]
   found = []
   for (switch, more, less), called in PARTS.items():
     for one, other in itertools.permutations(models, 2):
