@@ -21,13 +21,15 @@ from fiat_jax.checkpoints.locate import HUB, MADE, Checkpoint, Located, is_place
 from fiat_jax.errors import UserError
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
-from fiat_jax.settings import OF_MACHINE, SPLITS, Settings
+from fiat_jax.settings import OF_MACHINE, SPLITS, TRIED, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
   "model": "the model that is tuned, a name under gin/models/, a folder, a GGUF file or a name on the Hub",
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
 }
+
+NUMBERS = {"SEEDS": int, "TRY_LEARNING_RATES": float, "TRY_EPOCHS": float, "TRY_SIZES": int}  # lists that hold such
 
 _recipe = gin.external_configurable(Recipe, "Recipe")
 _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")
@@ -91,8 +93,13 @@ class Configuration:
   def of_run(self, name: str, seed: int, folder: str) -> Configuration:
     """That of one recipe's run, which the model that it does not work on is no part of."""
     setting = self.recipe(name).model_setting
-    unused = {other: "" for other in NEEDED if other != setting}
+    unused: dict[str, Any] = {other: "" for other in NEEDED if other != setting} | dict.fromkeys(TRIED, ())
     return self.replace(recipes=(name,), seeds=(seed,), model_dir=folder, **unused)
+
+  def own(self, recipe: Recipe) -> Configuration:
+    """With the settings of training that are the recipe's own."""
+    changes = {name.lower(): _typed(name, value, declared()[name].default) for name, value in recipe.overrides.items()}
+    return self.replace(**changes) if changes else self
 
   def replace(self, **changes: Any) -> Configuration:
     """The same with some settings changed."""
@@ -107,8 +114,10 @@ class Configuration:
     """A gin file that gives these settings and their recipes' switches again, on whatever machine."""
     fields = [field for field in dataclasses.fields(Settings) if field.name not in OF_MACHINE]
     lines = [f"{field.name.upper()} = {getattr(self.settings, field.name)!r}" for field in fields]
-    for name in self.settings.recipes:
-      values = dataclasses.asdict(self.recipe(name))
+    named = [(name, self.recipe(name)) for name in self.settings.recipes]
+    begun = [(recipe.begins_with, self.recipe(recipe.begins_with)) for _, recipe in named if recipe.begins_with]
+    for name, recipe in dict([*named, *begun]).items():
+      values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
       lines += [f"{name}/Recipe.{key} = {value!r}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
 
@@ -176,7 +185,7 @@ def _flag_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple):
       texts, blanks = (text.replace("\\n", "\n"), " ") if name in TEMPLATES else (text, None)
       items = [item.strip(blanks) for item in texts.split(",") if item.strip(blanks)]
-      return tuple(int(item) for item in items) if name == "SEEDS" else tuple(items)
+      return tuple(map(NUMBERS.get(name, str), items))
     if isinstance(default, bool):
       return text == "True"  # so `flags.parse` writes it
     if isinstance(default, (int, float)):
@@ -204,7 +213,10 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     value = float(value)
   if name == "LABELS" and isinstance(value, (list, tuple)):
     return tuple(value)
-  if type(value) is not type(default) or (name == "SEEDS" and not all(type(seed) is int for seed in value)):
+  number = NUMBERS.get(name)
+  if number is float and isinstance(value, tuple):
+    value = tuple(float(item) if type(item) is int else item for item in value)
+  if type(value) is not type(default) or (number and not all(type(item) is number for item in value)):
     raise UserError(f"{name} = {value!r}: give a {kind(default)}")
   return value
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from fiat_jax.errors import UserError
 
 REASONING_PARAGRAPH = "\n\nReasoning: {reasoning}"
+PREDICT, EXPLAIN = "predict: ", "explain: "  # which of two things a prompt asks for (Hsieh et al., 2023, §3.2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +61,12 @@ def fields(template: Template) -> list[str]:
   return [piece.name for piece in template if isinstance(piece, Field)]
 
 
-def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool) -> Template:
+def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool, prefix: str = "") -> Template:
   """I_τ as a recipe wants it: fields `x`, and `reasoning` where the recipe uses it.
 
   Without the instruction, x stands alone. The reasoning goes to `{reasoning}` if the instruction holds it, else into a
-  paragraph of its own at the end; without reasoning, the line that holds `{reasoning}` is left out.
+  paragraph of its own at the end; without reasoning, the line that holds `{reasoning}` is left out. All of it stands
+  behind `prefix`.
 
   Raises:
     UserError: the instruction does not hold `{x}`, or not apart from the reasoning, or names another field.
@@ -81,7 +83,7 @@ def tuned_prompt(instruction: str, *, use_instruction: bool, use_reasoning: bool
         f"the instruction {instruction!r} holds {{x}} and {{reasoning}} on one line, which is left out where a recipe "
         "has no reasoning: give {reasoning} a line of its own"
       )
-  return parse(text, ("x", "reasoning"))
+  return parse(prefix + text, ("x", "reasoning"))
 
 
 def _without_reasoning(text: str) -> str:

@@ -20,7 +20,8 @@ POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_lengt
 POSITIVE += ("beams", "max_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
-NOT_NEGATIVE += ("queue", "drain")
+NOT_NEGATIVE += ("queue", "drain", "train_rows")
+TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,10 @@ class Settings:
   lora_dropout: float
   lora_targets: str
   adapter: str
+  train_rows: int
+  try_learning_rates: tuple[float, ...]
+  try_epochs: tuple[float, ...]
+  try_sizes: tuple[int, ...]
   steps: int
   epochs: float
   batch: int
@@ -111,6 +116,7 @@ class Settings:
   timeout: float
   batch_api: bool
   dry_run: bool
+  budget: str
   pilot: int
   limit: int
   retry_failed: bool
@@ -136,6 +142,9 @@ class Settings:
         raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
     if self.join_seconds < 1:
       raise UserError(f"--join_seconds {self.join_seconds}: give 1 or more")
+    for name in TRIED:
+      if any(value <= 0 for value in getattr(self, name)):
+        raise UserError(f"--{name} {','.join(map(str, getattr(self, name)))}: give numbers above 0")
     if not 0 <= self.port < 65536:
       raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
     if not 0 <= self.reasoning_dropout < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -24,28 +25,34 @@ from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.models import pretrained
-from fiat_jax.models.lora import LoraConfig, init_adapter, targeted
+from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, init_adapter, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.progress import say
+from fiat_jax.reasoning import forms
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.whole import write_whole
 
 
-def lora_config(settings: Settings) -> LoraConfig:
+def lora_config(settings: Settings, recipe: Recipe) -> LoraConfig:
   s = settings
   return LoraConfig(
     rank=s.lora_rank,
     alpha=s.lora_alpha,
     scaling=s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
     dropout=s.lora_dropout,
-    targets=s.lora_targets,
+    targets=s.lora_targets if recipe.adapted == "attention" else EVERY_LINEAR,
   )
 
 
 def without_reasoning(recipe: Recipe) -> Recipe:
   """The form in which reasoning dropout gives a row."""
   return dataclasses.replace(recipe, reasoning=False)
+
+
+def _prefix(recipe: Recipe) -> str:
+  """What prompts for answers begin with, where a recipe's prompts ask for two things."""
+  return prompts.PREDICT if recipe.distils else ""
 
 
 class Workbench:
@@ -62,12 +69,19 @@ class Workbench:
     }
     self._recipes: list[Recipe] = []  # those that a model works for
     self._described: dict[str, Description] = {}  # by the setting that names it
-    self._weights: Weights | None = None
+    self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
     self._told: set[pathlib.Path] = set()
+    self._forms: dict[str, Spilled[Row]] = {}  # rows with another reasoning than their own, by their paths
     self._truncation = Truncation.parse(self.settings.truncate, self.settings.source_length)
     if self._truncation:
       for rows in self.rows.values():
         self._truncation.check(rows[0].fields)
+
+  def under(self, configuration: Configuration) -> Workbench:
+    """The same bench, all that is on it shared, with other settings of training; rows and models are the same."""
+    bench = copy.copy(self)
+    bench.configuration, bench.settings = configuration, configuration.settings
+    return bench
 
   def check_splits(self, folder: pathlib.Path) -> bool:
     """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
@@ -94,7 +108,7 @@ class Workbench:
       UserError: a recipe needs reasoning and a row has none, or a model that is not given, not to be had, broken, or
         without a usable chat format.
     """
-    self._recipes = [recipe for recipe in recipes if not recipe.answer_of_beta]
+    self._recipes = [recipe for recipe in recipes if recipe.runs_model]
     for recipe in self._recipes:
       if self.settings.weights and recipe.adapter == "full":
         raise UserError(
@@ -103,17 +117,22 @@ class Workbench:
         )
     for recipe in [*recipes, *self._dropped()]:
       self._require_reasoning(recipe)
+      if not recipe.reads_rows:
+        continue
       self._template(recipe)  # refused here, not in the tokenising process
     for recipe in self._recipes:
       if recipe.model_setting not in self._described:
         self._described[recipe.model_setting] = self._describe(recipe)
-    if self._recipes:
-      specs = [self._spec(split, recipe) for recipe in self._recipes for split in self.settings.files()]
-      self._tokenising = Tokenising(specs + [self._spec("train", recipe) for recipe in self._dropped()])
+    reading = [recipe for recipe in self._recipes if recipe.reads_rows]
+    if reading:
+      specs = [self._spec(split, recipe) for recipe in reading for split in self.settings.files()]
+      specs += [self._spec("train", recipe) for recipe in self._dropped()]
+      specs += [self._spec("train", recipe, explains=True) for recipe in self._distilling()]
+      self._tokenising = Tokenising(specs)
 
   def _describe(self, recipe: Recipe) -> Description:
     found, plain = self.configuration.located(recipe), self.configuration.plain(recipe)
-    dtype, lora = self.settings.dtype, lora_config(self.settings)
+    dtype, lora = self.settings.dtype, lora_config(self.settings, recipe)
     described = pretrained.describe(
       found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer, kernels=self.settings.weights
     )
@@ -138,13 +157,16 @@ class Workbench:
     Raises:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
-    for setting in {recipe.model_setting for recipe in self._recipes if recipe.adapter == "lora"}:
-      targeted(self._described[setting].family.shapes(), lora_config(self.settings))
     for recipe in self._recipes:
-      for split in self.rows:
+      if recipe.adapter == "lora":
+        targeted(self.model(recipe).family.shapes(), lora_config(self.settings, recipe))
+    for recipe in self._recipes:
+      for split in self.rows if recipe.reads_rows else ():
         self.examples(split, recipe)
     for recipe in self._dropped():
       self.shard("train", recipe)
+    for recipe in self._distilling():
+      self.explained(recipe)
 
   def model(self, recipe: Recipe) -> Description:
     """What is known of the model that the recipe works on."""
@@ -154,15 +176,19 @@ class Workbench:
     """That model's weights, as they came. Those of the other model are let go of first."""
     return self._weights_of(recipe).params
 
+  def let_go(self) -> None:
+    """Of the weights, where another model needs the room; they are read again when they are needed."""
+    self._weights.clear()
+
   def _weights_of(self, recipe: Recipe) -> Weights:
-    if self._weights is None or self._weights.of is not self.model(recipe):
-      self._weights = Weights(self.model(recipe))  # reads nothing yet: two models are not in memory together
-    return self._weights
+    if not self._weights or self._weights[0].of is not self.model(recipe):
+      self._weights[:] = [Weights(self.model(recipe))]  # reads nothing yet: two models are not in memory together
+    return self._weights[0]
 
   def new_adapter(self, recipe: Recipe, seed: int) -> dict[str, Any]:
     """A fresh adapter for that model, beside its kernels."""
     params = self.params(recipe)
-    return sharding.beside(init_adapter(jax.random.key(seed), params, lora_config(self.settings)), params)
+    return sharding.beside(init_adapter(jax.random.key(seed), params, lora_config(self.settings, recipe)), params)
 
   def shard(self, split: str, recipe: Recipe) -> Shard:
     """The split's tokenised rows in the recipe's form, checked against the length limits.
@@ -193,6 +219,27 @@ class Workbench:
       self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
+  def explained(self, recipe: Recipe) -> Shard:
+    """The training rows with their reasoning as the target, in the form in which the recipe learns to write it.
+
+    Raises:
+      UserError: a prompt or a reasoning is longer than its limit.
+    """
+    self._tokenising.wait()
+    shard = Shard(self._spec("train", recipe, explains=True).folder)
+    self._check_length("train", shard.lengths("inputs"), "source_length", "prompt")
+    self._check_length("train", shard.lengths("targets"), "reasoning_length", "reasoning")
+    return shard
+
+  def read(self, split: str, recipe: Recipe) -> Spilled[Row]:
+    """The split's rows as the recipe reads them: with the part of the reasoning that it is shown."""
+    path = self._path(split, recipe)
+    if path == self.settings.files()[split]:
+      return self.rows[split]
+    if path not in self._forms:
+      self._forms[path] = read_rows(path, self.settings.layout, labelled=self._labelled)
+    return self._forms[path]
+
   def examples(self, split: str, recipe: Recipe) -> Examples:
     """What is trained on, or judged by its loss: the split's shard, or pieces of its texts, corrupted.
 
@@ -206,14 +253,14 @@ class Workbench:
 
   def truncated(self, recipe: Recipe) -> dict[str, dict[str, int]]:
     """What results say of rows of which TRUNCATE cut a column, by split; nothing where it is not set."""
-    if not self._truncation or recipe.answer_of_beta:
+    if not self._truncation or not recipe.reads_rows:
       return {}
     folders = {split: self._spec(split, recipe).folder for split in self.rows}
     return {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
 
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
-    row = self.rows[split][number]
+    row = self.read(split, recipe)[number]
     template, tokenizer, x = self._template(recipe), self.model(recipe).tokenizer, row.x
     if self._truncation:
       (x,) = truncation.cut([row], self.settings.layout, template, tokenizer, self._truncation)
@@ -223,7 +270,7 @@ class Workbench:
     """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
     model = self.model(recipe)
     if trained is None and self.settings.adapter:
-      given = given_adapter.read(self.settings.adapter, model.family, lora_config(self.settings).scale)
+      given = given_adapter.read(self.settings.adapter, model.family, lora_config(self.settings, recipe).scale)
       weights = model.family.with_adapter(self._weights_of(recipe).layers, given)
     elif trained is None:
       weights = self._weights_of(recipe).layers
@@ -240,13 +287,19 @@ class Workbench:
 
   def model_fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """Those of the weights that these recipes use, by the setting that names them."""
-    used = dict.fromkeys(recipe.model_setting for recipe in recipes if not recipe.answer_of_beta)
+    used = dict.fromkeys(recipe.model_setting for recipe in recipes if recipe.runs_model)
     return {setting: self._described[setting].fingerprint for setting in used}
 
-  def _spec(self, split: str, recipe: Recipe) -> ShardSpec:
+  def _path(self, split: str, recipe: Recipe) -> str:
+    path = self.settings.files()[split]
+    if not recipe.reasoning or recipe.reasoning_form == "whole":
+      return path
+    return forms.answers_of(path, self.rows[split], self.settings.answer)
+
+  def _spec(self, split: str, recipe: Recipe, *, explains: bool = False) -> ShardSpec:
     tokenizer = self.model(recipe).tokenizer
     return ShardSpec(
-      path=self.settings.files()[split],
+      path=self._path(split, recipe),
       layout=self.settings.layout,
       instruction=self.settings.instruction,
       use_instruction=recipe.instruction,
@@ -255,6 +308,8 @@ class Workbench:
       tokenizer_fingerprint=tokenizer.fingerprint,
       labelled=self._labelled,
       plain=not tokenizer.template_source,
+      prefix=prompts.EXPLAIN if explains else _prefix(recipe),
+      explains=explains,
       truncation=self._truncation,
       pieces=self.settings.source_length if self.settings.corrupts else 0,
     )
@@ -267,13 +322,22 @@ class Workbench:
 
   def _template(self, recipe: Recipe) -> prompts.Template:
     return prompts.tuned_prompt(
-      self.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
+      self.settings.instruction,
+      use_instruction=recipe.instruction,
+      use_reasoning=recipe.reasoning,
+      prefix=_prefix(recipe),
     )
 
+  def _distilling(self) -> list[Recipe]:
+    return [recipe for recipe in self._recipes if recipe.distils and "train" in self.settings.files()]
+
   def _require_reasoning(self, recipe: Recipe) -> None:
-    if not recipe.needs_reasoning:
+    """Of a recipe that reads it with every row, or learns to write it from the training rows."""
+    if not (recipe.needs_reasoning or recipe.distils):
       return
     for split, rows in self.rows.items():
+      if recipe.distils and split != "train":
+        continue
       missing = [row for row in rows if not row.reasoning]
       if missing and self.settings.store and len(missing) <= (1 - self.settings.completeness) * len(rows):
         say(f"warning: {len(missing)} of {len(rows)} rows of {split} have no reasoning in the store: theirs is empty")

@@ -183,9 +183,14 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   words += ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *words]) == 0
   captured = capsys.readouterr()
-  assert "FIAT and beta alone are left out" in captured.err and "test: 6 rows in 6 groups can show" in captured.err
+  for title in ("FIAT", "beta alone"):
+    assert f"{title}: not run: needs the big model's reasoning: 26 of 26 rows have none in the column" in captured.err
+  assert "full fine-tuning, base model: not run: needs --base_model: a model without" in captured.err
+  assert "test: 6 rows in 6 groups can show" in captured.err
   assert "No verdict: there is one recipe" in captured.out and results(tmp_path / "run")["verdict"] is None
-  assert [result["recipe"] for result in results(tmp_path / "run")["recipes"]] == ["fine_tuning"]
+  found = results(tmp_path / "run")
+  assert [result["recipe"] for result in found["recipes"]] == ["fine_tuning"]
+  assert found["not_run"]["base_full_fine_tuning"] == {"title": "full fine-tuning, base model", "needs": "--base_model"}
 
 
 def test_without_validation_rows_there_is_no_verdict(fiat, tmp_path):

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
+from fiat_jax.data import distilled
 from fiat_jax.data import packing as packing_
 from fiat_jax.data.packing import Example, Packing, Shape
 from fiat_jax.data.sequences import Sequences
 
+SIZE_STREAM = 0x51E5
 DROPOUT_STREAM = 0x5EA5  # sets these draws apart from others with the same seed
 
 
@@ -91,12 +93,42 @@ class Shard:
     return np.asarray(self._ids[name][start : self._ends[name][index]])
 
 
+class Subset:
+  """`Examples`: some of others, by their numbers there [N]."""
+
+  def __init__(self, examples: Examples, numbers: np.ndarray):
+    self._examples, self._numbers = examples, numbers
+
+  @property
+  def sources(self) -> np.ndarray:
+    return self._examples.sources[self._numbers]
+
+  def __len__(self) -> int:
+    return len(self._numbers)
+
+  def __getitem__(self, index: int) -> Example:
+    return self._examples[int(self._numbers[index])]
+
+  def lengths(self, name: str) -> np.ndarray:
+    return self._examples.lengths(name)[self._numbers]
+
+  def of_epoch(self, seed: int, epoch: int) -> Examples:
+    return Subset(self._examples.of_epoch(seed, epoch), self._numbers)
+
+
+def drawn(count: int, wanted: int, seed: int) -> np.ndarray:
+  """Numbers of examples [min(count, wanted)], in order; those of a smaller `wanted` are among them. 0 wants all."""
+  chosen = np.random.default_rng((SIZE_STREAM, seed)).permutation(count)[: wanted or count]
+  return np.sort(chosen)
+
+
 def choose_shape(
   shard: Examples,
   microbatch_tokens: int,
   batch: int,
-  short: Shard | None = None,
+  short: Examples | None = None,
   packing: Packing | None = None,
+  explained: Examples | None = None,
   parts: int = 1,
 ) -> Shape:
   """The row that wastes least when batches of this size are packed, tried on the first rows.
@@ -104,16 +136,20 @@ def choose_shape(
   Args:
     short: the same examples in the form that reasoning dropout gives them; they fit in as well.
     packing: the model family's; a decoder-only model's where none is given.
+    explained: the same examples with their reasoning as the target, which a batch holds beside them.
     parts: into so many a microbatch's rows are dealt.
   """
-  inputs, targets = (np.concatenate([s.lengths(name) for s in (shard, short) if s]) for name in ("inputs", "targets"))
-  sample = [shard[n] for n in range(min(len(shard), 16 * batch))]
-  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, batch, parts)
+  forms = [form for form in (shard, short, explained) if form]
+  inputs, targets = (np.concatenate([form.lengths(name) for form in forms]) for name in ("inputs", "targets"))
+  together = [form for form in (shard, explained) if form]
+  sample = [form[n] for n in range(min(len(shard), 16 * batch)) for form in together]
+  size = batch * len(together)
+  return packing_.choose_shape(packing or Sequences(), sample, inputs, targets, microbatch_tokens, size, parts)
 
 
-def longest_size(packing: Packing, shard: Examples, short: Shard | None = None) -> int:
+def longest_size(packing: Packing, *forms: Examples | None) -> int:
   """How much of a row's length the longest example takes, in whichever form."""
-  return max(int(packing.sizes(s.lengths("inputs"), s.lengths("targets")).max()) for s in (shard, short) if s)
+  return max(int(packing.sizes(s.lengths("inputs"), s.lengths("targets")).max()) for s in forms if s)
 
 
 class Batches:
@@ -123,6 +159,8 @@ class Batches:
     short: the same examples without their reasoning.
     dropout: the share of examples that are taken from there, drawn anew each epoch from (seed, epoch).
     packing: the model family's; a decoder-only model's where none is given.
+    explained: the same examples with their reasoning as the target, each beside its own, or with no target but the end
+      mark where it has none; half of the loss is theirs (`distilled.py`).
     parts: into so many a microbatch's rows are dealt.
   """
 
@@ -133,29 +171,36 @@ class Batches:
     size: int,
     seed: int,
     shape: Shape,
-    short: Shard | None = None,
+    short: Examples | None = None,
     dropout: float = 0.0,
     packing: Packing | None = None,
+    explained: Examples | None = None,
     parts: int = 1,
   ):
     self.shape, self.packing, self.parts = shape, packing or Sequences(), parts
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
     self._order, self._shard, self._size = order, shard, size
     self._short, self._dropout, self._seed = short, dropout, seed
+    self._explained = explained
+    self._reasoned = explained.lengths("targets") > 1 if explained else np.zeros(len(shard), bool)
 
   def __getitem__(self, i: int) -> Any:
     places = range(i * self._size, (i + 1) * self._size)
     examples = [self._example(*pair) for pair in zip(places, self.rows(i), strict=True)]
+    if self._explained:
+      examples = distilled.weighed(examples, [self._explained[n] for n in self.rows(i) if self._reasoned[n]])
     return self.packing.pack(examples, self.shape)
 
   def halved(self) -> Shape | None:
     """A smaller shape that still holds every example; None where there is none."""
-    most = max(int(form.lengths("targets").max()) for form in (self._shard, self._short) if form)
-    return packing_.halved(self.shape, longest_size(self.packing, self._shard, self._short), most, self.parts)
+    forms = [form for form in (self._shard, self._short, self._explained) if form]
+    most = max(int(form.lengths("targets").max()) for form in forms)
+    return packing_.halved(self.shape, longest_size(self.packing, *forms), most, self.parts)
 
   def lengths(self) -> np.ndarray:
-    """How much of a row's length every example takes [N]."""
-    return self.packing.sizes(self._shard.lengths("inputs"), self._shard.lengths("targets"))
+    """How much of a row's length every example takes [N], in the longer of its forms."""
+    forms = [form for form in (self._shard, self._explained) if form]
+    return np.max([self.packing.sizes(form.lengths("inputs"), form.lengths("targets")) for form in forms], axis=0)
 
   def _example(self, place: int, number: int) -> Example:
     epoch = place // len(self._shard)

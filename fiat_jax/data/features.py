@@ -77,13 +77,15 @@ def rows_task(
   inputs: seqio.Vocabulary,
   targets: seqio.Vocabulary,
   labelled: bool = True,
+  explains: bool = False,
   cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
 ) -> seqio.Task:
   """Registers the SeqIO task `name` over files of rows, one a split, which are checked at once and read as asked for.
 
   Its examples hold token ids `inputs` (the whole prompt) and `targets` (the first target and the end mark), with the
   texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are
-  not `labelled` may lack a target; theirs is empty. `cut` makes the x of rows shorter; `truncated` says of which.
+  not `labelled` may lack a target; theirs is empty. Where the task `explains`, the reasoning is the target. `cut` makes
+  the x of rows shorter; `truncated` says of which.
   """
   uses_reasoning = "reasoning" in prompts.fields(template)
   counts, reasoning = dict.fromkeys(files, 0), {}
@@ -97,7 +99,9 @@ def rows_task(
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
-      lambda split, shuffle_files=False, seed=None: dataset_of_rows(files[split], layout, labelled, cut),
+      lambda split, shuffle_files=False, seed=None: dataset_of_rows(
+        files[split], layout, labelled, cut, explains=explains
+      ),
       splits=tuple(files),
       num_input_examples=counts,
     ),
@@ -119,9 +123,20 @@ def batches(task: seqio.Task, split: str, names: Sequence[str]) -> Iterator[dict
 
 
 def dataset_of_rows(
-  path: str, layout: Layout, labelled: bool, cut: Callable[[Sequence[Row]], Sequence[str]] | None = None
+  path: str,
+  layout: Layout,
+  labelled: bool,
+  cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
+  *,
+  explains: bool = False,
 ) -> tf.data.Dataset:
-  """The texts of a file of rows, one example a row: `x`, `targets` (the first), `id`, `lang`, `group`, `truncated`."""
+  """The texts of a file of rows, one example a row: `x`, `targets` (the first), `id`, `lang`, `group`, `truncated`.
+
+  Where it `explains`, the targets are the reasoning.
+  """
+
+  def target(row: Row) -> str:
+    return (row.reasoning or "") if explains else row.targets[0] if row.targets else ""
 
   def batches() -> Iterator[dict[str, Sequence[Any]]]:
     rows = iter_rows(path, layout, labelled=labelled)
@@ -132,7 +147,7 @@ def dataset_of_rows(
         "lang": [row.lang for row in batch],
         "group": [row.group for row in batch],
         "x": xs,
-        "targets": [row.targets[0] if row.targets else "" for row in batch],
+        "targets": [target(row) for row in batch],
         "truncated": [x != row.x for x, row in zip(xs, batch, strict=True)],
       }
 

@@ -13,11 +13,15 @@ import numpy as np
 
 
 class Example(NamedTuple):
-  """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file."""
+  """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file.
+
+  `weight` is what each of its target tokens weighs in the loss.
+  """
 
   inputs: np.ndarray
   targets: np.ndarray
   row: int
+  weight: float = 1.0
 
   @property
   def length(self) -> int:

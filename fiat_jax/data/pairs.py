@@ -20,7 +20,8 @@ class PairBatch(NamedTuple):
   encoder_tokens, encoder_segments: [M, R, S]; segment 0 is padding. A segment stands in one piece, so that positions
   follow from places.
   decoder_tokens, decoder_segments: [M, R, T]; the start token and the target but for its last, of the same segments.
-  target_ids, target_weights: [M, R, T]; what each place of the decoder predicts, 1.0 or 0.0.
+  target_ids, target_weights: [M, R, T]; what each place of the decoder predicts, and what that weighs in the
+  loss: 1.0, or 0.0 where there is nothing.
   """
 
   encoder_tokens: np.ndarray
@@ -69,6 +70,7 @@ def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> Pair
   rows = fill_rows(examples, shape, size=lambda example: len(example.inputs))
   count, padded = padded_count(rows, shape)
   total = padded * shape.rows
+  weights = np.zeros((total, shape.targets), np.float32)
   encoder, encoder_segments = (np.zeros((total, shape.length), np.int32) for _ in range(2))
   decoder, decoder_segments, ids = (np.zeros((total, shape.targets), np.int32) for _ in range(3))
   for r, row in enumerate(rows):
@@ -78,8 +80,8 @@ def pack_pairs(examples: Sequence[Example], shape: Shape, start_id: int) -> Pair
       encoder[r, start:stop], encoder_segments[r, start:stop] = example.inputs, segment
       decoder[r, begin], decoder[r, begin + 1 : end] = start_id, example.targets[:-1]
       ids[r, begin:end], decoder_segments[r, begin:end] = example.targets, segment
+      weights[r, begin:end] = example.weight
       start, begin = stop, end
-  weights = (decoder_segments > 0).astype(np.float32)
   arrays = (encoder, encoder_segments, decoder, decoder_segments, ids, weights)
   return PairBatch(*(a.reshape(padded, shape.rows, -1) for a in arrays), microbatches=count)
 

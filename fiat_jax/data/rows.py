@@ -65,7 +65,10 @@ class Row:
 
 def locate(path: str) -> tuple[pathlib.Path, slice]:
   """The file that `path` names and the rows wanted of it: `rows.jsonl[:512]` is the first 512; a split is left out."""
-  whole = splits.parse(reasoned.parse(path)[0])[0]
+  bare, reasoning = reasoned.parse(path)
+  if reasoning:
+    return locate(bare)
+  whole = splits.parse(path)[0]
   match = SLICE.match(whole)
   if not match:
     return pathlib.Path(whole), slice(None)
@@ -119,6 +122,8 @@ def iter_records(path: str, layout: Layout) -> Iterator[tuple[str, dict[str, Any
 def digest(path: str) -> str:
   """SHA-256 of the file's bytes, of the slice and of the split asked for, and of the reasoning."""
   path, reasoning = reasoned.parse(path)
+  if reasoned.parse(path)[1]:  # in another form
+    return hashlib.sha256(f"{digest(path)}{reasoning and reasoning.digest()}".encode()).hexdigest()
   (file, wanted), split = locate(path), splits.parse(path)[1]
   with open_file(file) as handle:
     content = hashlib.file_digest(handle, "sha256")

@@ -17,7 +17,8 @@ class Batch(NamedTuple):
   """A global batch as M microbatches, of which the first `microbatches` hold anything.
 
   tokens, positions, segments: [M, R, S]; segment 0 is padding, positions restart with each segment.
-  target_index, target_ids, target_weights: [M, R, T]; the position before each target token, the token, 1.0 or 0.0.
+  target_index, target_ids, target_weights: [M, R, T]; the position before each target token, the token, what it weighs
+  in the loss: 1.0, or 0.0 where there is none.
   """
 
   tokens: np.ndarray
@@ -70,7 +71,7 @@ def pack(examples: Sequence[Example], shape: Shape) -> Batch:
       segments[r, start:stop] = segment
       index[r, filled : filled + n] = np.arange(first - 1, first - 1 + n)
       ids[r, filled : filled + n] = example.targets
-      weights[r, filled : filled + n] = 1.0
+      weights[r, filled : filled + n] = example.weight
       start, filled = stop, filled + n
   micro = [a.reshape(padded, shape.rows, -1) for a in (tokens, positions, segments, index, ids, weights)]
   return Batch(*micro, microbatches=count)

@@ -37,8 +37,9 @@ FORMAT = 3  # part of every key: raise it when what a shard holds changes
 class ShardSpec:
   """What a shard is made of: the rows of a file, one form of the prompt, and a vocabulary (a checkpoint's path).
 
-  `plain` prompts are not put into the checkpoint's chat format. Where `pieces` is not 0, there are no prompts and
-  targets but x alone, in pieces of at most so many tokens.
+  `plain` prompts are not put into the checkpoint's chat format. Every prompt begins with `prefix`; where it `explains`,
+  its target is the row's reasoning. Where `pieces` is not 0, there are no prompts and targets but x alone, in pieces of
+  at most so many tokens.
   """
 
   path: str
@@ -50,18 +51,24 @@ class ShardSpec:
   tokenizer_fingerprint: str
   labelled: bool = True
   plain: bool = False
+  prefix: str = ""
+  explains: bool = False
   truncation: Truncation | None = None
   pieces: int = 0
 
   @property
   def template(self) -> prompts.Template:
     return prompts.tuned_prompt(
-      self.instruction, use_instruction=self.use_instruction, use_reasoning=self.use_reasoning
+      self.instruction,
+      use_instruction=self.use_instruction,
+      use_reasoning=self.use_reasoning,
+      prefix=self.prefix,
     )
 
   @property
   def folder(self) -> pathlib.Path:
     parts = dataclasses.asdict(self) | {"path": rows.digest(self.path), "tokenizer": "", "format": FORMAT}
+    parts = {name: part for name, part in parts.items() if part or name not in ("prefix", "explains")}
     return cache_folder("rows") / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -123,6 +130,7 @@ def _task(spec: ShardSpec) -> tuple[Any, tuple[str, ...], str]:
     inputs=inputs,
     targets=vocabularies.TextVocabulary(spec.tokenizer, plain=spec.plain),
     labelled=spec.labelled,
+    explains=spec.explains,
     cut=cutting,
   )
   return task, ("inputs", "targets"), "truncated"

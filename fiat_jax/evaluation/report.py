@@ -32,7 +32,7 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str
     cells += [f"{summary['languages'].get(lang, {}).get(names[0], float('nan')):.1f}" for lang in langs]
     rows.append([*cells, str(summary["empty"] + summary["unfinished"] + summary["unparsed"])])
   note = f"\nBy language: {names[0]}. Overall: the plain mean over languages." if langs else ""
-  return _lay_out(rows) + note
+  return lay_out(rows) + note
 
 
 def errors(summary: Mapping[str, Any]) -> str:
@@ -49,7 +49,7 @@ def suite(summaries: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> 
     for name in names:
       cells = [_score(summary["overall"].get(name)), _score(summary["standard_error"].get(name))]
       rows.append([task, str(summary["rows"]), name, *cells])
-  return _lay_out(rows)
+  return lay_out(rows)
 
 
 def _score(value: float | None) -> str:
@@ -68,7 +68,7 @@ def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: st
     rows.append([result["title"], *(f"{result[split]['overall'][name]:.4g}" for name in names)])
     if split == "validation" and "before" in result:
       rows.append(["before", *(f"{result['before'][name]:.4g}" for name in names)])
-  return _lay_out(rows)
+  return lay_out(rows)
 
 
 def markdown(
@@ -102,7 +102,7 @@ def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:
     could_show = "-" if pair.could_show is None else f"{pair.could_show:.1f}"
     ends = "{:.1f} to {:.1f}".format(*pair.interval)
     rows.append([f"{titles[pair.first]} - {titles[pair.second]}", f"{pair.difference:+.1f}", ends, p, could_show])
-  return _lay_out(rows)
+  return lay_out(rows)
 
 
 def power_line(langs: Sequence[str], groups: Sequence[str]) -> str:
@@ -120,7 +120,7 @@ def power_line(langs: Sequence[str], groups: Sequence[str]) -> str:
   )
 
 
-def _lay_out(rows: Sequence[Sequence[str]]) -> str:
+def lay_out(rows: Sequence[Sequence[str]]) -> str:
   widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
   lines = [
     "| " + " | ".join(_cell(cell, width, n) for n, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"

@@ -52,7 +52,7 @@ class Candidate:
   @property
   def cost(self) -> tuple[bool, bool]:
     """Cheap before dear. Beside an answer of the big model, that of the tuned one and its tuning do not count."""
-    return self.recipe.needs_reasoning, self.recipe.trains and not self.recipe.needs_reasoning
+    return self.recipe.asks_beta, self.recipe.trains and not self.recipe.asks_beta
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.models import quantized
 
 ATTENTION_QUERY_VALUE = r".*attention/(query|value)"
+EVERY_LINEAR = r"(.*/)?layers/.*"  # of the layers: not the head, which is as large as the vocabulary
 
 Tree = Mapping[str, Any]
 Scaling = Literal["rank", "root_rank"]

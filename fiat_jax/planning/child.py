@@ -85,11 +85,10 @@ def plan(asked: Asked) -> Found:
   from fiat_jax.planning import least
   from fiat_jax.planning.steps import Plan
   from fiat_jax.verbs.train import optimizer_config
-  from fiat_jax.workbench import lora_config
 
   s, compiles = asked.settings, bool(asked.target.described) and has_compiler()
   sizes = sharding.parse(s.mesh, asked.target.devices)
-  module = module_for(asked.config, asked.name, s.dtype, lora_config(s))
+  module = module_for(asked.config, asked.name, s.dtype, asked.lora)
   with jax.set_mesh(_mesh(asked.target, sizes, compiles)):
     made = Plan(module, s, optimizer_config(s), full=asked.trains == "all")
     work = _Work(made, asked, compiles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fiat_jax.models.lora import LoraConfig
 from fiat_jax.planning.chips import Target
 from fiat_jax.settings import Settings
 
@@ -15,6 +16,7 @@ class Asked(NamedTuple):
   Attributes:
     config: the keys of a Hugging Face `config.json`.
     trains: what the recipe tunes: "adapter", "all", or nothing.
+    lora: the adapter that it would tune.
   """
 
   target: Target
@@ -22,6 +24,7 @@ class Asked(NamedTuple):
   config: Mapping[str, Any]
   settings: Settings
   trains: str
+  lora: LoraConfig
 
 
 class Worked(NamedTuple):

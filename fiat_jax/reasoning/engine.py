@@ -23,6 +23,7 @@ from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
 from fiat_jax.reasoning.desk import Dealt, Desk
 from fiat_jax.reasoning.prefixes import Prefix, Prefixes
@@ -59,6 +60,11 @@ class EngineReasoner:
     self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{kept}"
     self.context = self._described.family.room
     self._slots, self._length = settings.slots, settings.reasoning_length
+
+  @property
+  def described(self) -> Description:
+    """The model."""
+    return self._described
 
   def count(self, prompts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in self._described.tokenizer.encode_prompts(prompts)]

@@ -57,6 +57,11 @@ def load(settings: Settings) -> Exemplars | None:
   rows = [row for row in read_rows(path, settings.layout, labelled=False) if row.reasoning]
   if not rows:
     raise UserError(f"no row has reasoning in the column {settings.reasoning!r}: an exemplar needs it", path)
+  return among(rows, settings)
+
+
+def among(rows: list[Row], settings: Settings) -> Exemplars:
+  """Candidates in the order that SHOT_CHOICE says."""
   if settings.shot_choice == "random":
     random.Random(settings.split_seed).shuffle(rows)
   return Exemplars(rows, settings.shot_choice, _likeness(rows) if settings.shot_choice == "nearest" else None)

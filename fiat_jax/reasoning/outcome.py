@@ -80,6 +80,7 @@ def records(plan: Plan, store: Store, found: Mapping[str, Outcome]) -> Iterator[
         "answer": outcome.answer,
         "right": any(same(outcome.answer or "", target) for target in targets),
         "votes": outcome.votes,
+        "keys": plan.keys_of(row),
       }
 
 

@@ -78,6 +78,21 @@ def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
   settings = configuration.settings
   template = ReasoningPrompt.parse(settings.reasoning_instruction)
   rows = {split: read_rows(path, settings.layout, labelled=False) for split, path in settings.bare_files().items()}
+  return of(settings, reasoner, rows, template, None if settings.beta == RECORDED else exemplars.load(settings))
+
+
+def of(
+  settings: Settings,
+  reasoner: Reasoner,
+  rows: Mapping[str, Sequence[Row]],
+  template: ReasoningPrompt,
+  shown: Exemplars | None,
+) -> Plan:
+  """The same about rows at hand, with this prompt and these candidates for exemplars.
+
+  Raises:
+    UserError: no row has a recording, where those are taken, or a prompt does not fit into the model's context.
+  """
   recorded = settings.beta == RECORDED
   inputs = _inputs(rows, only_recorded=recorded)
   if recorded and not inputs:
@@ -85,7 +100,7 @@ def make(configuration: Configuration, reasoner: Reasoner) -> Plan:
       f"no row has reasoning in the column {settings.reasoning!r}, and no big model is named: give --beta "
       "openai:NAME, a model, or --reasoning COLUMN"
     )
-  prompts = _Prompts(rows, inputs, template, None if recorded else exemplars.load(settings))
+  prompts = _Prompts(rows, inputs, template, shown)
   shots = 0 if recorded else _fitting(prompts, settings, reasoner)
   asking = Asking(
     beta=reasoner.name,

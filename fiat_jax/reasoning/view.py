@@ -81,6 +81,14 @@ def find(settings: Settings) -> pathlib.Path:
   )
 
 
+def keys(path: pathlib.Path) -> frozenset[str] | None:
+  """Those of all requests that the view was made from; None where an older version made it, which did not say."""
+  with open(path, encoding="utf-8") as file:
+    next(file)
+    found = [json.loads(line).get("keys") for line in file]
+  return None if None in found else frozenset(key for of_row in found for key in of_row)
+
+
 def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Container[str]) -> None:
   """Makes the view anew, whole.
 
@@ -96,6 +104,12 @@ def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Contai
         file.writelines(line for line in before if json.loads(line)["row"] not in rows)
     for record in records:
       file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def make_room(settings: Settings) -> None:
+  """Where a big model is named and its store holds no reasoning at all, an empty view: rows then have none."""
+  if settings.store and settings.beta != RECORDED and not any(place(settings).parent.glob("*.jsonl")):
+    write(settings, (), ())
 
 
 def _asked_in(path: pathlib.Path) -> dict[str, Any]:

@@ -16,13 +16,21 @@ PARTS: Mapping[tuple[str, Any, Any], str] = {  # the value with, the value witho
   ("adapter", "lora", "none"): "tuning (LoRA)",
   ("adapter", "full", "none"): "tuning (full)",
   ("instruction_tuned", True, False): "instruction-tuned model",
+  ("adapted", "linear", "attention"): "LoRA on all linear layers",
+  ("reasoning_form", "whole", "answer"): "the reasoning beyond its answer",
+  ("distils", True, False): "learning to write the reasoning",
+  ("begins_with", "distilled", ""): "starting from distilled CoT",
+  ("exemplars", "shown", "none"): "exemplars",
+  ("exemplars", "nearest", "shown"): "the nearest exemplars instead",
+  ("thinks", True, False): "reasoning in context",
+  ("votes", True, False): "self-consistency",
 }
-FIAT = {"instruction": True, "reasoning": True, "adapter": "lora", "instruction_tuned": True}
-REMOVALS = (  # Table 3, from the top
-  ("reasoning", False, "− reasoning"),
-  ("instruction", False, "− instruction"),
-  ("adapter", "full", "− LoRA"),
-  ("instruction_tuned", False, "− instruction-tuned model"),
+FIAT = {**SWITCHES, "instruction": True, "reasoning": True, "adapter": "lora", "instruction_tuned": True}
+REMOVALS = (  # Table 3, from the top: the switch, what it becomes, what that is called, the recipe that comes out
+  ("reasoning", False, "− reasoning", "fine_tuning"),
+  ("instruction", False, "− instruction", "lora"),
+  ("adapter", "full", "− LoRA", "full_fine_tuning"),
+  ("instruction_tuned", False, "− instruction-tuned model", "base_full_fine_tuning"),
 )
 
 
@@ -37,6 +45,16 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Rung:
+  """A row of Table 3: what is missing beside those above, and its result; `missing` says why there is none."""
+
+  called: str
+  title: str
+  result: Result | None = None
+  missing: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
   """A row of Table 2: recipes of one paradigm, and the one of them that validation prefers."""
 
@@ -46,7 +64,11 @@ class Kind:
 
 def parts(comparison: Comparison) -> list[Part]:
   """Every pair of recipes that differ in one switch alone, in the order of `PARTS`."""
-  models = [result for result in comparison.results if result.switches and not result.of_beta]
+  models = [
+    result
+    for result in comparison.results
+    if result.switches and not result.of_beta and not result.record["switches"].get("overrides")
+  ]
   found = []
   for (switch, more, less), called in PARTS.items():
     for one, other in itertools.permutations(models, 2):
@@ -56,14 +78,21 @@ def parts(comparison: Comparison) -> list[Part]:
   return found
 
 
-def ladder(comparison: Comparison) -> list[tuple[str, Result]]:
-  """The rungs of Table 3 that were run, each with what it lacks beside those above."""
-  wanted, rungs = dict(FIAT), [("FIAT", dict(FIAT))]
-  for switch, value, called in REMOVALS:
+def ladder(comparison: Comparison) -> list[Rung]:
+  """The rungs of Table 3 that were run, or would have been had nothing been missing."""
+  wanted = dict(FIAT)
+  rungs = [(_with(comparison, wanted), "FIAT", "fiat")]
+  for switch, value, called, recipe in REMOVALS:
     wanted[switch] = value
-    rungs.append((called, dict(wanted)))
-  found = [(called, _with(comparison, switches)) for called, switches in rungs]
-  return [(called, result) for called, result in found if result]
+    rungs.append((_with(comparison, wanted), called, recipe))
+  found = []
+  for result, called, recipe in rungs:
+    lacking = comparison.not_run.get(recipe)
+    if result:
+      found.append(Rung(called=called, title=result.title, result=result))
+    elif lacking:
+      found.append(Rung(called=called, title=lacking["title"], missing=f"not run: needs {lacking['needs']}"))
+  return found
 
 
 def kinds(comparison: Comparison) -> list[Kind]:
@@ -90,6 +119,6 @@ def _best(comparison: Comparison, results: Sequence[Result]) -> Result:
 
 def _with(comparison: Comparison, switches: Mapping[str, Any]) -> Result | None:
   return next(
-    (r for r in comparison.results if not r.of_beta and {name: r.switches.get(name) for name in SWITCHES} == switches),
+    (r for r in comparison.results if not r.of_beta and r.switches == switches),
     None,
   )

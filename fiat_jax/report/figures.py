@@ -165,6 +165,42 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Points]]) -> st
   return draw("curves", f"{comparison.metric} on validation over training", told, WIDE, paint)
 
 
+def sizes(comparison: Comparison, drawn: Sequence[Result]) -> str:
+  """The learning curve: score on test over the number of training rows, with its interval."""
+
+  def paint(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    for number, result in enumerate(drawn):
+      points = result.record["sizes"]["points"]
+      rows, values = [p["rows"] for p in points], [p["test"] for p in points]
+      ends = [
+        [max(0.0, p["test"] - p["interval"][0]) for p in points],
+        [max(0.0, p["interval"][1] - p["test"]) for p in points],
+      ]
+      axes.errorbar(rows, values, yerr=ends, marker="o", markersize=3, elinewidth=1, capsize=2, **series(number))
+    every = sorted({p["rows"] for result in drawn for p in result.record["sizes"]["points"]})
+    axes.set_xlim(every[0] / 1.15, every[-1] * (every[-1] / every[0]) ** 0.6)
+    axes.set_xticks(every, labels=[f"{rows:,}" for rows in every])
+    axes.minorticks_off()
+    axes.set_xlabel("training rows")
+    axes.set_ylabel(f"{comparison.metric} on test")
+    places = [result.record["sizes"]["points"][-1] for result in drawn]
+    for place, result in zip(places, drawn, strict=True):
+      axes.annotate(
+        _short(result.title),
+        (place["rows"], place["test"]),
+        xytext=(LABEL_OFFSET, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize="small",
+      )
+
+  told = "; ".join(
+    f"{r.title}: " + ", ".join(f"{p['test']:.1f} on {p['rows']:,}" for p in r.record["sizes"]["points"]) for r in drawn
+  )
+  return draw("sizes", f"{comparison.metric} on test over training rows", told, WIDE, paint)
+
+
 def _places(results: Sequence[Result], measure: Measure) -> list[float]:
   """What each takes; recipes of which it is not known stand left of all."""
   values = [measure.of(result) for result in results]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fiat_jax.evaluation import verdict
 from fiat_jax.report import ablation, figures, languages, results, rows, tables, unaided
-from fiat_jax.report.results import Comparison
+from fiat_jax.report.results import Comparison, Result
 from fiat_jax.report.table import Table
 from fiat_jax.whole import write_whole
 
@@ -56,7 +56,18 @@ def page(comparison: Comparison) -> str:
     alike=figures.alike(comparison),
     small=figures.by_language(comparison, measures[0], by_language),
     by_language=tables.languages(comparison, by_language, languages.few_groups(comparison)) if by_language else None,
-    parts=[part for part in (_kinds(comparison), _parts(comparison), *_gains(comparison), _curves(comparison)) if part],
+    parts=[
+      part
+      for part in (
+        _kinds(comparison),
+        _parts(comparison),
+        *_gains(comparison),
+        _curves(comparison),
+        _sizes(comparison),
+        _tried(comparison),
+      )
+      if part
+    ],
     models=[part for part in (_crossed(comparison), _unaided(comparison)) if part],
     disagreements=disagreements,
     disagreeing=disagreeing,
@@ -128,6 +139,44 @@ def _curves(comparison: Comparison) -> Part | None:
     words=["Validation chooses the checkpoint; step 0 is the model as it came. Over several seeds, the mean."],
     pictures=[figures.curves(comparison, drawn)],
     tables=[tables.curves(comparison, drawn)],
+  )
+
+
+def _sizes(comparison: Comparison) -> Part | None:
+  drawn = [result for result in comparison.results if "sizes" in result.record]
+  if not drawn:
+    return None
+  return Part(
+    name="learning-curve",
+    heading="Would more labels help?",
+    words=[_of_more(result) for result in drawn],
+    pictures=[figures.sizes(comparison, drawn)],
+    tables=[tables.sizes(comparison, drawn, SURE)],
+  )
+
+
+def _of_more(result: Result) -> str:
+  more = result.record["sizes"]["more"]
+  low, high = more["interval"]
+  told = "they would help" if low > 0 else "they would not" if high < 1 else "this data cannot tell"
+  return (
+    f"{result.title}: {more['rows']} labels more would bring about {more['gain']:+.1f} points ({low:.1f} to "
+    f"{high:.1f}) if its curve goes on as it came: {told}."
+  ).replace("-", "−")
+
+
+def _tried(comparison: Comparison) -> Part | None:
+  drawn = [result for result in comparison.results if "tried" in result.record]
+  if not drawn:
+    return None
+  return Part(
+    name="tried",
+    heading="Settings tried",
+    words=[
+      "Each recipe that trains got the same trials, with the first seed, and validation chose. A choice at the end of "
+      "what was tried may have a better one beyond it."
+    ],
+    tables=[tables.tried(drawn, comparison.metric)],
   )
 
 

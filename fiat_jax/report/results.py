@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from fiat_jax.errors import UserError
+from fiat_jax.recipe import Recipe
 
-SWITCHES = ("instruction", "reasoning", "adapter", "instruction_tuned")
+SWITCHES: Mapping[str, Any] = {  # with what they are in runs that are older than they
+  field.name: field.default for field in dataclasses.fields(Recipe) if field.name not in ("title", "overrides")
+}
 UNAIDED = "without_reasoning"  # what a comparison calls the tuned model's answers without the big one's help
 Answer = Mapping[str, Any]  # a line of predictions/test.jsonl
 
@@ -54,7 +57,8 @@ class Result:
   @property
   def switches(self) -> Mapping[str, Any]:
     """Empty where the folder is of a version that did not keep them."""
-    return self.record.get("switches", {})
+    kept = self.record.get("switches")
+    return {name: kept.get(name, before) for name, before in SWITCHES.items()} if kept else {}
 
   @property
   def reads_reasoning(self) -> bool:
@@ -66,6 +70,11 @@ class Result:
     return bool(self.switches.get("answer_of_beta"))
 
   @property
+  def asks_beta(self) -> bool:
+    """Whether it costs what an answer of the big model does, read or given in context."""
+    return self.reads_reasoning or self.switches.get("in_context") == "beta"
+
+  @property
   def trains(self) -> bool:
     return not self.of_beta and self.switches.get("adapter", "none") != "none"
 
@@ -75,10 +84,15 @@ class Result:
     found = [run["answer_seconds"]["test"] for run in self.runs if "test" in run.get("answer_seconds", {})]
     return 1000 * statistics.fmean(found) / self.test["rows"] if found else None
 
+  def latency(self, quantile: str) -> float | None:
+    """Seconds of a single answer on test, `p50` or `p95`; over seeds the mean. None where it was not measured."""
+    found = [run["latency"][quantile] for run in self.runs if "latency" in run]
+    return statistics.fmean(found) if found else None
+
   @property
   def money(self) -> float | None:
     """What the big model's reasoning costs per 1,000 answers; None where it is not known."""
-    return self.record.get("reasoning_cost") if self.reads_reasoning else 0.0 if self.switches else None
+    return self.record.get("reasoning_cost") if self.asks_beta else 0.0 if self.switches else None
 
   def scores(self, metric: str) -> np.ndarray:
     """Of every test row, [seeds, N]."""
@@ -91,7 +105,9 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-  """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all."""
+  """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
+  `not_run` has `title` and `needs` of those that lack something.
+  """
 
   results: tuple[Result, ...]
   metrics: tuple[str, ...]
@@ -100,6 +116,7 @@ class Comparison:
   could_show: str
   rows: Mapping[str, Mapping[str, int]]
   warnings: tuple[str, ...]
+  not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
   @property
   def metric(self) -> str:
@@ -167,6 +184,7 @@ def read(folder: pathlib.Path) -> Comparison:
     could_show=record.get("could_show", ""),
     rows=record.get("rows", {}),
     warnings=tuple(record.get("warnings", ())),
+    not_run=record.get("not_run", {}),
   )
 
 

@@ -82,9 +82,10 @@ def disagreements(comparison: Comparison) -> tuple[list[Disagreement], int]:
 
 def _disagreement(comparison: Comparison, row: int, judged: np.ndarray) -> Disagreement:
   answers = {result.name: result.answers[0][row] for result in comparison.results}
+  readers = [r.name for r in comparison.results if r.reads_reasoning and r.switches["reasoning_form"] == "whole"]
   return Disagreement(
     answer=comparison.answers[row],
-    reasoning=next((answer["reasoning"] for answer in answers.values() if answer.get("reasoning")), ""),
+    reasoning=next((given for name in readers if (given := answers[name].get("reasoning"))), ""),
     answers=answers,
     right={result.name: bool(value) for result, value in zip(comparison.results, judged, strict=True)},
   )

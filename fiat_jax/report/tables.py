@@ -22,7 +22,9 @@ def recipes(comparison: Comparison, sure: str) -> Table:
   columns += [f"above {pick.title}", "p"] if pick else []
   timed = any(result.seconds is not None for result in comparison.results)
   paid = any(result.money for result in comparison.results)
+  alone = any(result.latency("p50") is not None for result in comparison.results)
   columns += [*others, f"{metric} on validation", *["seconds per 1,000"] * timed, *["money per 1,000"] * paid]
+  columns += ["seconds, p50", "seconds, p95"] * alone
   columns += ["tuned parameters", "no whole answer"]
   rows = []
   for result in comparison.results:
@@ -34,6 +36,7 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     cells += [number(test["overall"][name]) for name in others]
     cells += [number(validation["overall"][metric] if validation else None)]
     cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
+    cells += [number(result.latency(quantile), ".3g") for quantile in ("p50", "p95")] * alone
     cells += [number(result.record.get("tuned_parameters"), ",")]
     rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
@@ -41,8 +44,10 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     notes.append(
       "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
     )
+  if alone:
+    notes.append("Seconds, p50 and p95: of one answer at a time, by the tuned model; half, and one in 20, take longer.")
   if paid:
-    notes.append("Money: what the reasoning cost, as its store says; the tuned model runs at home, for 0.")
+    notes.append("Money: what the big model's answers cost, as their store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
 
 
@@ -99,16 +104,20 @@ def kinds(comparison: Comparison) -> Table | None:
 def ladder(comparison: Comparison, sure: str) -> Table | None:
   """The shape of the paper's Table 3; None with a single rung."""
   rungs = ablation.ladder(comparison)
-  if len(rungs) < 2:
+  if sum(rung.result is not None for rung in rungs) < 2:
     return None
-  metric, rows = comparison.metric, []
-  for place, (called, result) in enumerate(rungs):
-    pair = comparison.pair(result, rungs[place - 1][1]) if place else None
-    cells = [Cell(text=called), Cell(text=result.title), number(result.test["overall"][metric])]
-    cells += _difference(pair) if place else [Cell(text=NONE)] * 3
+  rows, above = [], None
+  for rung in rungs:
+    cells = [Cell(text=rung.called), Cell(text=rung.title)]
+    if rung.result:
+      cells += [number(rung.result.test["overall"][comparison.metric])]
+      cells += _difference(comparison.pair(rung.result, above) if above else None)
+      above = rung.result
+    else:
+      cells += [Cell(text=rung.missing), *[Cell(text=NONE)] * 3]
     rows.append(cells)
-  columns = ["removed so far", "recipe", f"{metric} on test", "to the one above", sure, "p"]
-  notes = ["Each removal adds to those above it. Rungs that were not run are left out."]
+  columns = ["removed so far", "recipe", f"{comparison.metric} on test", "to the one above", sure, "p"]
+  notes = ["Each removal adds to those above it; differences are to the nearest rung above that was run."]
   return Table(name="ladder", caption="FIAT, taken apart (Table 3)", columns=columns, rows=rows, notes=notes)
 
 
@@ -150,6 +159,37 @@ def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[
     rows.append([*cells, number(best[1]), number(best[0], "g"), number(points[-1][1])])
   columns = ["recipe", "before step 1", "best", "at step", "at the end"]
   return Table(name="curves", caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
+
+
+def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
+  """Beside the learning curve: the scores, and what more rows would bring."""
+  every = sorted({point["rows"] for result in drawn for point in result.record["sizes"]["points"]})
+  more = drawn[0].record["sizes"]["more"]["rows"]
+  rows = []
+  for result in drawn:
+    found = {point["rows"]: point["test"] for point in result.record["sizes"]["points"]}
+    ahead = result.record["sizes"]["more"]
+    cells = [Cell(text=result.title), *(number(found.get(size)) for size in every)]
+    rows.append([*cells, number(ahead["gain"], "+.1f"), interval(ahead["interval"])])
+  columns = ["recipe", *(f"{size:,} rows" for size in every), f"{more} rows more", sure]
+  note = (
+    f"{more} rows more: what the last step brought a doubling, carried on; curves flatten, so it is what to hope for."
+  )
+  return Table(
+    name="sizes", caption=f"{comparison.metric} on test by training rows", columns=columns, rows=rows, notes=[note]
+  )
+
+
+def tried(drawn: Sequence[Result], metric: str) -> Table:
+  """Settings that were tried on validation."""
+  rows = []
+  for result in drawn:
+    for trial in result.record["tried"]:
+      shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
+      cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
+      rows.append([*cells, number(trial["best_step"], "g"), Cell(text="chosen" if trial.get("chosen") else "")])
+  columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
+  return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)
 
 
 def crossed(found: Crossed, total: int) -> Table:

@@ -128,7 +128,7 @@ def _advance(work: Training, state: TrainState, step: int) -> tuple[TrainState, 
   rate = float(np.asarray(work.rates(step)))
   if not (math.isfinite(loss) and math.isfinite(grad_norm)):
     raise UserError(_not_finite(work, step, loss, grad_norm, rate))
-  return state, {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "target_tokens": int(tokens)}
+  return state, {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "target_tokens": round(tokens)}
 
 
 def _not_finite(work: Training, step: int, loss: float, grad_norm: float, rate: float) -> str:

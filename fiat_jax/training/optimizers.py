@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, get_args
 
 import jax
@@ -50,6 +51,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
   return optax.join_schedules([rise, after], [warmup])
 
 
+@functools.cache  # the same one each time: what is compiled for it is found again
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   rate = learning_rate(config, steps)
   if config.optimizer == "adamw":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -87,10 +89,21 @@ def make_step(
 
   `frozen` holds every collection but the trained one. Dropout and noise are keyed by (seed, step, microbatch). An
   adapter's state is small and not donated, so that the state before a step can still be validated; full fine-tuning
-  donates it. What comes in lies where it lies (`fiat_jax.sharding`); `lies` (of `sharding.lies`) keeps the state there.
+  donates it. Runs that differ in their seed alone share one program. What comes in lies where it lies
+  (`fiat_jax.sharding`); `lies` (of `sharding.lies`) keeps the state there.
   """
+  places, tree = jax.tree.flatten(lies)
+  compiled = _compiled(module, optimizer, collection, tuple(places), tree)
+  return lambda state, frozen, batch: compiled(state, frozen, batch, np.uint32(seed))
 
-  def step(state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch) -> tuple[TrainState, StepMetrics]:
+
+@functools.cache
+def _compiled(
+  module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, places: tuple[Any, ...], tree: Any
+) -> Callable[..., Any]:
+  def step(
+    state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch, seed: jax.Array
+  ) -> tuple[TrainState, StepMetrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     loss, gradient, tokens = summed_gradients(module, collection, state.trained, frozen, batch, key)
     gradient = jax.tree.map(lambda g: g / tokens, gradient)
@@ -99,5 +112,6 @@ def make_step(
     metrics = StepMetrics(loss / tokens, optax.tree.norm(gradient), tokens)
     return TrainState(trained, optimizer_state, state.step + 1), metrics
 
+  lies = jax.tree.unflatten(tree, places)
   out: dict[str, Any] = {} if lies is None else {"out_shardings": (lies, sharding.everywhere())}
   return jax.jit(step, donate_argnums=0 if collection == "params" else (), **out)

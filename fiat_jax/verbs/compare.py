@@ -5,40 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fiat_jax import processes, runtime
+from fiat_jax import compilations, processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
 from fiat_jax.data.keys import keys_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, metrics, report
-from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
-from fiat_jax.reasoning import costs
+from fiat_jax.reasoning import view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs import budget as budgeting
+from fiat_jax.verbs import choice, recipe_runs
+from fiat_jax.verbs.budget import Budget, Runs, forecasts
+from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.made import note
-from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
-from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.verbs.train import first_stage, optimizer_config
 from fiat_jax.verbs.validation import repeats
 from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
-
-DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
-SPLITS = ("train", "validation", "test")
-UNAIDED = "without_reasoning"
 
 
 def main(configuration: Configuration) -> None:
@@ -48,35 +44,49 @@ def main(configuration: Configuration) -> None:
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start(settings)
+  processes.by_first(lambda: view.make_room(settings))
   bench = Workbench(configuration)
-  recipes = _recipes(bench)
-  bench.prepare([*recipes.values(), *filter(None, map(bench.unaided, recipes.values()))])
+  chosen = choice.choose(bench)
+  recipes = dict(chosen.recipes)
+  if any(recipe.in_context for recipe in recipes.values()):
+    processes.check_alone(settings, "a comparison with recipes in context")
+  first = [found for recipe in recipes.values() for found in first_stage(bench, recipe).values()]
+  bench.prepare([*recipes.values(), *first, *filter(None, map(bench.unaided, recipes.values()))])
   bench.check()
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
   power = report.power_line(langs, groups)
   leaks, told = _repeats(bench), note(settings.model)
-  results: list[dict[str, Any]] = []
+  done: dict[str, dict[str, Any]] = {}
   scores: dict[str, np.ndarray] = {}
+  results: list[dict[str, Any]] = []
   found = None
-  with occupied(folder, configuration.replace(recipes=tuple(recipes)).text(), used, widens=True):
+  whole = configuration.replace(recipes=tuple(recipes)).text()
+  with compilations.counted() as programs, occupied(folder, whole, used, widens=True):
     bench.keep_splits(folder)
     say(power)
-    _show_example(bench, recipes)
-    for name, recipe in recipes.items():
-      results.append({**_run(bench, name, recipe, folder / name), **_about(bench, recipe)})
-      scores[name] = _scores(bench, recipe, folder / name)
+    runs = _plan(bench, recipes, folder)
+    if settings.dry_run:
+      return
+    _show_example(bench, {name: recipes[name] for name in runs.names})
+    while name := processes.of_first(runs.next()):
+      recipe = recipes[name]
+      done[name] = {**recipe_runs.run(bench, name, recipe, folder / name), **recipe_runs.about(bench, recipe)}
+      scores[name] = recipe_runs.scores(bench, recipe, folder / name)
+      runs.end(name)
+      results = [done[name] for name in recipes if name in done]
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      decided = found if len(results) == len(recipes) else None
       warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
-      said = {"could_show": power, "warnings": warnings}
-      _write(bench, folder, {"planned": list(recipes), "recipes": results, **said}, decided)
+      said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen, runs.over)}
+      said |= {"planned": [name for name in recipes if name in runs.names], "recipes": results}
+      _write(bench, folder, said, None if runs.left else found)
+  say(f"{programs} of earlier commands")
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
   if told:
     print(f"\n{told}")
-  tuned = [name for name, recipe in recipes.items() if recipe.trains]
+  tuned = [name for name in done if recipes[name].trains]
   print(f"\n{folder}/report.html shows it; results.json and report.md hold this table")
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
@@ -85,87 +95,24 @@ def main(configuration: Configuration) -> None:
     print(f"\nNext: fiat predict --model_dir {folder}/{best} --test {asked} --output answers.jsonl")
 
 
-def _recipes(bench: Workbench) -> dict[str, Recipe]:
-  """The recipes asked for, or those that the rows and the models at hand allow."""
-  recipes = {name: bench.configuration.recipe(name) for name in bench.settings.recipes or DEFAULT_RECIPES}
-  if not (bench.settings.recipes or bench.settings.base_model):
-    recipes = {name: recipe for name, recipe in recipes.items() if recipe.instruction_tuned}
-  bare = sum(not row.reasoning for rows in bench.rows.values() for row in rows)
-  allowed = (1 - bench.settings.completeness) * sum(map(len, bench.rows.values())) if bench.settings.store else 0
-  if bare > allowed and not bench.settings.recipes:
-    left_out = " and ".join(recipe.title for recipe in recipes.values() if recipe.needs_reasoning)
-    say(
-      f"{bare} of {sum(map(len, bench.rows.values()))} rows have no reasoning in the column "
-      f"{bench.settings.reasoning!r}: {left_out} are left out, which read it"
-    )
-    recipes = {name: recipe for name, recipe in recipes.items() if not recipe.needs_reasoning}
-  needed = SPLITS if any(recipe.trains for recipe in recipes.values()) else SPLITS[-1:]
-  for split in needed:
-    if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
-  return recipes
+def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> Runs:
+  """Says what the comparison will take, and returns what the budget allows of it.
+
+  Raises:
+    UserError: that is nothing.
+  """
+  budget, found = Budget.parse(bench.settings.budget), forecasts(bench, recipes, folder)
+  runs = Runs(found, budget)
+  say(budgeting.table(found, runs.names, budget))
+  if not runs.names:
+    raise UserError(f"--budget {bench.settings.budget} allows no run: raise it, or name cheaper --recipes")
+  return runs
 
 
-def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
-  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
-  settings = bench.settings
-  if not recipe.trains:
-    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
-    answers = Answers(bench, recipe)
-    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
-    return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
-  runs = [
-    train_recipe(bench, name, recipe, run, seed) | _unaided(bench, recipe, run)
-    for seed, run in zip(settings.seeds, _folders(bench, recipe, folder), strict=True)
-  ]
-  if len(runs) == 1:
-    return runs[0]
-  means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
-  of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
-  return {**of_one, "seed": None, "seeds": runs, **means}
-
-
-def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
-  """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
-  if not (form := bench.unaided(recipe)):
-    return {}
-  done = folder / UNAIDED / "results.json"
-  if not done.exists() and not (folder / "checkpoints" / "best").is_dir():
-    return {}  # a run that is done needs its checkpoints for nothing else
-  if not done.exists():
-    say(f"{recipe.title}: test once more, the reasoning left out")
-    found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
-    write_whole(done, json.dumps(found, indent=2) + "\n")
-  return {UNAIDED: json.loads(done.read_text())}
-
-
-def _about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
-  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
-  about = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
-  if not (recipe.needs_reasoning and bench.settings.store):
-    return about
-  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]))
-  return about if cost is None else about | {"reasoning_cost": cost}
-
-
-def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Where the recipe's runs are: its folder, or one a seed."""
-  seeds = bench.settings.seeds
-  return [folder / f"seed_{seed}" for seed in seeds] if recipe.trains and len(seeds) > 1 else [folder]
-
-
-def _scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
-  """The first metric of every test row, [seeds, N]."""
-  processes.wait()  # until the first has written them
-  files = [run / "predictions" / "test.jsonl" for run in _folders(bench, recipe, folder)]
-  return np.array([read_scores(file, bench.settings.metrics[0]) for file in files])
-
-
-def _mean(values: list[Any]) -> Any:
-  """The mean of summaries, leaf by leaf."""
-  if isinstance(values[0], dict):
-    return {key: _mean([value[key] for value in values]) for key in values[0]}
-  return values[0] if len(set(values)) == 1 else statistics.fmean(values)
+def _not_run(bench: Workbench, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
+  """What recipes that were left out need, with their titles, for the report."""
+  needs = {**chosen.not_run, **dict.fromkeys(over, "more than --budget")}
+  return {name: {"title": bench.configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
 
 
 def _judge(
@@ -210,7 +157,7 @@ def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], foun
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
   """One row worked through before any training: what the tuned model reads, and what it answers untuned."""
-  model_recipes = [recipe for recipe in recipes.values() if not recipe.answer_of_beta]
+  model_recipes = [recipe for recipe in recipes.values() if recipe.reads_rows]
   if not model_recipes:
     return
   recipe = max(model_recipes, key=lambda recipe: recipe.needs_reasoning)

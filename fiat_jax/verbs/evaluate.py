@@ -6,16 +6,13 @@ import json
 import pathlib
 from typing import Any
 
-from fiat_jax import processes, runtime
-from fiat_jax.checkpoints.run import RunCheckpoints
+from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
-from fiat_jax.recipe import Recipe
-from fiat_jax.run_folder import check_base
-from fiat_jax.training.journal import best_step
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.whole import write_whole
@@ -66,26 +63,3 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
     print(f"\n{report.errors(result[split])}")
   print(f"\n{place}/{objective.written.format(split=split)}")
   return result[split]
-
-
-def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any | None:
-  """The best trained tree of the run in `folder`; None where the recipe trains nothing.
-
-  Raises:
-    UserError: the recipe trains and the folder holds no checkpoint, or one of another model than the bench's.
-  """
-  if not recipe.trains:
-    return None
-  check_base(folder, bench.model_fingerprints([recipe]))
-  if not processes.by_first((folder / "checkpoints" / "best").is_dir):
-    raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
-  if recipe.adapter == "full":
-    like = bench.params(recipe)
-  else:
-    like = bench.new_adapter(recipe, seed=0)
-  processes.check_shared(folder)
-  checkpoints = RunCheckpoints(folder / "checkpoints")
-  try:
-    return checkpoints.restore_best(like, best_step(folder, bench.settings.scores[0]))
-  finally:
-    checkpoints.close()

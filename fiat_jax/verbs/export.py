@@ -23,7 +23,7 @@ from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench, lora_config
 
@@ -148,7 +148,7 @@ def write_model(
   params = restore_best(bench, recipe, folder)
   assert params is not None, "the recipe trains"
   if recipe.adapter == "lora":
-    params = lora.merge(bench.params(recipe), params, lora_config(bench.settings))
+    params = lora.merge(bench.params(recipe), params, lora_config(bench.settings, recipe))
   if isinstance(family, EncoderDecoder) and form == "t5x":
     write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer, beside)
   else:

@@ -11,7 +11,7 @@ from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import diagnosis, report, teacher_forced
+from fiat_jax.evaluation import diagnosis, latency, report, teacher_forced
 from fiat_jax.evaluation.evaluate import summarise, write_predictions
 from fiat_jax.progress import progress, say
 from fiat_jax.recipe import Recipe
@@ -27,11 +27,13 @@ class Objective(Protocol):
     unit: what training goes through.
     written: what stands in the run folder afterwards.
     seconds: that answering took, by split, once it was judged; without compiling.
+    latency: of single test rows, once those were judged; empty where it was not measured.
   """
 
   unit: str
   written: str
   seconds: dict[str, float]
+  latency: dict[str, float]
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     """The scores on validation."""
@@ -47,7 +49,14 @@ class Objective(Protocol):
 
 
 def objective_of(bench: Workbench, recipe: Recipe) -> Objective:
+  refuse_in_context(recipe)
   return Spans(bench, recipe) if bench.settings.corrupts else Answers(bench, recipe)
+
+
+def refuse_in_context(recipe: Recipe) -> None:
+  """Raises UserError for a recipe that reads no tokenised rows but prompts of its own, which `fiat compare` makes."""
+  if recipe.in_context:
+    raise UserError(f"the recipe {recipe.title!r} asks in context, which `fiat compare --recipes …` does")
 
 
 class Answers:
@@ -59,6 +68,7 @@ class Answers:
     self._bench, self._recipe, self._metrics = bench, recipe, bench.settings.metrics
     self._stuck = diagnosis.Stuck(self._metrics)
     self.seconds: dict[str, float] = {}
+    self.latency: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     engine = self._bench.engine(self._recipe, tree)
@@ -74,6 +84,9 @@ class Answers:
       predictions = predict(self._bench, split, self._recipe, engine)
     if engine:
       self.seconds[split] = round(elapsed.seconds, 3)
+    if engine and split == "test" and not self._bench.settings.labels:
+      shard, length = self._bench.shard(split, self._recipe), self._bench.settings.target_length
+      self.latency = latency.measured(engine, shard, length)
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
@@ -96,6 +109,7 @@ class Spans:
       )
     self._bench, self._recipe = bench, recipe
     self.seconds: dict[str, float] = {}
+    self.latency: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     return self.judge("validation", tree, pathlib.Path())["overall"]

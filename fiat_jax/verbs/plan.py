@@ -13,6 +13,7 @@ from fiat_jax.planning.child import ask, has_compiler
 from fiat_jax.planning.records import Asked
 from fiat_jax.progress import say
 from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import lora_config
 
 TUNED = {"lora": "adapter", "full": "all"}
 
@@ -31,7 +32,8 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"the dtype {settings.dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   recipe = configuration.recipe(one_recipe(settings))
   name = configuration.model_of(recipe)
-  asked = Asked(target, name, _config(configuration, name), settings, TUNED.get(recipe.adapter, ""))
+  tuned = TUNED.get(recipe.adapter, "")
+  asked = Asked(target, name, _config(configuration, name), settings, tuned, lora_config(settings, recipe))
   if target.described and has_compiler():
     say("compiling each step for the TPU: minutes for a large model")
   print(report.text(asked, ask(asked)))

@@ -8,7 +8,8 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import write_predictions
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.best import restore_best
+from fiat_jax.verbs.objectives import refuse_in_context
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench
@@ -23,6 +24,7 @@ def main(configuration: Configuration) -> None:
     raise UserError("no place for the answers: give --output FILE")
   configuration = configuration.only("test")
   recipe = configuration.recipe(one_recipe(settings))
+  refuse_in_context(recipe)
   runtime.start(settings)
   bench = Workbench(configuration, labelled=False)
   bench.prepare([recipe])

@@ -29,7 +29,7 @@ def predict(
 
   `searched`: by beam search where the settings ask for it; without, greedily.
   """
-  rows, settings = bench.rows[split][:limit], bench.settings
+  rows, settings = bench.read(split, recipe)[:limit], bench.settings
   if recipe.answer_of_beta or engine is None:
     return evaluate.answers_of_beta(rows, AnswerRule.parse(settings.answer))
   tokenizer, shard = bench.model(recipe).tokenizer, bench.shard(split, recipe)

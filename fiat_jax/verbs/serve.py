@@ -18,7 +18,7 @@ from fiat_jax.serving.guard import token_for
 from fiat_jax.serving.limits import Limits
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.worker import Worker
-from fiat_jax.verbs.evaluate import restore_best
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench
 
@@ -49,8 +49,8 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   settings = configuration.settings
   of_run = bool(settings.recipes)  # a run's configuration names its recipe
   recipe = configuration.recipe(one_recipe(settings) if of_run else AS_IT_CAME)
-  if recipe.answer_of_beta:
-    raise UserError(f"the recipe {recipe.title!r} reads recorded answers: there is no model to serve")
+  if not recipe.runs_model:
+    raise UserError(f"the recipe {recipe.title!r} has answers of the big model: there is no model to serve")
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration.only())
   bench.prepare([recipe])

@@ -7,16 +7,18 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax import processes, runtime, sharding
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.batches import Batches, choose_shape, longest_size
+from fiat_jax.data.batches import Batches, Examples, Subset, choose_shape, drawn, longest_size
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
@@ -28,11 +30,13 @@ from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step
+from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
 DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"
+JUDGED = ("validation", "test")
 
 
 def main(configuration: Configuration) -> None:
@@ -48,7 +52,7 @@ def main(configuration: Configuration) -> None:
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
-  bench.prepare([recipe])
+  bench.prepare([recipe, *first_stage(bench, recipe).values()])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   objective.show([result], "test" if "test" in result else "validation")
   adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapter == "lora" else ""
@@ -62,12 +66,43 @@ def one_recipe(settings: Settings) -> str:
   return names[0]
 
 
-def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def first_stage(bench: Workbench, recipe: Recipe) -> dict[str, Recipe]:
+  """The recipe, by its name, from whose tuned parameters this one starts; empty where it starts from none.
+
+  Raises:
+    UserError: there is no such recipe, it tunes other parameters, or starts from another itself.
+  """
+  if not recipe.begins_with:
+    return {}
+  first = bench.configuration.recipe(recipe.begins_with)
+  same = all(getattr(first, name) == getattr(recipe, name) for name in ("adapter", "adapted", "instruction_tuned"))
+  if not first.trains or not same or first.begins_with:
+    raise UserError(
+      f"the recipe {recipe.title!r} cannot begin with {recipe.begins_with!r}: that is to tune the same parameters, and "
+      "to start from the model as it came"
+    )
+  return {recipe.begins_with: first}
+
+
+def train_recipe(
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  seed: int,
+  first: pathlib.Path | None = None,
+  judged: Sequence[str] = JUDGED,
+) -> dict[str, Any]:
   """Trains, or goes on, or finds it done; returns and writes `results.json`.
+
+  Args:
+    first: the run folder of the recipe that it begins with, done or not; a folder in its own where none is given.
+    judged: the splits that the best checkpoint answers.
 
   Raises:
     UserError: no training or validation rows, or the folder holds another run.
   """
+  bench = bench.under(bench.configuration.own(recipe))
   for split in ("train", "validation"):
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
@@ -79,40 +114,64 @@ def train_recipe(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Pa
     if processes.by_first(done.exists):
       say(f"{folder} is done")
       return json.loads(done.read_text())
-    result = _result(bench, name, recipe, folder, seed)
+    result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def _result(
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  seed: int,
+  first: pathlib.Path,
+  judged: Sequence[str],
+) -> dict[str, Any]:
   """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
   settings = bench.settings
   started = time.monotonic()
   objective = objective_of(bench, recipe)
-  figures, trained = _train(bench, recipe, objective, folder, seed)
+  begun = _begun(bench, recipe, first, seed)
+  figures, trained = _train(bench, recipe, objective, folder, seed, begun)
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
     family, base = bench.model(recipe).family, bench.configuration.public_name(recipe)
     adapter = sharding.whole(trained)
     if processes.first():
-      peft.write_adapter(folder / "adapter", adapter, family, lora_config(settings), base=base)
+      peft.write_adapter(folder / "adapter", adapter, family, lora_config(settings, recipe), base=base)
   result |= bench.truncated(recipe)
-  for split in ("validation", "test"):
+  for split in judged:
     if split in bench.rows:
       result[split] = objective.judge(split, trained, folder)
   result |= {"answer_seconds": objective.seconds} if objective.seconds else {}
+  result |= {"latency": objective.latency} if objective.latency else {}
   result["seconds"] = round(time.monotonic() - started, 1)
   return result
 
 
+def _begun(bench: Workbench, recipe: Recipe, folder: pathlib.Path, seed: int) -> Any | None:
+  """The best tuned parameters of the recipe that it begins with, which is run now if it was not; None: of none."""
+  for name, first in first_stage(bench, recipe).items():
+    if not processes.by_first((folder / "results.json").exists):
+      train_recipe(bench, name, first, folder, seed)
+    return restore_best(bench, first, folder)
+  return None
+
+
 def _train(
-  bench: Workbench, recipe: Recipe, objective: Objective, folder: pathlib.Path, seed: int
+  bench: Workbench, recipe: Recipe, objective: Objective, folder: pathlib.Path, seed: int, begun: Any | None
 ) -> tuple[dict[str, Any], Any]:
-  """The best step and how many were taken, for the results, and the best trained tree."""
+  """The best step and how many were taken, for the results, and the best trained tree.
+
+  Args:
+    begun: what is trained on, where it does not start anew.
+  """
   settings, module = bench.settings, bench.model(recipe).module
   ids = [row.id for row in bench.rows["train"]]
-  names = [ids[row] for row in bench.examples("train", recipe).sources]
+  examples = bench.examples("train", recipe)
+  names = [ids[row] for row in examples.sources[drawn(len(examples), settings.train_rows, settings.split_seed)]]
   size = min(settings.batch, len(names))
   if size < settings.batch:
     say(
@@ -121,7 +180,9 @@ def _train(
   steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
   full, params = recipe.adapter == "full", bench.params(recipe)
   if full:
-    trained, frozen = jax.tree.map(jnp.copy, params), {}
+    trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
+  elif begun is not None:
+    trained, frozen = begun, {"params": params}
   else:
     trained = bench.new_adapter(recipe, seed)
     frozen = {"params": params}
@@ -164,12 +225,33 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   settings, shard = bench.settings, bench.examples("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shard("train", without_reasoning(recipe)) if dropout else None
+  explained = bench.explained(recipe) if recipe.distils else None
   family = bench.model(recipe).family
   packing = packing_of(family.start_id)
-  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(family, longest_size(packing, shard, short), held)
+  tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
+    family, longest_size(packing, shard, short, explained), held
+  )
   parts = sharding.ways("batch")
-  shape = choose_shape(shard, tokens, size, short, packing, parts)
-  return Batches(shard, size=size, seed=seed, shape=shape, short=short, dropout=dropout, packing=packing, parts=parts)
+  shape = choose_shape(shard, tokens, size, short, packing, explained, parts)
+  learned: Examples = shard  # the shape is that of all rows: runs on fewer share their compiled step
+  if settings.train_rows:
+    numbers = drawn(len(shard), settings.train_rows, settings.split_seed)
+    learned, short, explained = Subset(shard, numbers), _some(short, numbers), _some(explained, numbers)
+  return Batches(
+    learned,
+    size=size,
+    seed=seed,
+    shape=shape,
+    short=short,
+    dropout=dropout,
+    packing=packing,
+    explained=explained,
+    parts=parts,
+  )
+
+
+def _some(examples: Examples | None, numbers: np.ndarray) -> Examples | None:
+  return Subset(examples, numbers) if examples else None
 
 
 def optimizer_config(settings: Settings) -> optimizers.OptimizerConfig:

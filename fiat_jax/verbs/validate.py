@@ -37,7 +37,7 @@ def main(configuration: Configuration) -> None:
   rule = AnswerRule.parse(settings.answer)
   metrics.check(settings.metrics, bool(settings.labels))
   recipes = [configuration.recipe(name) for name in settings.recipes]
-  needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning), None)
+  needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning or recipe.distils), None)
   splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
   findings = Findings({split: settings.file(split) for split in splits}, splits)
   keys = {split: keys_of(rows) for split, rows in splits.items()}
@@ -78,7 +78,7 @@ def _tokenizers(
 ) -> dict[ModelSetting, Tokenizer]:
   """Those of the models that the recipes work on, or that are given; a model that is not to be had is left out."""
   given = ["fiat", "base_full_fine_tuning"][: 1 + bool(configuration.settings.base_model)]
-  working = [recipe for recipe in recipes if not recipe.answer_of_beta] or map(configuration.recipe, given)
+  working = [recipe for recipe in recipes if recipe.runs_model] or map(configuration.recipe, given)
   found: dict[ModelSetting, Tokenizer] = {}
   for recipe in {recipe.model_setting: recipe for recipe in working}.values():
     configuration.model_of(recipe)  # that none is given is no finding, but an error

@@ -7,7 +7,7 @@ import pytest
 import simulated
 
 from fiat_jax.evaluation import statistics
-from fiat_jax.report import ablation, languages, results, rows, unaided
+from fiat_jax.report import ablation, languages, results, rows, tables, unaided
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,20 @@ def test_parts_are_pairs_that_differ_in_one_switch(comparison):
 
 
 def test_the_ladder_has_the_papers_rungs_that_were_run(comparison):
-  assert [result.name for _, result in ablation.ladder(comparison)] == [
-    "fiat",
-    "fine_tuning",
-    "bare",
-    "full_fine_tuning",
+  found = [rung.result and rung.result.name for rung in ablation.ladder(comparison)]
+  assert found == ["fiat", "fine_tuning", "bare", "full_fine_tuning"]
+
+
+def test_a_rung_that_could_not_be_run_says_what_it_needs(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
+  record = json.loads((folder / "results.json").read_text())
+  record["not_run"] = {"base_full_fine_tuning": {"title": "full fine-tuning, base model", "needs": "--base_model"}}
+  (folder / "results.json").write_text(json.dumps(record))
+  table = tables.ladder(results.read(folder), "95 % interval")
+  assert table and [cell.text for cell in table.rows[-1][:3]] == [
+    "− instruction-tuned model",
+    "full fine-tuning, base model",
+    "not run: needs --base_model",
   ]
 
 

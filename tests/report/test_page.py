@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import simulated
 
-from fiat_jax.report import page
+from fiat_jax.report import page, results
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -153,3 +153,18 @@ def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
   (folder / "results.json").write_text(json.dumps(record | {"planned": ["beta", "fiat"]}))
   page.write(folder)
   assert "1 of 2 recipes are done; fiat to come" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_learning_curve_and_what_was_tried_are_shown(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
+  record = json.loads((folder / "results.json").read_text())
+  points = [{"rows": rows, "test": score, "interval": (score - 5, score + 5), "validation": score} for rows, score in
+            ((100, 50.0), (200, 60.0))]  # fmt: skip
+  record["recipes"][0]["sizes"] = {"points": points, "more": {"rows": 400, "gain": 15.8, "interval": (2.0, 20.0)}}
+  trial = {"learning_rate": 0.002, "validation": 61.0, "best_step": 4, "steps": 8}
+  record["recipes"][0]["tried"] = [trial, {**trial, "learning_rate": 0.001, "chosen": True}]
+  (folder / "results.json").write_text(json.dumps(record))
+  shown = page.page(results.read(folder))
+  assert "FIAT: 400 labels more would bring about +15.8 points (2.0 to 20.0)" in shown and "they would help" in shown
+  assert 'id="table-sizes"' in shown and 'id="sizes"' in shown
+  assert "learning_rate 0.001" in shown and "chosen" in shown

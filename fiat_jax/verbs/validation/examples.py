@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import show
 from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.reasoning import forms
 from fiat_jax.recipe import ModelSetting, Recipe
 from fiat_jax.verbs.validation.findings import Findings
 
@@ -26,10 +28,15 @@ def shown(
   recipe = _recipe(configuration, rows)
   tokenizer = tokenizers[recipe.model_setting]
   template = prompts.tuned_prompt(
-    configuration.settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
+    configuration.settings.instruction,
+    use_instruction=recipe.instruction,
+    use_reasoning=recipe.reasoning,
+    prefix=prompts.PREDICT if recipe.distils else "",
   )
   lines, loss = [], paint()
   for position, row in enumerate(rows[: configuration.settings.show]):
+    if recipe.reasoning_form == "answer":
+      row = dataclasses.replace(row, reasoning=forms.answer_of(row, configuration.settings.answer))
     lines += [f"--- {findings.place(split, position)} as {recipe.title} sees it ---"]
     lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), loss), ""]
   return lines
@@ -45,4 +52,4 @@ def _recipe(configuration: Configuration, rows: Sequence[Row]) -> Recipe:
   """The first one asked for in which a model reads anything; else what `fiat compare` would run."""
   default = "fiat" if all(row.reasoning for row in rows) else "fine_tuning"
   asked = [configuration.recipe(name) for name in configuration.settings.recipes]
-  return next((recipe for recipe in asked if not recipe.answer_of_beta), configuration.recipe(default))
+  return next((recipe for recipe in asked if recipe.reads_rows), configuration.recipe(default))

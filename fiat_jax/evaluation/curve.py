@@ -1,0 +1,48 @@
+"""The learning curve on test: what each number of training rows scores, and what more rows would bring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fiat_jax.evaluation import statistics
+from fiat_jax.evaluation.statistics import Scored
+from fiat_jax.evaluation.verdict import score_interval
+
+MORE = 400  # rows
+
+
+def judge(
+  scores: Mapping[int, np.ndarray], validation: Mapping[int, float], langs: Sequence[str], groups: Sequence[str]
+) -> dict[str, Any]:
+  """For `results.json`: `points`, a number of rows each, and `more`: what `MORE` rows would add.
+
+  That is what the last step, from the second largest number of rows to all, brought a doubling, carried on: scores
+  grow by the logarithm of the rows at the most, so it is what to hope for. Its interval is that of the step.
+
+  Args:
+    scores: of each test row, by the number of training rows, [seeds, N]; two numbers at least.
+    validation: the overall score there.
+    langs, groups: of the test rows.
+  """
+  sizes = sorted(scores)
+  scored = Scored(scores={str(size): scores[size] for size in sizes}, langs=langs, groups=groups)
+  drawn = statistics.resample(scored)
+  points = [
+    {
+      "rows": size,
+      "test": scored.macro(str(size)),
+      "interval": score_interval(drawn, str(size)),
+      "validation": validation[size],
+    }
+    for size in sizes
+  ]
+  less, whole = sizes[-2:]
+  share = math.log(1 + MORE / whole) / math.log(whole / less)
+  gained = scored.macro(str(whole)) - scored.macro(str(less))
+  ends = statistics.interval(drawn.difference(str(whole), str(less)))
+  low, high = (min(100.0, max(-100.0, share * end)) for end in ends)
+  return {"points": points, "more": {"rows": MORE, "gain": share * gained, "interval": (low, high)}}

@@ -1,0 +1,182 @@
+"""In-context learning, for `fiat compare`: a model is asked about validation and test, and nothing is tuned."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fiat_jax import stopwatch
+from fiat_jax.data.reasoned import row_key
+from fiat_jax.data.rows import Row
+from fiat_jax.decoding.engine import Engine
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
+from fiat_jax.models import lora
+from fiat_jax.progress import progress, say
+from fiat_jax.reasoning import costs, in_context, outcome, plan, reasoner, view
+from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.desk import Desk
+from fiat_jax.reasoning.engine import EngineReasoner
+from fiat_jax.reasoning.ledger import Ledger, Price
+from fiat_jax.reasoning.outcome import Outcome
+from fiat_jax.reasoning.plan import Plan
+from fiat_jax.reasoning.reasoner import Reasoner
+from fiat_jax.reasoning.request import digest
+from fiat_jax.reasoning.store import Store
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+from fiat_jax.whole import write_whole
+from fiat_jax.workbench import Workbench
+
+ASKED = ("validation", "test")
+
+
+class TunedReasoner(EngineReasoner):
+  """The `Reasoner` that MODEL is, as it came; its weights are the workbench's."""
+
+  def __init__(self, bench: Workbench, recipe: Recipe, settings: Settings):
+    self._bench, self._recipe, self._described = bench, recipe, bench.model(recipe)
+    kept = f"{settings.dtype}-{settings.weights}".rstrip("-")
+    self.name = f"{settings.model}@{self._described.fingerprint[:16]}-{kept}"
+    self.context = self._described.family.room
+    self._slots, self._length = settings.slots, settings.reasoning_length
+
+  @functools.cached_property
+  def _engine(self) -> Engine:
+    return self._bench.engine(self._recipe)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+  """A recipe's requests, and where what is answered goes."""
+
+  recipe: Recipe
+  settings: Settings
+  reasoner: Reasoner
+  plan: Plan
+  store: Store
+
+  @property
+  def digest(self) -> str:
+    return digest(list(self.plan.keys))
+
+
+def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """What results say of the recipe, as far as the run folder does not say it yet; answers are kept as they come.
+
+  Raises:
+    UserError: MAX_COST is reached, or more answers are missing than COMPLETENESS allows.
+  """
+  asked = prepare(bench, recipe, folder)
+  done = folder / "results.json"
+  if done.exists() and (found := json.loads(done.read_text()))["asked"] == asked.digest:
+    return found
+  result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}
+  seconds = _ask(bench, asked)
+  rule = AnswerRule.parse(bench.settings.answer) if recipe.thinks else None
+  outcomes = outcome.outcomes(asked.plan, asked.store, rule)
+  _require(asked)
+  for split, rows in asked.plan.rows.items():
+    predictions = [_prediction(asked, row, outcomes[row_key(row.x)]) for row in rows]
+    file = folder / "predictions" / f"{split}.jsonl"
+    write_predictions(file, predictions, bench.settings.metrics, with_reasoning=recipe.thinks)
+    result[split] = summarise(predictions, bench.settings.metrics)
+  if seconds is not None and "test" in asked.plan.rows:
+    result["answer_seconds"] = {"test": round(seconds * len(asked.plan.rows["test"]) / len(asked.plan.inputs), 3)}
+  inputs = [row.x for row in asked.plan.rows.get("test", ())]
+  if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
+    result["reasoning_cost"] = cost
+  write_whole(done, json.dumps(result, indent=2) + "\n")
+  return result
+
+
+def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
+  """Renders every prompt; nothing is asked, and no weights are read."""
+  settings = in_context.settings_of(bench.settings, recipe)
+  if recipe.in_context == "model":
+    asked: Reasoner = TunedReasoner(bench, recipe, settings)
+  else:
+    asked = reasoner.make(dataclasses.replace(bench.configuration, settings=settings))
+  shown = in_context.exemplars_of(settings, recipe, bench.rows)
+  rows = {split: bench.rows[split] for split in ASKED if split in bench.rows}
+  planned = plan.of(settings, asked, rows, in_context.template_of(settings, recipe), shown)
+  bought = recipe.in_context == "beta" and settings.store
+  store = Store(pathlib.Path(settings.store) if bought else folder / "answers", uuid.uuid4().hex[:12])
+  return Asked(recipe=recipe, settings=settings, reasoner=asked, plan=planned, store=store)
+
+
+def parameters(asked: Reasoner) -> int:
+  """Of a model that runs here; 0 of another."""
+  return lora.count(asked.described.family.shapes()) if isinstance(asked, EngineReasoner) else 0
+
+
+def _ask(bench: Workbench, asked: Asked) -> float | None:
+  """Asks what is not answered; the seconds that all of it took, compiling left out, where none was before and a model
+  of this machine answered."""
+  settings, store, keys = asked.settings, asked.store, asked.plan.keys
+  price = Price.parse(settings.price) if settings.price and asked.reasoner.remote else None
+  before = sum(key in store.kept for key in keys)
+  ledger = Ledger(store.folder, store.session, settings.max_cost)
+  try:
+    ledger.reconcile(store.costs)
+    with progress(f"asking: {asked.recipe.title}", len(keys), done=before) as bar:
+      desk = Desk(store, ledger, price, asked.plan.requests, keys, bar.advance, again=settings.retry_failed)
+      if not len(desk):
+        return None
+      fitting = f"{asked.plan.shots} of {settings.shots} exemplars fit" if asked.plan.shots < settings.shots else ""
+      say(f"{asked.recipe.title}: {', '.join(filter(None, [asked.reasoner.name, fitting]))}; {len(desk)} to ask")
+      store.begin({"recipe": asked.recipe.title, **view.asked(settings)}, asked.plan.requests[0].prompt)
+      if asked.recipe.in_context == "beta":
+        bench.let_go()  # two models are not in memory together
+      with stopwatch.warm() as elapsed:
+        asked.reasoner.run(desk, asked.plan.requests)
+      if desk.capped and len(desk):
+        raise UserError(f"--max_cost {settings.max_cost:g} is reached: raise it, or leave out {asked.recipe.title!r}")
+  finally:
+    ledger.close()
+  return None if before or asked.reasoner.remote else elapsed.seconds
+
+
+def _require(asked: Asked) -> None:
+  """Answers that cannot be used are the model's; that none came is not."""
+  missing = [key for key in asked.plan.keys if key not in asked.store.kept]
+  if len(missing) > (1 - asked.settings.completeness) * len(asked.plan.keys):
+    why = next((asked.store.failures[key] for key in missing if key in asked.store.failures), "")
+    raise UserError(
+      f"{asked.recipe.title}: no answer came to {len(missing)} of {len(asked.plan.keys)} requests ({why}): run it "
+      "again, or allow it with a lower --completeness"
+    )
+
+
+def _prediction(asked: Asked, row: Row, found: Outcome) -> Prediction:
+  """Where it reasons, the answer in it is the prediction; else the text up to a blank line."""
+  if asked.recipe.thinks:
+    kept = [key for key in asked.plan.keys_of(row_key(row.x)) if key in asked.store.kept]
+    text = asked.store.text(found.key or kept[0]) if kept else ""
+    fault = "" if found.answer else "unparsed" if found.key else "unfinished" if text else "empty"
+    return Prediction(row=dataclasses.replace(row, reasoning=text), text=found.answer or "", fault=fault)
+  (key,) = asked.plan.keys_of(row_key(row.x))
+  text = _first_paragraph(asked.store.text(key)) if key in asked.store.kept else ""
+  return Prediction(row=row, text=text, fault="" if text and found.done else "unfinished" if text else "empty")
+
+
+def _first_paragraph(text: str) -> str:
+  return text.strip().split("\n\n")[0].strip()
+
+
+def lacking(settings: Settings, recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
+  """What the recipe needs beside rows to ask about, and is not there; else nothing."""
+  if recipe.in_context == "beta" and settings.beta == view.RECORDED:
+    return "--beta: a big model that can be asked, as --beta openai:NAME --beta_url URL, or one that runs here"
+  if recipe.in_context == "beta" and settings.beta.startswith(reasoner.ENDPOINT) and not settings.store:
+    return "--store: a folder that keeps what is bought"
+  try:
+    in_context.exemplars_of(in_context.settings_of(settings, recipe), recipe, rows)
+  except UserError as e:
+    return str(e).partition(" needs ")[2]
+  return ""

@@ -1,0 +1,212 @@
+"""Before a comparison's work: its runs with the minutes and the money that they will take, cheapest first, and which of
+them a budget allows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from fiat_jax import machine
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation.report import lay_out
+from fiat_jax.models import lora
+from fiat_jax.progress import say
+from fiat_jax.reasoning.estimate import estimate
+from fiat_jax.reasoning.ledger import Price
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import asking, learning_curve, search
+from fiat_jax.workbench import Workbench
+
+TRAINING, READING, WRITING = 0.4, 0.4, 0.12  # of the speed of a matrix product, on 2 cores with SmolLM2-135M
+COMPILING = 40.0  # seconds of a run that trains; a quarter of that of one that answers alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """Minutes and money; infinite where BUDGET does not say."""
+
+  minutes: float = math.inf
+  money: float = math.inf
+
+  @classmethod
+  def parse(cls, text: str) -> Budget:
+    """Of `MINUTES` or `MINUTES,MONEY`; empty is without end.
+
+    Raises:
+      UserError: it is something else.
+    """
+    try:
+      parts = [float(part) for part in text.split(",")] if text else []
+      if len(parts) > 2 or not all(part >= 0 for part in parts):
+        raise ValueError
+      return cls(*parts)
+    except ValueError:
+      raise UserError(f"--budget {text!r}: give minutes, or minutes and money, as in 60 or 60,2.50") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecast:
+  """What a recipe's runs, one a seed, will take by estimate; `minutes` None: an endpoint's, which nobody knows."""
+
+  name: str
+  title: str
+  runs: int
+  minutes: float | None
+  money: float
+  done: bool = False
+
+  @property
+  def order(self) -> tuple[bool, float, float]:
+    """Cheap before dear: what costs money last."""
+    return self.money > 0, self.money, self.minutes or 0.0
+
+
+def forecasts(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> list[Forecast]:
+  """Of every recipe, cheapest first; those whose runs are done take nothing."""
+  return sorted((_forecast(bench, name, recipe, folder / name) for name, recipe in recipes.items()), key=_order)
+
+
+def _order(forecast: Forecast) -> tuple[bool, float, float]:
+  return forecast.order
+
+
+class Runs:
+  """What is run one after another, as long as the budget lasts.
+
+  Attributes:
+    names: what it allows, the cheapest first, and what is done already.
+    over: what it does not.
+  """
+
+  def __init__(self, found: Sequence[Forecast], budget: Budget, clock: Callable[[], float] = time.monotonic):
+    self._found, self._budget, self._clock = found, budget, clock
+    self._started = self._since = clock()
+    self._took: dict[str, float] = {}  # minutes
+    self.names: list[str] = []
+    minutes = money = 0.0
+    for one in found:
+      more, dearer = minutes + (one.minutes or 0.0), money + one.money
+      if one.done or (more <= budget.minutes and dearer <= budget.money):
+        minutes, money = more, dearer
+        self.names.append(one.name)
+    self.over = {one.name for one in found} - set(self.names)
+
+  @property
+  def left(self) -> list[str]:
+    """What is still to be run."""
+    return [name for name in self.names if name not in self._took]
+
+  def next(self) -> str | None:
+    """The next one; None where there is none."""
+    self._since = self._clock()
+    return next(iter(self.left), None)
+
+  def end(self, name: str) -> None:
+    """It has run. What the budget turns out not to allow after what that took is left out."""
+    now = self._clock()
+    self._took[name] = (now - self._since) / 60
+    spent, correction = (now - self._started) / 60, self._correction()
+    for one in self._found:
+      if one.name in self.left and not one.done:
+        more = spent + correction * (one.minutes or 0.0)
+        if more <= self._budget.minutes:
+          spent = more
+        else:
+          self.names.remove(one.name)
+          self.over.add(one.name)
+    if self.left:
+      minutes = sum(correction * (one.minutes or 0.0) for one in self._found if one.name in self.left)
+      say(f"{len(self._took)} of {len(self.names)} recipes are done; about {minutes:.0f} minutes to go")
+
+  def _correction(self) -> float:
+    """By what runs took longer than their forecasts, the middle one."""
+    minutes = {one.name: one.minutes for one in self._found if one.minutes and not one.done}
+    ratios = [took / minutes[name] for name, took in self._took.items() if name in minutes]
+    return statistics.median(ratios) if ratios else 1.0
+
+
+def table(found: Sequence[Forecast], names: Collection[str], budget: Budget) -> str:
+  """A row a recipe, in the order of the runs, and the sums over those of `names`."""
+  kept = [one for one in found if one.name in names]
+  rows = [["recipe", "runs", "minutes, about", "money, about", ""], ["---", "---:", "---:", "---:", "---"]]
+  for one in found:
+    minutes = "?" if one.minutes is None else f"{one.minutes:.1f}"
+    said = "done" if one.done else "" if one in kept else "over --budget"
+    rows.append([one.title, str(one.runs), "0" if one.done else minutes, f"{one.money:.2f}", said])
+  minutes, money = sum(one.minutes or 0.0 for one in kept), sum(one.money for one in kept)
+  rows.append(["together", str(sum(one.runs for one in kept if not one.done)), f"{minutes:.1f}", f"{money:.2f}", ""])
+  limits = [f"{value:g}" if value < math.inf else "" for value in (budget.minutes, budget.money)]
+  if any(limits):
+    rows.append(["budget", "", *limits, ""])
+  return lay_out(rows)
+
+
+def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> Forecast:
+  seeds = bench.settings.seeds if recipe.trains else (0,)
+  homes = [folder / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [folder]
+  runs, money = [home for home in homes if not (home / "results.json").exists()], 0.0
+  if recipe.answer_of_beta:
+    minutes: float | None = 0.0
+  elif recipe.in_context:
+    minutes, money = _of_asking(bench, recipe, folder)
+  else:
+    count: float = len(runs)
+    if runs and recipe.trains:
+      trials, sizes = len(search.trials(bench.settings, recipe)), learning_curve.sizes(bench)
+      count += trials - 1 + len(seeds) * sum(sizes) / learning_curve.whole(bench)
+    minutes = count * _of_model(bench, recipe)
+  done = not runs if recipe.trains else bool(recipe.in_context) and minutes == money == 0
+  return Forecast(name=name, title=recipe.title, runs=len(seeds), minutes=minutes, money=money, done=done)
+
+
+def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[float | None, float]:
+  """Minutes and money for what is not answered yet."""
+  asked = asking.prepare(bench, recipe, folder)
+  pairs = zip(asked.plan.requests, asked.plan.keys, strict=True)
+  left = [request for request, key in pairs if key not in asked.store.kept]
+  if not left:
+    return 0.0, 0.0
+  priced = estimate(iter(left), asked.reasoner.count, asked.store)
+  if asked.reasoner.remote:
+    price = bench.settings.price
+    return None, Price.parse(price).of(priced.likely) if price else 0.0
+  size = asking.parameters(asked.reasoner)
+  speed = machine.products_a_second(bench.settings.dtype)
+  reading, writing = 2 * size * priced.likely[0] / READING, 2 * size * priced.likely[1] / WRITING
+  return ((reading + writing) / speed + COMPILING / 4) / 60, 0.0
+
+
+def _of_model(bench: Workbench, recipe: Recipe) -> float:
+  """Minutes of one run of a recipe in which MODEL or BASE_MODEL reads the tokenised rows."""
+  settings = bench.configuration.own(recipe).settings
+  size = lora.count(bench.model(recipe).family.shapes())
+  passes = {split: 1.0 for split in ("validation", "test") if split in bench.rows}
+  training = 0.0
+  if recipe.trains:
+    shards = [bench.shard("train", recipe), *([bench.explained(recipe)] if recipe.distils else [])]
+    count, tokens = len(shards[0]), sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards)
+    size_of_update = min(settings.batch, count)
+    steps = settings.steps or max(1, math.ceil(settings.epochs * count / size_of_update))
+    training = steps * size_of_update / count * tokens * size * (6 if recipe.adapter == "full" else 4) / TRAINING
+    every = settings.validate_every or max(1, -(-steps // 4))
+    passes["validation"] += 1 + math.ceil(steps / every)
+  answering = sum(times * _of_answers(bench, recipe, split, size) for split, times in passes.items())
+  if bench.unaided(recipe) and "test" in passes:
+    answering += _of_answers(bench, recipe, "test", size)
+  speed = machine.products_a_second(settings.dtype)
+  minutes = ((training + answering) / speed + (COMPILING if recipe.trains else COMPILING / 4)) / 60
+  return 2 * minutes if recipe.begins_with else minutes
+
+
+def _of_answers(bench: Workbench, recipe: Recipe, split: str, size: int) -> float:
+  """Operations to answer a split once, divided by how well they use the machine."""
+  shard = bench.shard(split, recipe)
+  read, written = int(shard.lengths("inputs").sum()), int(shard.lengths("targets").sum())
+  if bench.settings.labels:
+    labels = sum(len(row.labels) for row in bench.rows[split])
+    return 2 * size * (read + labels * written / len(shard)) / READING
+  return 2 * size * (read / READING + written / WRITING)

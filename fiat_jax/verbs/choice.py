@@ -1,0 +1,118 @@
+"""Which recipes a comparison runs: those named, and of those that it would run by itself the ones that can be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from fiat_jax.configuration import NEEDED
+from fiat_jax.errors import UserError
+from fiat_jax.progress import say
+from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import asking
+from fiat_jax.workbench import Workbench
+
+SPLITS = ("train", "validation", "test")
+DEFAULT = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")
+SETS: Mapping[str, Sequence[str]] = {  # what --recipes names at once; a set runs what of it can be run
+  "ladder": ("fiat", "fine_tuning", "lora", "full_fine_tuning", "base_full_fine_tuning"),
+  "ablations": ("fiat", "fine_tuning", "fiat_without_instruction", "fiat_full", "fiat_base", "fiat_all_linear"),
+  "distillation": ("fine_tuning", "distilled", "distilled_published", "distilled_then_fiat"),
+  "in_context": ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency"),
+  "untuned_in_context": (
+    "untuned_without_reasoning",
+    "untuned_few_shot",
+    "untuned_cot",
+    "untuned_nearest",
+    "untuned_self_consistency",
+  ),
+}
+ALONE = ("beta", "copying", "untuned", "lora_all_linear")
+ALL = tuple(dict.fromkeys([*ALONE, *(name for names in SETS.values() for name in names)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """The recipes to run, by name, and why the others of a set are not: what each needs."""
+
+  recipes: Mapping[str, Recipe]
+  not_run: Mapping[str, str]
+
+
+def choose(bench: Workbench) -> Choice:
+  """Says of each recipe that is not run what it needs.
+
+  Raises:
+    UserError: what recipes need that were named, all at once; or nothing can be run, or there are no rows for it.
+  """
+  asked = bench.settings.recipes
+  named = [name for name in asked if name not in SETS and name != "all"]
+  names = [name for word in asked or ["default"] for name in _expanded(word)]
+  recipes = {name: bench.configuration.recipe(name) for name in names}
+  lacks = {name: lack for name, recipe in recipes.items() if (lack := lacking(bench, recipe))}
+  refused = [f"the recipe {recipes[name].title!r} needs {lacks[name]}" for name in named if name in lacks]
+  if refused:
+    raise UserError("; ".join(refused))
+  left = {name: recipe for name, recipe in recipes.items() if name not in lacks}
+  for name, lack in lacks.items():
+    say(f"{recipes[name].title}: not run: needs {lack}")
+  if not left:
+    raise UserError(f"none of the recipes can be run: {'; '.join(f'{name} needs {lacks[name]}' for name in lacks)}")
+  for split in SPLITS if any(recipe.trains for recipe in left.values()) else SPLITS[-1:]:
+    if split not in bench.rows:
+      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
+  return Choice(left, {name: lack.partition(": ")[0] for name, lack in lacks.items()})
+
+
+def _expanded(word: str) -> Sequence[str]:
+  return ALL if word == "all" else DEFAULT if word == "default" else SETS.get(word, [word])
+
+
+def lacking(bench: Workbench, recipe: Recipe) -> str:
+  """What the recipe needs and is not there, with what to do; else nothing."""
+  return next(filter(None, (look(bench, recipe) for look in LOOKS)), "")
+
+
+def _model(bench: Workbench, recipe: Recipe) -> str:
+  setting = recipe.model_setting
+  there = not recipe.runs_model or getattr(bench.settings, setting)
+  return "" if there else f"--{setting}: {NEEDED[setting]}"
+
+
+def _whole_weights(bench: Workbench, recipe: Recipe) -> str:
+  if recipe.adapter != "full" or not bench.settings.weights:
+    return ""
+  return "whole weights: it trains all weights, and what is quantized is frozen: leave --weights out"
+
+
+def _reasoning(bench: Workbench, recipe: Recipe) -> str:
+  if not (recipe.needs_reasoning or recipe.distils):
+    return ""
+  settings = bench.settings
+  splits = [split for split in bench.rows if split == "train" or not recipe.distils]
+  count = sum(len(bench.rows[split]) for split in splits)
+  bare = sum(not row.reasoning for split in splits for row in bench.rows[split])
+  if bare <= ((1 - settings.completeness) * count if settings.store else 0):
+    return ""
+  place = f"the store {settings.store}" if settings.store else f"the column {settings.reasoning!r}"
+  return (
+    f"the big model's reasoning: {bare} of {count} rows have none in {place}; name its column with --reasoning, or ask "
+    "for it with `fiat annotate` and give its --store"
+  )
+
+
+def _answers(bench: Workbench, recipe: Recipe) -> str:
+  if recipe.reasoning_form != "answer":
+    return ""
+  read = AnswerRule.parse(bench.settings.answer).read
+  if any(read(row.reasoning or "") for rows in bench.rows.values() for row in rows):
+    return ""
+  return "--answer: the pattern by which the big model's answer is read out of its reasoning"
+
+
+def _in_context(bench: Workbench, recipe: Recipe) -> str:
+  return asking.lacking(bench.settings, recipe, bench.rows) if recipe.in_context else ""
+
+
+LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (_model, _whole_weights, _reasoning, _answers, _in_context)

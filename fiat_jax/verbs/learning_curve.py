@@ -1,0 +1,42 @@
+"""The learning curve: a recipe on fewer training rows, each number in a run folder of its own."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs.train import train_recipe
+from fiat_jax.workbench import Workbench
+
+SIZES = "sizes"  # their folder, beside those of the recipes
+
+
+def sizes(bench: Workbench) -> list[int]:
+  """The numbers of rows, smaller than all, that are to be tried."""
+  return sorted({size for size in bench.settings.try_sizes if size < whole(bench)})
+
+
+def whole(bench: Workbench) -> int:
+  """All that is learned from."""
+  count = len(bench.rows["train"])
+  return min(count, bench.settings.train_rows or count)
+
+
+def home(folder: pathlib.Path, size: int, seeds: Sequence[int]) -> list[pathlib.Path]:
+  """Where the runs of a recipe on so many rows are, one a seed; `folder` is where its other runs are."""
+  place = folder.parent / SIZES / folder.name / str(size)
+  return [place / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [place]
+
+
+def runs(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, size: int) -> list[dict[str, Any]]:
+  """What results say of the runs on so many rows."""
+  say(f"{recipe.title}: on {size} training rows")
+  under, seeds = bench.under(bench.configuration.replace(train_rows=size)), bench.settings.seeds
+  firsts = home(folder.parent / recipe.begins_with, size, seeds)
+  return [
+    train_recipe(under, name, recipe, place, seed, first)
+    for seed, place, first in zip(seeds, home(folder, size, seeds), firsts, strict=True)
+  ]

@@ -1,0 +1,127 @@
+"""One recipe's runs in a comparison, a run a seed: what results say of them, and the scores of the test rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fiat_jax import processes
+from fiat_jax.evaluation import curve
+from fiat_jax.evaluation.evaluate import read_scores
+from fiat_jax.progress import say
+from fiat_jax.reasoning import costs, view
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import asking, learning_curve, search
+from fiat_jax.verbs.best import restore_best
+from fiat_jax.verbs.choice import SPLITS
+from fiat_jax.verbs.objectives import Answers
+from fiat_jax.verbs.train import first_stage, train_recipe
+from fiat_jax.whole import write_whole
+from fiat_jax.workbench import Workbench
+
+UNAIDED = "without_reasoning"
+
+
+def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+  settings = bench.settings
+  if recipe.in_context:
+    return asking.judge(bench, name, recipe, folder)
+  if not recipe.trains:
+    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
+    answers = Answers(bench, recipe)
+    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
+    result |= {"answer_seconds": answers.seconds} if answers.seconds else {}
+    return result | ({"latency": answers.latency} if answers.latency else {})
+  for first, begun in first_stage(bench, recipe).items():
+    run(bench, first, begun, folder.parent / first)
+  firsts = folders(bench, recipe, folder.parent / recipe.begins_with)
+  found = search.best(bench, name, recipe, folder, firsts[0])
+  bench = found.bench
+  runs = [
+    train_recipe(bench, name, recipe, run, seed, first) | _unaided(bench, recipe, run)
+    for seed, run, first in zip(settings.seeds, folders(bench, recipe, folder), firsts, strict=True)
+  ]
+  more = {"tried": found.tried} if found.tried else {}
+  result = _over_seeds(runs) | more
+  return result | _learning_curve(bench, name, recipe, folder, result)
+
+
+def _learning_curve(
+  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, result: dict[str, Any]
+) -> dict[str, Any]:
+  """The recipe on fewer training rows too, where that is asked for."""
+  if not (sizes := learning_curve.sizes(bench)):
+    return {}
+  metric, rows, whole = bench.settings.metrics[0], bench.rows["test"], learning_curve.whole(bench)
+  found = {size: _over_seeds(learning_curve.runs(bench, name, recipe, folder, size)) for size in sizes}
+  validation = {size: of["validation"]["overall"][metric] for size, of in {**found, whole: result}.items()}
+  places = {size: learning_curve.home(folder, size, bench.settings.seeds) for size in sizes}
+  of_rows = {size: _of_rows(homes, metric) for size, homes in places.items()}
+  of_rows[whole] = scores(bench, recipe, folder)
+  langs, groups = [row.lang for row in rows], [row.group for row in rows]
+  return {"sizes": curve.judge(of_rows, validation, langs, groups)}
+
+
+def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
+  """The mean of the scores, with each seed's own run beside; of one seed, its run."""
+  if len(runs) == 1:
+    return runs[0]
+  means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
+  of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
+  return {**of_one, "seed": None, "seeds": runs, **means}
+
+
+def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
+  if not (form := bench.unaided(recipe)):
+    return {}
+  done = folder / UNAIDED / "results.json"
+  there = processes.by_first(done.exists)
+  if not there and not processes.by_first((folder / "checkpoints" / "best").is_dir):
+    return {}  # a run that is done needs its checkpoints for nothing else
+  if not there:
+    say(f"{recipe.title}: test once more, the reasoning left out")
+    found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
+    write_whole(done, json.dumps(found, indent=2) + "\n")
+    processes.wait()
+  return {UNAIDED: json.loads(done.read_text())}
+
+
+def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
+  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
+  found = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
+  if not (recipe.needs_reasoning and bench.settings.store):
+    return found
+  asked = view.keys(view.find(bench.settings))
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]), asked)
+  return found if cost is None else found | {"reasoning_cost": cost}
+
+
+def folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Where the recipe's runs are: its folder, or one a seed."""
+  seeds = bench.settings.seeds
+  return [folder / f"seed_{seed}" for seed in seeds] if recipe.trains and len(seeds) > 1 else [folder]
+
+
+def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
+  """The first metric of every test row, [seeds, N]."""
+  return _of_rows(folders(bench, recipe, folder), bench.settings.metrics[0])
+
+
+def _of_rows(homes: Sequence[pathlib.Path], metric: str) -> np.ndarray:
+  processes.wait()  # until the first has written them
+  return np.array([read_scores(home / "predictions" / "test.jsonl", metric) for home in homes])
+
+
+def _mean(values: list[Any]) -> Any:
+  """The mean of summaries, leaf by leaf."""
+  if isinstance(values[0], dict):
+    return {key: _mean([value[key] for value in values]) for key in values[0]}
+  return values[0] if len(set(values)) == 1 else statistics.fmean(values)

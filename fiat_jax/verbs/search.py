@@ -1,0 +1,85 @@
+"""The learning rate and the number of epochs of a recipe, found on validation: the same trials for each that trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fiat_jax import processes, run_lock
+from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+from fiat_jax.verbs.train import train_recipe
+from fiat_jax.whole import write_whole
+from fiat_jax.workbench import Workbench
+
+TRIED = "tried"  # the folder of the trials, beside those of the recipes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+  """The bench with the settings that validation prefers, and all that were tried, with their scores there."""
+
+  bench: Workbench
+  tried: Sequence[Mapping[str, Any]] = ()
+
+
+def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
+  """The changes of settings to try; a recipe with settings of its own keeps to them."""
+  if recipe.overrides:
+    return [{}]
+  rates = [{"learning_rate": rate} for rate in settings.try_learning_rates] or [{}]
+  epochs = [{"epochs": count, "steps": 0} for count in settings.try_epochs] or [{}]
+  return [{**rate, **count} for rate, count in itertools.product(rates, epochs)]
+
+
+def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, first: pathlib.Path) -> Found:
+  """Trains with the first seed in every way that is to be tried; of equals the first is the best.
+
+  The best trial's run becomes the recipe's, test left to be answered.
+
+  Args:
+    folder: where the recipe's runs go.
+    first: the run that the recipe begins with, if it begins with any.
+  """
+  settings, tried = bench.settings, []
+  found = trials(settings, recipe)
+  benches = [bench.under(bench.configuration.replace(**changes)) for changes in found]
+  if len(found) == 1:
+    return Found(bench=benches[0])
+  homes = [folder.parent / TRIED / name / _label(changes) for changes in found]
+  for changes, under, home in zip(found, benches, homes, strict=True):
+    say(f"{recipe.title}: trying {', '.join(f'--{setting} {value:g}' for setting, value in changes.items() if value)}")
+    result = train_recipe(under, name, recipe, home, settings.seeds[0], first, judged=("validation",))
+    assert "test" not in result, "what is chosen is chosen on validation"
+    score = result["validation"]["overall"][settings.metrics[0]]
+    tried.append({**changes, "validation": score, "best_step": result["best_step"], "steps": result["steps"]})
+  scores = [trial["validation"] for trial in tried]
+  chosen = scores.index(max(scores))
+  tried[chosen]["chosen"] = True
+  home = folder / f"seed_{settings.seeds[0]}" if len(settings.seeds) > 1 else folder
+  processes.by_first(lambda: _adopt(homes[chosen], home))
+  return Found(bench=benches[chosen], tried=tried)
+
+
+def _label(changes: Mapping[str, Any]) -> str:
+  return "_".join(f"{setting}_{value:g}" for setting, value in changes.items() if setting != "steps")
+
+
+def _adopt(trial: pathlib.Path, folder: pathlib.Path) -> None:
+  """The trial's run goes on as the recipe's, if that has not begun: there is nothing left to train."""
+  if (folder / "config.gin").exists():
+    return
+  partial = folder.with_name(f"{folder.name}.partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  shutil.copytree(trial, partial, ignore=shutil.ignore_patterns("results.json", "predictions", run_lock.NAME))
+  text = (trial / "config.gin").read_text(encoding="utf-8")
+  said = re.sub(r"^MODEL_DIR = .*$", lambda _: f"MODEL_DIR = {str(folder)!r}", text, flags=re.MULTILINE)
+  write_whole(partial / "config.gin", said)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  partial.rename(folder)

@@ -1,0 +1,28 @@
+"""What more rows would bring, from scores on fewer."""
+
+import numpy as np
+import pytest
+
+from fiat_jax.evaluation import curve
+
+GROUPS = [f"group {n // 2}" for n in range(60)]
+LANGS = ["en", "hi"] * 30
+
+
+def right(share: float) -> np.ndarray:
+  """One seed's scores: the first rows right, [1, N]."""
+  return 100.0 * (np.arange(60) < share * 60)[None]
+
+
+def test_each_doubling_is_carried_on_to_four_hundred_rows_more():
+  found = curve.judge({100: right(0.5), 200: right(0.6), 400: right(0.7)}, {100: 1, 200: 2, 400: 3}, LANGS, GROUPS)
+  assert [point["rows"] for point in found["points"]] == [100, 200, 400]
+  assert [point["test"] for point in found["points"]] == pytest.approx([50, 60, 70])
+  assert found["more"]["rows"] == 400 and found["more"]["gain"] == pytest.approx(10), "400 more are a doubling of 400"
+  low, high = found["more"]["interval"]
+  assert 0 <= low <= 10 <= high
+
+
+def test_where_nothing_was_gained_nothing_is_promised():
+  found = curve.judge({50: right(0.5), 100: right(0.5)}, {50: 1, 100: 1}, LANGS, GROUPS)
+  assert found["more"]["gain"] == 0 and found["more"]["interval"] == (0, 0)

@@ -1,0 +1,96 @@
+"""The big model asked in context by `fiat compare`: what it is shown, how often it is asked, what that costs."""
+
+import json
+import re
+
+import pytest
+from commands import records, results
+from endpoint import Endpoint, served
+
+from fiat_jax import cli
+from fiat_jax.configuration import configure
+from fiat_jax.data.rows import Row
+from fiat_jax.reasoning import in_context
+from fiat_jax.recipe import Recipe
+
+RECIPES = ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency")
+SPLITS = (("train", 6), ("validation", 4), ("test", 8))
+
+
+@pytest.fixture
+def rows(tmp_path):
+  for split, count in SPLITS:
+    lines = [
+      {"id": f"{split}{n}", "input": f"What is {n} + 1, of {split}?", "target": str(n + 1),
+       "reasoning": f"Count on. The answer is {n + 1 if n else 7}."}
+      for n in range(count)
+    ]  # fmt: skip
+    (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  return tmp_path
+
+
+def told(prompt: str, attempt: int) -> str:
+  """Right about even numbers; it reasons where exemplars do."""
+  number = int(re.findall(r"What is (\d+)", prompt)[-1])
+  answer = str(number + 1 - number % 2)
+  return f"Count on. The answer is {answer}." if "Reasoning:" in prompt else answer
+
+
+def words(rows, url, *more):
+  files = [word for split, _ in SPLITS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
+  store = ["--store", str(rows / "S"), "--price", "1000,1000", "--beta", "openai:big", "--beta_url", url]
+  return ["compare", *files, *store, "--exemplars", str(rows / "train.jsonl"), "--shots", "2", *more]
+
+
+@pytest.mark.slow
+def test_the_big_model_is_asked_once_about_each_row_and_its_price_is_told(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint, folder = Endpoint(answer=told), rows / "run"
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", ",".join(RECIPES), "--model_dir", str(folder))
+    assert cli.main([*run, "--dry_run"]) == 0 and not endpoint.bodies
+    assert "| beta, CoT" in capsys.readouterr().err
+    assert cli.main(run) == 0
+    asked = len(endpoint.bodies)
+    assert 12 * (3 + 5) < asked < 12 * (4 + 5), "five times where votes count, and never twice with the same exemplars"
+    assert cli.main(run) == 0 and len(endpoint.bodies) == asked
+  found = {result["recipe"]: result for result in results(folder)["recipes"]}
+  assert all(found[name]["test"]["overall"]["exact_match"] == 50 for name in RECIPES)
+  price = lambda name: found[name]["reasoning_cost"]  # noqa: E731
+  assert 0 < price("icl") < price("icl_few_shot") < price("icl_cot") and price("icl_self_consistency") > price(
+    "icl_cot"
+  )
+  prompts = [body["messages"][0]["content"] for body in endpoint.bodies]
+  shown = [prompt for prompt in prompts if "of train" in prompt]
+  assert len(shown) == len(prompts) - 12 and all(prompt.count("of train") == 2 for prompt in shown)
+  assert not any("The answer is 7." in prompt for prompt in prompts), "wrong reasoning is not shown"
+  (answer, *_) = records(folder / "icl_cot" / "predictions" / "test.jsonl")
+  assert answer["reasoning"] == "Count on. The answer is 1." and answer["prediction"] == "1"
+
+
+def test_money_in_the_budget_keeps_what_is_dear_out(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint = Endpoint(answer=told)
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", "icl,icl_self_consistency", "--model_dir", str(rows / "run"))
+    assert cli.main([*run, "--budget", "60,2"]) == 0
+  assert len(endpoint.bodies) == 12 and "over --budget" in capsys.readouterr().err
+
+
+def test_a_row_that_is_asked_about_is_no_exemplar():
+  row = lambda n, group: Row(  # noqa: E731
+    id=str(n),
+    lang="en",
+    group=group,
+    x=f"x{n}",
+    targets=("t",),
+    reasoning="The answer is t.",
+    labels=(),
+    line=1,
+    fields={},
+  )
+  splits = {"train": [row(1, "a"), row(2, "b"), row(3, "c")], "validation": [row(3, "d")], "test": [row(4, "b")]}
+  recipe = Recipe(adapter="none", in_context="beta", exemplars="shown", thinks=True)
+  settings = in_context.settings_of(configure([], [], {}).settings, recipe)
+  shown = in_context.exemplars_of(settings, recipe, splits)
+  assert shown and [candidate.id for candidate in shown.candidates] == ["1"]

@@ -1,0 +1,48 @@
+"""What a comparison may take: the order of its runs, what a budget allows, and what it stops at."""
+
+import math
+
+import pytest
+
+from fiat_jax.errors import UserError
+from fiat_jax.verbs.budget import Budget, Forecast, Runs, table
+
+
+def forecast(name, minutes, money=0.0, done=False):
+  return Forecast(name=name, title=name, runs=1, minutes=minutes, money=money, done=done)
+
+
+FOUND = [forecast("beta", 0.0), forecast("lora", 4.0), forecast("full", 10.0), forecast("icl", None, 2.0)]
+
+
+def test_a_budget_is_minutes_and_perhaps_money():
+  assert Budget.parse("60") == Budget(60.0, math.inf) and Budget.parse("60,2.5") == Budget(60.0, 2.5)
+  assert Budget.parse("") == Budget()
+  for text in ("an hour", "1,2,3", "-1", "nan"):
+    with pytest.raises(UserError, match="give minutes, or minutes and money"):
+      Budget.parse(text)
+
+
+def test_the_cheapest_come_first_and_the_dear_are_left():
+  assert [one.name for one in sorted(reversed(FOUND), key=lambda one: one.order)] == ["beta", "lora", "full", "icl"]
+  assert Runs(FOUND, Budget()).names == ["beta", "lora", "full", "icl"]
+  assert Runs(FOUND, Budget(5, 1)).names == ["beta", "lora"] and Runs(FOUND, Budget(5, 1)).over == {"full", "icl"}
+  assert Runs([forecast("lora", 4.0, done=True)], Budget(0)).names == ["lora"], "what is done is kept"
+
+
+def test_runs_that_take_longer_than_foretold_leave_less_for_the_others():
+  now = [0.0]
+  runs = Runs(FOUND, Budget(20), clock=lambda: now[0])
+  for seconds in (0, 480):  # the second takes twice its 4 minutes
+    name = runs.next()
+    assert name
+    now[0] += seconds
+    runs.end(name)
+  assert runs.over == {"full"} and runs.left == ["icl"], "8 minutes and twice 10 are more than 20"
+
+
+def test_the_table_adds_up_what_is_allowed():
+  shown = table(FOUND, ["beta", "lora"], Budget(5, 1)).splitlines()
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown]
+  assert cells[2] == ["beta", "1", "0.0", "0.00", ""] and cells[4] == ["full", "1", "10.0", "0.00", "over --budget"]
+  assert cells[5][2] == "?" and cells[6] == ["together", "2", "4.0", "0.00", ""] and cells[7][2:4] == ["5", "1"]
