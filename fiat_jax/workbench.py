@@ -15,6 +15,7 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Examples, Shard
 from fiat_jax.data.corruption import CorruptedPieces, Corruption
+from fiat_jax.data.dialogues import Dialogues
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
@@ -62,7 +63,8 @@ class Workbench:
     self._described: dict[str, Description] = {}  # by the setting that names it
     self._weights: Weights | None = None
     self._told: set[pathlib.Path] = set()
-    self._truncation = Truncation.parse(self.settings.truncate, self.settings.source_length)
+    truncate = "" if self.settings.chats else self.settings.truncate
+    self._truncation = Truncation.parse(truncate, self.settings.source_length)
     if self._truncation:
       for rows in self.rows.values():
         self._truncation.check(rows[0].fields)
@@ -118,6 +120,8 @@ class Workbench:
     marks.check_format(described.tokenizer, plain=plain)
     if self.settings.corrupts:
       Corruption.of(described.tokenizer)  # refused here, before anything is tokenised
+    if self.settings.chats:
+      marks.check_dialogues(described.tokenizer)
     return described
 
   def check(self) -> None:
@@ -182,17 +186,30 @@ class Workbench:
     Raises:
       UserError: as `shard`, or a piece has more spans than the vocabulary has extra ids.
     """
-    if not self.settings.corrupts:
+    if not self.settings.by_loss:
       return self.shard(split, recipe)
     self._tokenising.wait()
+    if self.settings.chats:
+      return self._dialogues(split, recipe)
     return CorruptedPieces(self._spec(split, recipe).folder, Corruption.of(self.model(recipe).tokenizer))
+
+  def _dialogues(self, split: str, recipe: Recipe) -> Dialogues:
+    folder = self._spec(split, recipe).folder
+    cut, gone = tokenise.truncated(folder), tokenise.left_out(folder)
+    if folder not in self._told and (cut or gone):
+      self._told.add(folder)
+      say(f"{recipe.title}: of the chats of {split}, {cut} lose their last exchanges and {gone} are left out, too long")
+    return Dialogues(folder)
 
   def truncated(self, recipe: Recipe) -> dict[str, dict[str, int]]:
     """What results say of rows of which TRUNCATE cut a column, by split; nothing where it is not set."""
-    if not self._truncation or recipe.answer_of_beta:
+    if not (self._truncation or self.settings.chats) or recipe.answer_of_beta:
       return {}
     folders = {split: self._spec(split, recipe).folder for split in self.rows}
-    return {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
+    found = {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
+    if self.settings.chats:
+      found["left_out"] = {split: tokenise.left_out(folder) for split, folder in folders.items()}
+    return found
 
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
@@ -234,6 +251,8 @@ class Workbench:
       plain=not tokenizer.template_source,
       truncation=self._truncation,
       pieces=self.settings.source_length if self.settings.corrupts else 0,
+      chats=self.settings.source_length if self.settings.chats else 0,
+      shorten=self.settings.chats and self.settings.truncate == "turns",
     )
 
   def _dropped(self) -> list[Recipe]:

@@ -13,11 +13,15 @@ import numpy as np
 
 
 class Example(NamedTuple):
-  """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file."""
+  """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file.
+
+  `learned` [T] says which targets carry loss; None: all.
+  """
 
   inputs: np.ndarray
   targets: np.ndarray
   row: int
+  learned: np.ndarray | None = None
 
   @property
   def length(self) -> int:

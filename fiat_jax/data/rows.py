@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +25,11 @@ from fiat_jax.data import languages, layouts, reasoned, splits
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tables import kind, open_file, records
 from fiat_jax.errors import UserError
+from fiat_jax.resources import cache_folder
 
 SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$", re.DOTALL)
+LARGE = 2**26  # bytes of a file whose checked rows are kept
+FORMAT = 1  # of what is kept: raise it when a row holds something else
 OPTIONAL = ("lang", "group", "id", "reasoning")  # columns that rows need not have
 
 
@@ -76,9 +80,23 @@ def locate(path: str) -> tuple[pathlib.Path, slice]:
 def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> Spilled[Row]:
   """All rows that `path` names, checked; not `labelled`, they need no target. They lie on the disk, not in memory.
 
+  Those of a large file are kept in the cache, so that the next command need not read and check them again.
+
   Raises:
     UserError: the file is missing, empty or broken, a field is absent or no text, an id stands twice.
   """
+  with open_file(locate(path)[0]) as handle:
+    large = os.fstat(handle.fileno()).st_size >= LARGE
+  if not large:
+    return _read(path, layout, labelled)
+  parts = [digest(path), dataclasses.asdict(layout), labelled, FORMAT]
+  folder = cache_folder("checked") / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+  if not folder.is_dir():
+    _read(path, layout, labelled).keep(folder)
+  return Spilled.opened(folder, _decoded)
+
+
+def _read(path: str, layout: Layout, labelled: bool) -> Spilled[Row]:
   bare, reasoning = reasoned.parse(path)
   if reasoning:
     return _spilled(reasoning.join(iter_rows(bare, layout, labelled=labelled)))
@@ -100,19 +118,24 @@ def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[R
 
 def iter_records(path: str, layout: Layout) -> Iterator[tuple[str, dict[str, Any]]]:
   """Each row's id and its record with all its columns, as the file has them; of a split, its rows alone."""
+  yield from ((row.id, record) for row, record in with_records(path, layout))
+
+
+def with_records(path: str, layout: Layout) -> Iterator[tuple[Row, dict[str, Any]]]:
+  """As `iter_records`, with the whole row."""
   whole, split = splits.parse(reasoned.parse(path)[0])
   file, wanted = locate(whole)
   found = itertools.islice(records(file), wanted.start, wanted.stop)
   made = layouts.recognised(found, layout, file, False, again=True)
-  named = ((_row(record, layout, file, line, False).id, record) for line, record in made)
+  found_rows = ((_row(record, layout, file, line, False), record) for line, record in made)
   if split is None:
-    yield from named
+    yield from found_rows
     return
   members = (row.id for row in read_rows(path, layout, labelled=False))
   member = next(members, None)
-  for identity, record in named:
-    if identity == member:
-      yield identity, record
+  for row, record in found_rows:
+    if row.id == member:
+      yield row, record
       member = next(members, None)
 
 
@@ -121,9 +144,17 @@ def digest(path: str) -> str:
   path, reasoning = reasoned.parse(path)
   (file, wanted), split = locate(path), splits.parse(path)[1]
   with open_file(file) as handle:
-    content = hashlib.file_digest(handle, "sha256")
+    now = os.fstat(handle.fileno())
+    content = _hash(handle.name, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)).copy()
   content.update(f"[{wanted.start}:{wanted.stop}]{split or ''}{reasoning.digest() if reasoning else ''}".encode())
   return content.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)  # a command asks often, and a large file takes seconds
+def _hash(file: str, _state: tuple[int, ...]) -> Any:
+  """The SHA-256 of a file's bytes, to go on with."""
+  with open(file, "rb") as handle:
+    return hashlib.file_digest(handle, "sha256")
 
 
 @functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another

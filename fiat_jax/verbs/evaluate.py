@@ -16,7 +16,9 @@ from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
 from fiat_jax.models import lora
+from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
@@ -31,15 +33,24 @@ def main(configuration: Configuration) -> None:
     return
   place = configuration.settings.output or f"{configuration.settings.model_dir}/suite"
   asked = [again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite]
+  lacking = {task: _lacks(configured.settings) for task, configured in zip(suite, asked, strict=True)}
+  asked = [configured for task, configured in zip(suite, asked, strict=True) if not lacking[task]]
   for configured in asked:  # before the first is worked on
     for path in configured.settings.files().values():
       sources.fetch(locate(path)[0])
   summaries = []
-  for task, configured in zip(suite, asked, strict=True):
+  for task, reason in lacking.items():
+    if reason:
+      say(f"{task} is left out: {reason}")
+  for task, configured in zip([task for task in suite if not lacking[task]], asked, strict=True):
     print(f"{task}\n")
     summaries.append((task, configured.settings.metrics, evaluate(configured)))
     print()
   print(report.suite(summaries))
+
+
+def _lacks(settings: Settings) -> str:
+  return metrics.lacks(settings.metrics, code=settings.allow_code_execution, judge=bool(settings.judge))
 
 
 def evaluate(configuration: Configuration) -> dict[str, Any]:
@@ -52,7 +63,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
   runtime.start()
-  metrics.check(settings.metrics, bool(settings.labels))
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
@@ -64,7 +75,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   result |= bench.truncated(recipe)
   write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
-  if not settings.corrupts:
+  if not settings.by_loss:
     print(f"\n{report.errors(result[split])}")
   print(f"\n{place}/{objective.written.format(split=split)}")
   return result[split]

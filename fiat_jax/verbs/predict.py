@@ -21,7 +21,7 @@ def main(configuration: Configuration) -> None:
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
     raise UserError("no place for the answers: give --output FILE")
-  configuration = configuration.only("test")
+  configuration = configuration.only("test").replace(objective="answer")  # who learned from chats can answer
   recipe = configuration.recipe(one_recipe(settings))
   runtime.start()
   bench = Workbench(configuration, labelled=False)

@@ -32,7 +32,7 @@ from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
-DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"
+DEFAULT_RECIPES = {"answer": "fiat", "span_corruption": "full_fine_tuning", "chat": "fine_tuning"}
 
 
 def main(configuration: Configuration) -> None:
@@ -44,7 +44,7 @@ def main(configuration: Configuration) -> None:
   if len(settings.seeds) != 1:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start()
-  metrics.check(settings.metrics, bool(settings.labels))
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
@@ -56,7 +56,7 @@ def main(configuration: Configuration) -> None:
 
 
 def one_recipe(settings: Settings) -> str:
-  names = list(settings.recipes) or [PRETRAINING_RECIPE if settings.corrupts else DEFAULT_RECIPE]
+  names = list(settings.recipes) or [DEFAULT_RECIPES[settings.objective]]
   if len(names) > 1:
     raise UserError(f"--recipes {','.join(names)}: give one here; `fiat compare` takes several")
   return names[0]
@@ -108,14 +108,11 @@ def _train(
 ) -> tuple[dict[str, Any], Any]:
   """The best step and how many were taken, for the results, and the best trained tree."""
   settings, module = bench.settings, bench.model(recipe).module
-  ids = [row.id for row in bench.rows["train"]]
-  names = [ids[row] for row in bench.examples("train", recipe).sources]
-  size = min(settings.batch, len(names))
+  examples = bench.examples("train", recipe)
+  count, size = len(examples), min(settings.batch, len(examples))
   if size < settings.batch:
-    say(
-      f"--batch {settings.batch} is more than the {len(names)} training {objective.unit}: an update takes them all once"
-    )
-  steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
+    say(f"--batch {settings.batch} is more than the {count} training {objective.unit}: an update takes them all once")
+  steps = settings.steps or max(1, math.ceil(settings.epochs * count / size))
   full, params = recipe.adapter == "full", bench.params(recipe)
   if full:
     trained, frozen = jax.tree.map(jnp.copy, params), {}
@@ -126,7 +123,7 @@ def _train(
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
-    f"{recipe.title}: {len(names)} {objective.unit}, {steps} steps of {size}, packed into rows of "
+    f"{recipe.title}: {count} {objective.unit}, {steps} steps of {size}, packed into rows of "
     f"{batches.shape.length} tokens; {lora.count(trained):,} of {lora.count(params):,} parameters are tuned"
   )
 
@@ -142,14 +139,14 @@ def _train(
     batches=batches,
     validate=objective.validate,
     rates=optimizers.learning_rate(optimizer_config(settings), steps),
-    names=names.__getitem__,
+    names=lambda number: bench.rows["train"][int(examples.sources[number])].id,
     keeps_state=not full,
   )
   checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
   with contextlib.closing(journal), contextlib.closing(checkpoints):
     best, tree = loop.train(work, state, checkpoints, journal)
     last = journal.records[-1]["step"]
-    before = {"before": journal.validation(0)} if settings.corrupts else {}
+    before = {"before": journal.validation(0)} if settings.by_loss else {}
     return {"best_step": best, "steps": last, "stopped_early": last < steps, **before}, tree
 
 
