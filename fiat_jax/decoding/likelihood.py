@@ -29,7 +29,7 @@ class Shared(NamedTuple):
   """What is kept of ids that many prompts begin with: keys and values a layer, padded, and how many ids there are."""
 
   prefix: Any
-  count: int
+  length: int
 
 
 def share(model: Decoder | T5, weights: Mapping[str, Any], ids: Sequence[int]) -> Shared | None:
@@ -69,7 +69,7 @@ def label_logprobs(
 
 def _decoder_only(model: Decoder, weights, prompt, labels: Sequence[Sequence[int]], targets, shared: Shared | None):
   """Prompt and labels in one row; the first token of each label is predicted at the prompt's last place."""
-  known = shared.count if shared else 0
+  known = shared.length if shared else 0
   prompt = prompt[known:]
   start = len(prompt)
   row = _row(bucket(start + sum(len(label) for label in labels)))
@@ -110,7 +110,7 @@ def _decoder_only_logprobs(model, weights, tokens, positions, segments, before, 
   mask = (seen > 0) & ((seen == own) | (seen == 1)) & jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
   prefix = shared.prefix if shared else None
   if shared:  # all see it, and none what it is padded with
-    known = jnp.arange(shared.prefix[0].v.shape[2]) < shared.count
+    known = jnp.arange(shared.prefix[0].v.shape[2]) < shared.length
     mask = jnp.concatenate([jnp.broadcast_to(known, (*mask.shape[:2], len(known))), mask], axis=-1)
   hidden, _ = decoder.cached_hidden(model, weights, tokens, positions, mask, prefix=prefix)
   hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)

@@ -30,7 +30,8 @@ def grouped(shard: Shard) -> list[Group]:
     (beginnings.setdefault(ids[:LEAST].tobytes(), []) if len(ids) > LEAST else alone).append(number)
   groups = []
   for rows in beginnings.values():
-    first = shard[rows[len(rows) // 2]].inputs
+    middle = sorted(rows, key=lambda number: shard[number].inputs.tolist())[len(rows) // 2]  # is like most
+    first = shard[middle].inputs
     common = np.array([_common(first, shard[number].inputs) for number in rows])
     shared = max(set(common.tolist()), key=lambda count: count * (np.count_nonzero(common >= count) - 1))
     together = common >= shared

@@ -45,7 +45,7 @@ def test_labels_score_as_they_do_after_the_whole_prompt(count, tiny_model):
   prompt, labels = [*SUBJECTS[0], 11, 12], [[3, 4], [5], [6, 7, 8]]
   alone = likelihood.label_logprobs(tiny_model.module, tiny_model.layers, prompt, labels)
   known = likelihood.share(tiny_model.module, tiny_model.layers, prompt[:count])
-  assert known is not None and known.count == count
+  assert known is not None and known.length == count
   shared = likelihood.label_logprobs(tiny_model.module, tiny_model.layers, prompt, labels, known)
   np.testing.assert_allclose(shared, alone, rtol=1e-4, atol=1e-4)
   variables = {"params": tiny_model.params}

@@ -34,7 +34,7 @@ def _predictions(*texts: str, targets: tuple[str, ...] = ASKED) -> list[Predicti
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
   monkeypatch.setenv("OPENAI_API_KEY", "none")
-  made = configure([], [], {"judge": "openai:big", "judge_store": str(tmp_path / "judge")}).settings
+  made = configure([], [], {"JUDGE": "openai:big", "JUDGE_STORE": str(tmp_path / "judge")}).settings
   return lambda url, **changed: dataclasses.replace(made, judge_url=url, **changed)
 
 
