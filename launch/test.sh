@@ -10,4 +10,4 @@ cd "$(dirname "$0")/.."
 if [ "${1:-}" = all ]; then
   exec .venv/bin/python -m pytest -m "slow or not slow" --durations=10
 fi
-exec .venv/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --durations=5
+exec .venv/bin/python -m pytest -m "not slow" --hypothesis-profile=ci --numprocesses 2 --dist loadfile --durations=5

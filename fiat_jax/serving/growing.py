@@ -90,11 +90,15 @@ class Growing:
   def _settled(self) -> str:
     """The text so far without what more tokens may change: half a character, the beginning of a stop text."""
     count = len(self._tokens)
-    while count and self._spelling.is_byte(self._tokens[count - 1]):
+    while count and self._joins(self._tokens[count - 1]):
       count -= 1
     text = self._decode(self._tokens[:count]).rstrip(UNFINISHED)
     begun = (length for stop in self._stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
     return text[: len(text) - max(begun, default=0)]
+
+  def _joins(self, token: int) -> bool:
+    """Whether bytes before and after it may be one character: it is a byte itself, or has no text at all."""
+    return self._spelling.is_byte(token) or self._spelling.tokenizer.is_control(token)
 
   def _reportable(self, ended: bool) -> int:
     """How many tokens have been shown; one without any text goes with the next, which a stop text may leave out."""

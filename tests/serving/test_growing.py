@@ -65,15 +65,18 @@ def tokens_of(draw, spelling: Spelling, kind: str) -> list[int]:
 )
 def test_what_is_shown_adds_up_to_the_whole_and_is_never_taken_back(spellings, kind, data, cuts, stops):
   spelling = spellings[kind]
-  parts, end = grow(spelling, tokens_of(data.draw, spelling, kind), cuts, stops)
+  tokens = tokens_of(data.draw, spelling, kind)
+  parts, end = grow(spelling, tokens, cuts, stops)
+  texts = [spelling.tokenizer.decode(tokens[:cut]) for cut in sorted({min(cut, len(tokens)) for cut in cuts})]
   whole = spelling.tokenizer.decode(end.tokens) if end.text is None else end.text
   assert "".join(part.text for part in parts) == whole
   assert not any(stop in "".join(part.text for part in parts) for stop in stops)
   shown = ""
-  for part in parts[:-1]:
+  for part, so_far in zip(parts[:-1], texts, strict=False):
     shown += part.text
     assert not shown.endswith("\ufffd")
-    assert not any(shown.endswith(stop[:length]) for stop in stops for length in range(1, len(stop)))
+    begun = [length for stop in stops for length in range(1, len(stop)) if so_far.endswith(stop[:length])]
+    assert len(shown) <= len(so_far) - max(begun, default=0)
   told = [token for part in parts for token in part.tokens]
   assert told == end.tokens
 
@@ -86,6 +89,13 @@ def test_half_a_character_waits_for_the_other_half(spellings):
   assert {"".join(part.text for part in parts[:n]) for n in range(len(parts) + 1)} == {"", "中", "中🙂"}
   assert b"".join(spelling.spelt(token) for token in tokens).decode() == "中🙂"
   assert spelling.text(tokens[-1]).startswith("bytes:\\x")
+
+
+def test_bytes_wait_behind_a_token_without_text(spellings):
+  """Left out of the text, it has bytes on both sides meet: 0x00 alone is a character, beside 0x80 it is none."""
+  zero, unknown, eighty = 1, 0, 129
+  parts, _ = grow(spellings["bytes and pieces"], [zero, unknown, eighty], [2], [])
+  assert [part.text for part in parts] == ["", "\ufffd\ufffd"]
 
 
 def test_what_may_begin_a_stop_text_waits_until_it_does_not(spellings):
