@@ -22,6 +22,7 @@ from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig, targeted
 from fiat_jax.models.pretrained import Description, Weights
@@ -177,7 +178,8 @@ class Workbench:
       )
     if self._labelled:
       marks.check_targets(shard, self.model(recipe).tokenizer, self.rows[split], self.settings.file(split))
-      self._check_length(split, shard.lengths("targets"), "target_length", "target")
+      if not set(self.settings.metrics) & set(metrics.TARGET_IS_NO_ANSWER):
+        self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
   def examples(self, split: str, recipe: Recipe) -> Examples:

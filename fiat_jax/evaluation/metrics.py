@@ -70,6 +70,7 @@ METRICS: Mapping[str, Metric] = {
 }
 RUNS_CODE = ("pass_at_1",)  # of the answer, whose blanks count
 JUDGED = ("relevance", "coherence")  # by a big model, from 1 to 5: `judge.py`
+TARGET_IS_NO_ANSWER = (*RUNS_CODE, *JUDGED)  # but what the answer is tried with, however long
 POOLED = ("auc_pr",)  # of a language's rows together, from the scores of their labels: `ranking.py`
 
 
