@@ -25,7 +25,7 @@ def rows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fiat(rows, tiny_checkpoint):
-  words = ["--objective", "chat", "--source_length", "90", "--truncate", "turns", "--batch", "6"]
+  words = ["--objective", "chat", "--source_length", "60", "--truncate", "turns", "--batch", "6"]
   return runner(rows, "--model", str(tiny_checkpoint), *words)
 
 
@@ -38,7 +38,7 @@ def test_the_loss_on_the_assistants_turns_falls_and_the_model_answers(fiat, rows
   losses = [record["validation"]["loss"] for record in records(folder / "metrics.jsonl") if "validation" in record]
   assert len(losses) == 3 and losses[-1] < losses[0] - 0.3 and "perplexity" in printed
   assert found["recipe"] == "fine_tuning" and found["test"]["chats"] == 3
-  assert found["truncated"]["train"] and found["left_out"] == {"train": 0, "validation": 0, "test": 0}
+  assert found["truncated"]["train"] == 4 and found["left_out"] == {"train": 0, "validation": 0, "test": 0}
   fiat("evaluate", folder, splits=("test",))
   assert json.loads((folder / "evaluation_test.json").read_text())["test"] == found["test"]
   (tmp_path / "asked.jsonl").write_text(json.dumps({"input": "Name a colour."}))

@@ -11,6 +11,7 @@ import numpy as np
 from fiat_jax.data import layouts, rows
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.packing import Example
+from fiat_jax.data.row_records import with_records
 from fiat_jax.data.rows import Layout
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
@@ -34,7 +35,7 @@ def conversations(path: str, layout: Layout) -> Iterator[tuple[int, Messages]]:
     UserError: a chat is no list of turns, or nobody answers in it.
   """
   file = rows.locate(path)[0]
-  for row, record in rows.with_records(path, layout):
+  for row, record in with_records(path, layout):
 
     def fail(message: str, line: int = row.line) -> NoReturn:
       raise UserError(message, file, line)

@@ -116,29 +116,6 @@ def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[R
   yield from _checked_rows(whole, layout, labelled) if split is None else read_rows(path, layout, labelled=labelled)
 
 
-def iter_records(path: str, layout: Layout) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Each row's id and its record with all its columns, as the file has them; of a split, its rows alone."""
-  yield from ((row.id, record) for row, record in with_records(path, layout))
-
-
-def with_records(path: str, layout: Layout) -> Iterator[tuple[Row, dict[str, Any]]]:
-  """As `iter_records`, with the whole row."""
-  whole, split = splits.parse(reasoned.parse(path)[0])
-  file, wanted = locate(whole)
-  found = itertools.islice(records(file), wanted.start, wanted.stop)
-  made = layouts.recognised(found, layout, file, False, again=True)
-  found_rows = ((_row(record, layout, file, line, False), record) for line, record in made)
-  if split is None:
-    yield from found_rows
-    return
-  members = (row.id for row in read_rows(path, layout, labelled=False))
-  member = next(members, None)
-  for row, record in found_rows:
-    if row.id == member:
-      yield row, record
-      member = next(members, None)
-
-
 def digest(path: str) -> str:
   """SHA-256 of the file's bytes, of the slice and of the split asked for, and of the reasoning."""
   path, reasoning = reasoned.parse(path)
@@ -196,7 +173,7 @@ def _checked_rows(path: str, layout: Layout, labelled: bool) -> Iterator[Row]:
   found = itertools.islice(records(file), wanted.start, wanted.stop)
   for line, record in layouts.recognised(found, layout, file, labelled):
     columns.update(record)
-    row = _row(record, layout, file, line, labelled)
+    row = row_of(record, layout, file, line, labelled)
     if row.id in seen:
       where = f"stands on line {seen[row.id]} already"
       if record.get(layout.id):
@@ -218,7 +195,9 @@ def _require_columns(layout: Layout, columns: Collection[str], file: pathlib.Pat
       raise UserError(f"no row has the column {name!r} that --{flag} names ({prompts.nearest(name, columns)})", file)
 
 
-def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
+def row_of(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
+  """A record of a file as a row. Raises UserError where it is none."""
+
   def text(name: str, default: str | None = None) -> str:
     value = record.get(name)
     if isinstance(value, str):

@@ -32,17 +32,18 @@ def main(configuration: Configuration) -> None:
     evaluate(configuration)
     return
   place = configuration.settings.output or f"{configuration.settings.model_dir}/suite"
-  asked = [again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite]
-  lacking = {task: _lacks(configured.settings) for task, configured in zip(suite, asked, strict=True)}
-  asked = [configured for task, configured in zip(suite, asked, strict=True) if not lacking[task]]
-  for configured in asked:  # before the first is worked on
+  tasks = {task: again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite}
+  lacking = {task: reason for task, configured in tasks.items() if (reason := _lacks(configured.settings))}
+  for task, reason in lacking.items():
+    say(f"{task} is left out: {reason}")
+  if len(lacking) == len(tasks):
+    raise UserError(f"nothing is left of --suite {','.join(suite)} to evaluate")
+  asked = {task: configured for task, configured in tasks.items() if task not in lacking}
+  for configured in asked.values():  # before the first is worked on
     for path in configured.settings.files().values():
       sources.fetch(locate(path)[0])
   summaries = []
-  for task, reason in lacking.items():
-    if reason:
-      say(f"{task} is left out: {reason}")
-  for task, configured in zip([task for task in suite if not lacking[task]], asked, strict=True):
+  for task, configured in asked.items():
     print(f"{task}\n")
     summaries.append((task, configured.settings.metrics, evaluate(configured)))
     print()

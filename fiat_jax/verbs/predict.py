@@ -7,6 +7,7 @@ import pathlib
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics
 from fiat_jax.evaluation.evaluate import write_predictions
 from fiat_jax.verbs.evaluate import restore_best
 from fiat_jax.verbs.predictions import predict
@@ -17,6 +18,7 @@ from fiat_jax.workbench import Workbench
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("predict")
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, judge=True)  # none is asked here
   if "test" not in settings.files():
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:

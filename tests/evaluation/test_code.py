@@ -81,6 +81,16 @@ def test_metrics_that_run_code_must_be_allowed():
   metrics.check(("pass_at_1",), code=True)
 
 
+def test_predict_runs_no_code_that_nobody_allowed(tmp_path, monkeypatch, capsys):
+  from fiat_jax import cli
+
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "rows.jsonl").write_text(json.dumps({"input": "a", "target": "print()"}))
+  words = ["--test", "rows.jsonl", "--output", "answers.jsonl", "--metrics", "pass_at_1"]
+  assert cli.main(["predict", *words, "--recipes", "untuned_without_reasoning"]) == 2
+  assert "'pass_at_1' runs code that the model wrote" in capsys.readouterr().err
+
+
 def test_an_answer_is_its_first_function_with_even_indents():
   assert code.completion("\n   return 1\n\ndef other():\n    pass") == "    return 1"
   assert code.completion("    x = 1\n    return x\n") == "    x = 1\n    return x\n"

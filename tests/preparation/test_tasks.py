@@ -94,7 +94,8 @@ for name in NAMES:
   found[name] = [len(module.TASKS), example["inputs_pretokenized"].decode(), example["targets_pretokenized"].decode()]
 import tasks.flan_mini
 mixture = tasks.flan_mini.MIXTURES[0]
-mixed = mixture.get_dataset({"inputs": 512, "targets": 512}, "train", shuffle=False, num_epochs=None)
+lengths = {"inputs": 512, "targets": 512}
+mixed = mixture.get_dataset(lengths, "train", shuffle=False, num_epochs=None, copy_pretokenized=True)
 drawn = [example["targets_pretokenized"].decode() for example in mixed.take(400).as_numpy_iterator()]
 found["flan_mini"] = [drawn.count(text) / 400 for text in ("Yes.", "Little.", "Lake Geneva.")]
 print(json.dumps(found))
