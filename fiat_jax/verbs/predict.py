@@ -18,7 +18,7 @@ from fiat_jax.workbench import Workbench
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("predict")
-  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, judge=True)  # none is asked here
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, judge=True)
   if "test" not in settings.files():
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
