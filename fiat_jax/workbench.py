@@ -125,6 +125,16 @@ class Workbench:
       marks.check_dialogues(described.tokenizer)
     return described
 
+  def unaided(self, recipe: Recipe) -> Recipe | None:
+    """The form in which its tuned model is asked where the big model is unavailable; None where it has no such form."""
+    if not (recipe.trains and recipe.reasoning):
+      return None
+    try:
+      self._template(without_reasoning(recipe))
+    except UserError:  # x stands on one line with the reasoning
+      return None
+    return without_reasoning(recipe)
+
   def check(self) -> None:
     """Refuses what would fail later: before weights are read and before anything is written.
 
@@ -235,9 +245,12 @@ class Workbench:
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """What these recipes' results depend on beside the settings: their models' fingerprints, each split's SHA-256."""
+    return self.model_fingerprints(recipes) | {split: digest(path) for split, path in self.settings.files().items()}
+
+  def model_fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
+    """Those of the weights that these recipes use, by the setting that names them."""
     used = dict.fromkeys(recipe.model_setting for recipe in recipes if not recipe.answer_of_beta)
-    models = {setting: self._described[setting].fingerprint for setting in used}
-    return models | {split: digest(path) for split, path in self.settings.files().items()}
+    return {setting: self._described[setting].fingerprint for setting in used}
 
   def _spec(self, split: str, recipe: Recipe) -> ShardSpec:
     tokenizer = self.model(recipe).tokenizer

@@ -1,5 +1,6 @@
 """The commands end to end on a tiny random checkpoint: what they leave, what they print, what they compute again."""
 
+import html
 import json
 import pathlib
 from typing import NamedTuple
@@ -86,7 +87,8 @@ def test_compare_ends_in_a_verdict(comparison):
 def test_a_run_folder_holds_what_the_readme_says(compared):
   run = compared / "fiat"
   assert {path.name for path in run.iterdir()} == {
-    "adapter", "checkpoints", "config.gin", "events", "loss.svg", "metrics.jsonl", "predictions", "results.json"
+    "adapter", "checkpoints", "config.gin", "events", "loss.svg", "metrics.jsonl", "predictions", "results.json",
+    "without_reasoning",
   }  # fmt: skip
   assert {path.name for path in (run / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
   first = json.loads((run / "predictions" / "test.jsonl").read_text().splitlines()[0])
@@ -95,10 +97,30 @@ def test_a_run_folder_holds_what_the_readme_says(compared):
   assert steps[0] == 0 and steps == sorted(steps)
 
 
+def test_compare_leaves_a_page_and_what_it_is_made_from(comparison):
+  compared, printed = comparison
+  record = results(compared)
+  shown = html.unescape((compared / "report.html").read_text())
+  assert record["verdict"]["words"] in shown and "report.html shows it" in printed
+  assert record["planned"] == list(RECIPES) and record["rows"]["train"] == {"en": 8, "hi": 8}
+  recipes = {result["recipe"]: result for result in record["recipes"]}
+  assert all(result["test"]["rows"] == 6 for result in record["recipes"])
+  assert recipes["fiat"]["switches"]["reasoning"] and not recipes["fine_tuning"]["switches"]["reasoning"]
+  assert recipes["fiat"]["curve"][0]["step"] == 0 and "f1_squad" in recipes["fiat"]["curve"][0]
+  assert [name for name, result in recipes.items() if "without_reasoning" in result] == ["fiat"]
+  assert set(recipes["untuned"]["answer_seconds"]) == {"validation", "test"} and "answer_seconds" not in recipes["beta"]
+  (answer, *_) = records(compared / "fiat" / "predictions" / "test.jsonl")
+  assert answer["reasoning"].startswith("Count on from 0.")
+  assert "reasoning" not in records(compared / "fine_tuning" / "predictions" / "test.jsonl")[0]
+
+
 def test_a_comparison_run_again_computes_nothing_anew_and_may_be_widened(fiat, compared):
-  before = (compared / "fiat" / "results.json").stat().st_mtime_ns
+  kept = [compared / "fiat" / name for name in ("results.json", "without_reasoning/results.json")]
+  before = [file.stat().st_mtime_ns for file in kept]
+  (compared / "report.html").unlink()
   fiat("compare", compared, "--recipes", "fiat,beta")
-  assert (compared / "fiat" / "results.json").stat().st_mtime_ns == before
+  assert [file.stat().st_mtime_ns for file in kept] == before
+  assert (compared / "report.html").exists(), "made again"
 
 
 @pytest.mark.parametrize("recipe", ["fiat", "full_fine_tuning"])

@@ -137,8 +137,14 @@ def summarise(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[s
   return found | counts
 
 
-def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], names: Sequence[str]) -> None:
-  """One JSON object a row, in the rows' order; the file appears whole or not at all."""
+def write_predictions(
+  path: pathlib.Path, predictions: Sequence[Prediction], names: Sequence[str], *, with_reasoning: bool = False
+) -> None:
+  """One JSON object a row, in the rows' order; the file appears whole or not at all.
+
+  Args:
+    with_reasoning: the big model's reasoning stands in it, which was read.
+  """
   lines = []
   for p in predictions:
     record: dict[str, Any] = {
@@ -149,6 +155,7 @@ def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], nam
       "target": p.row.targets[0] if len(p.row.targets) == 1 else list(p.row.targets),
       "prediction": p.text,
     }
+    record |= {"reasoning": p.row.reasoning} if with_reasoning else {}
     if p.row.targets:
       record |= p.scores(names)
     else:
@@ -162,4 +169,5 @@ def write_predictions(path: pathlib.Path, predictions: Sequence[Prediction], nam
 
 def read_scores(path: pathlib.Path, metric: str) -> list[float]:
   """One metric of every row, in the rows' order, from what `write_predictions` wrote."""
-  return [json.loads(line)[metric] for line in path.read_text(encoding="utf-8").splitlines()]
+  with open(path, encoding="utf-8") as file:  # not `splitlines`: a text may hold other line separators
+    return [json.loads(line)[metric] for line in file]

@@ -13,24 +13,32 @@ import numpy as np
 
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
+from fiat_jax.data import audit
+from fiat_jax.data.keys import keys_of
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics, report
-from fiat_jax.evaluation.evaluate import read_scores, summarise, write_predictions
+from fiat_jax.evaluation import diagnosis, metrics, report
+from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
+from fiat_jax.reasoning import costs
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
+from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
-from fiat_jax.settings import Settings
+from fiat_jax.verbs.evaluate import restore_best
 from fiat_jax.verbs.made import note
+from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.predictions import predict, say_doubts
 from fiat_jax.verbs.train import optimizer_config, train_recipe
+from fiat_jax.verbs.validation import repeats
+from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 DEFAULT_RECIPES = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")  # the last where there is a base model
 SPLITS = ("train", "validation", "test")
+UNAIDED = "without_reasoning"
 
 
 def main(configuration: Configuration) -> None:
@@ -44,11 +52,12 @@ def main(configuration: Configuration) -> None:
   runtime.start()
   bench = Workbench(configuration)
   recipes = _recipes(bench)
-  bench.prepare(list(recipes.values()))
+  bench.prepare([*recipes.values(), *filter(None, map(bench.unaided, recipes.values()))])
   bench.check()
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
   power = report.power_line(langs, groups)
+  leaks, told = _repeats(bench), note(settings.model)
   results: list[dict[str, Any]] = []
   scores: dict[str, np.ndarray] = {}
   found = None
@@ -57,17 +66,20 @@ def main(configuration: Configuration) -> None:
     say(power)
     _show_example(bench, recipes)
     for name, recipe in recipes.items():
-      results.append(_run(bench, name, recipe, folder / name))
+      results.append({**_run(bench, name, recipe, folder / name), **_about(bench, recipe)})
       scores[name] = _scores(bench, recipe, folder / name)
       found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      _write(folder, results, settings, found if len(results) == len(recipes) else None, power)
+      decided = found if len(results) == len(recipes) else None
+      warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
+      said = {"could_show": power, "warnings": warnings}
+      _write(bench, folder, {"planned": list(recipes), "recipes": results, **said}, decided)
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
-  if told := note(settings.model):
+  if told:
     print(f"\n{told}")
   tuned = [name for name, recipe in recipes.items() if recipe.trains]
-  print(f"\n{folder}/results.json and report.md hold this table")
+  print(f"\n{folder}/report.html shows it; results.json and report.md hold this table")
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
@@ -100,21 +112,42 @@ def _run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> d
   """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
   settings = bench.settings
   if not recipe.trains:
-    engine = None if recipe.answer_of_beta else bench.engine(recipe)
     result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
-    for split in [split for split in SPLITS[1:] if split in bench.rows]:
-      predictions = predict(bench, split, recipe, engine)
-      write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, settings.metrics)
-      result[split] = summarise(predictions, settings.metrics)
-    return result
-  if len(settings.seeds) == 1:
-    return train_recipe(bench, name, recipe, folder, settings.seeds[0])
+    answers = Answers(bench, recipe)
+    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
+    return result | ({"answer_seconds": answers.seconds} if answers.seconds else {})
   runs = [
-    train_recipe(bench, name, recipe, run, seed)
+    train_recipe(bench, name, recipe, run, seed) | _unaided(bench, recipe, run)
     for seed, run in zip(settings.seeds, _folders(bench, recipe, folder), strict=True)
   ]
-  means = {split: _mean([run[split] for run in runs]) for split in SPLITS[1:]}
-  return {**runs[0], "seed": None, "seeds": runs, **means}
+  if len(runs) == 1:
+    return runs[0]
+  means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
+  of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
+  return {**of_one, "seed": None, "seeds": runs, **means}
+
+
+def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
+  if not (form := bench.unaided(recipe)):
+    return {}
+  done = folder / UNAIDED / "results.json"
+  if not done.exists() and not (folder / "checkpoints" / "best").is_dir():
+    return {}  # a run that is done needs its checkpoints for nothing else
+  if not done.exists():
+    say(f"{recipe.title}: test once more, the reasoning left out")
+    found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
+    write_whole(done, json.dumps(found, indent=2) + "\n")
+  return {UNAIDED: json.loads(done.read_text())}
+
+
+def _about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
+  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
+  about = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
+  if not (recipe.needs_reasoning and bench.settings.store):
+    return about
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]))
+  return about if cost is None else about | {"reasoning_cost": cost}
 
 
 def _folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -158,13 +191,22 @@ def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
   return "No verdict: the recipe is picked on validation rows. Give --validation FILE."
 
 
-def _write(
-  folder: pathlib.Path, results: list[dict[str, Any]], settings: Settings, found: Verdict | None, power: str
-) -> None:
-  record = {"recipes": results, "verdict": dataclasses.asdict(found) if found else None}
+def _repeats(bench: Workbench) -> list[str]:
+  """What `fiat validate` says of rows that stand twice, near duplicates aside, which take long to find."""
+  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
+  repeats.warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
+  return findings.warnings
+
+
+def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], found: Verdict | None) -> None:
+  """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
+  names = bench.settings.metrics
+  rows = {split: audit.languages(rows) for split, rows in bench.rows.items()}
+  record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None, "rows": rows}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
-  page = report.markdown(results, settings.metrics, found, power, note(settings.model))
-  write_whole(folder / "report.md", page)
+  told = note(bench.settings.model)
+  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told))
+  page.write(folder)
 
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:

@@ -18,6 +18,7 @@ from fiat_jax.evaluation import metrics, report
 from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
+from fiat_jax.run_folder import check_base
 from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.objectives import objective_of
@@ -86,10 +87,11 @@ def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any 
   """The best trained tree of the run in `folder`; None where the recipe trains nothing.
 
   Raises:
-    UserError: the recipe trains and the folder holds no checkpoint.
+    UserError: the recipe trains and the folder holds no checkpoint, or one of another model than the bench's.
   """
   if not recipe.trains:
     return None
+  check_base(folder, bench.model_fingerprints([recipe]))
   if not (folder / "checkpoints" / "best").is_dir():
     raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
   if recipe.adapter == "full":

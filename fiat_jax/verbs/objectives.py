@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fiat_jax import signals
+from fiat_jax import signals, stopwatch
 from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
@@ -26,10 +26,12 @@ class Objective(Protocol):
   Attributes:
     unit: what training goes through.
     written: what stands in the run folder afterwards.
+    seconds: that answering took, by split, once it was judged; without compiling.
   """
 
   unit: str
   written: str
+  seconds: dict[str, float]
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     """The scores on validation."""
@@ -56,6 +58,7 @@ class Answers:
   def __init__(self, bench: Workbench, recipe: Recipe):
     self._bench, self._recipe, self._metrics = bench, recipe, bench.settings.metrics
     self._stuck = diagnosis.Stuck(self._metrics)
+    self.seconds: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     engine = self._bench.engine(self._recipe, tree)
@@ -67,12 +70,16 @@ class Answers:
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
     engine = None if self._recipe.answer_of_beta else self._bench.engine(self._recipe, tree)
-    predictions = predict(self._bench, split, self._recipe, engine)
+    with stopwatch.warm() as elapsed:
+      predictions = predict(self._bench, split, self._recipe, engine)
+    if engine:
+      self.seconds[split] = round(elapsed.seconds, 3)
     if any(name in metrics.JUDGED for name in self._metrics):
       from fiat_jax.evaluation.judge import judged  # the package `openai` is slow to import
 
       predictions = judged(predictions, self._metrics, self._bench.settings)
-    write_predictions(folder / "predictions" / f"{split}.jsonl", predictions, self._metrics)
+    file = folder / "predictions" / f"{split}.jsonl"
+    write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
 
   def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
@@ -94,6 +101,7 @@ class ByLoss:
       )
     self.unit = "chats" if bench.settings.chats else "pieces of text"
     self._bench, self._recipe = bench, recipe
+    self.seconds: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     return self.judge("validation", tree, pathlib.Path())["overall"]

@@ -12,7 +12,6 @@ from fiat_jax.decoding import warm
 from fiat_jax.decoding.engine import Engine, Session
 from fiat_jax.errors import UserError
 from fiat_jax.progress import progress, say
-from fiat_jax.run_folder import check_base
 from fiat_jax.serving import server
 from fiat_jax.serving.app import Served, application
 from fiat_jax.serving.guard import token_for
@@ -54,8 +53,6 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration.only())
   bench.prepare([recipe])
-  if recipe.trains:
-    check_base(folder, bench.fingerprints([recipe]))
   trained = restore_best(bench, recipe, folder)
   name = configuration.model_of(recipe) if trained is None else settings.model_dir
   model = bench.model(recipe)

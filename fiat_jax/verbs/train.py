@@ -99,6 +99,7 @@ def _result(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, s
   for split in ("validation", "test"):
     if split in bench.rows:
       result[split] = objective.judge(split, trained, folder)
+  result |= {"answer_seconds": objective.seconds} if objective.seconds else {}
   result["seconds"] = round(time.monotonic() - started, 1)
   return result
 
@@ -147,7 +148,8 @@ def _train(
     best, tree = loop.train(work, state, checkpoints, journal)
     last = journal.records[-1]["step"]
     before = {"before": journal.validation(0)} if settings.by_loss else {}
-    return {"best_step": best, "steps": last, "stopped_early": last < steps, **before}, tree
+    curve = [{"step": r["step"], **r["validation"]} for r in journal.records if "validation" in r]
+    return {"best_step": best, "steps": last, "stopped_early": last < steps, **before, "curve": curve}, tree
 
 
 def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: int) -> Batches:

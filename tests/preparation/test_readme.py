@@ -1,4 +1,7 @@
-"""The README's table of tasks says what the registry says. Run as a program, with `PYTHONPATH=.`, it prints it."""
+"""The README's table of tasks says what the registry says.
+
+`PYTHONPATH=. python tests/preparation/test_readme.py` prints it.
+"""
 
 from __future__ import annotations
 

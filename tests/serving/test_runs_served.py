@@ -76,5 +76,6 @@ def test_an_encoder_decoder_reads_plain_text_and_takes_no_chat(rows, run_of, tmp
 def test_another_model_than_the_run_s_is_refused(run_of, tmp_path, capsys):
   folder = run_of(t5.write_model(tmp_path / "t5", num_layers=1), "fine_tuning")
   other = t5.write_model(tmp_path / "other", num_layers=1, d_ff=64)
-  assert cli.main(["serve", "--model_dir", str(folder), "--model", str(other), "--port", "0"]) == 2
-  assert "was trained on another model than --model names now" in capsys.readouterr().err
+  for words in (["serve", "--port", "0"], ["evaluate"], ["predict", "--output", str(tmp_path / "answers.jsonl")]):
+    assert cli.main([*words, "--model_dir", str(folder), "--model", str(other)]) == 2, words
+    assert "was trained on another model than --model names now" in capsys.readouterr().err

@@ -16,8 +16,7 @@ from fiat_jax.verbs.validation.findings import Findings, many
 
 def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys], findings: Findings) -> None:
   """Exact ones first. Across splits they are leaks: a score would be too good."""
-  for overlap in audit.overlaps(keys):
-    findings.warn(_exact(overlap, findings))
+  warn_of_exact_repeats(keys, findings)
   with watched("looking for near duplicates", sum(map(len, splits.values()))) as advance:
     found = duplicates.near(splits, keys, advance)
   by_splits: dict[tuple[str, str], list[Near]] = collections.defaultdict(list)
@@ -25,6 +24,12 @@ def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys
     by_splits[near.splits].append(near)
   for (one, other), pairs in by_splits.items():
     findings.warn(_near(one, other, pairs, findings))
+
+
+def warn_of_exact_repeats(keys: Mapping[str, Keys], findings: Findings) -> None:
+  """The quick part."""
+  for overlap in audit.overlaps(keys):
+    findings.warn(_exact(overlap, findings))
 
 
 def _exact(overlap: Overlap, findings: Findings) -> str:

@@ -1,0 +1,197 @@
+"""What a comparison's run folder holds, read back: `results.json` and the predictions on test. Nothing is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fiat_jax.errors import UserError
+
+SWITCHES = ("instruction", "reasoning", "adapter", "instruction_tuned")
+UNAIDED = "without_reasoning"  # what a comparison calls the tuned model's answers without the big one's help
+Answer = Mapping[str, Any]  # a line of predictions/test.jsonl
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+  """One recipe's: its object in `results.json`, and its answers to the test rows, a list a seed.
+
+  `unaided` are the answers with the reasoning left out; empty where there are none.
+  """
+
+  record: Mapping[str, Any]
+  answers: tuple[Sequence[Answer], ...]
+  unaided: tuple[Sequence[Answer], ...] = ()
+
+  @property
+  def name(self) -> str:
+    return self.record["recipe"]
+
+  @property
+  def title(self) -> str:
+    return self.record["title"] or self.name
+
+  @property
+  def runs(self) -> Sequence[Mapping[str, Any]]:
+    """Those of its seeds."""
+    return self.record.get("seeds") or [self.record]
+
+  @property
+  def test(self) -> Mapping[str, Any]:
+    return self.record["test"]
+
+  @property
+  def interval(self) -> tuple[float, float]:
+    return tuple(self.record["interval"])
+
+  @property
+  def switches(self) -> Mapping[str, Any]:
+    """Empty where the folder is of a version that did not keep them."""
+    return self.record.get("switches", {})
+
+  @property
+  def reads_reasoning(self) -> bool:
+    """So that each answer of it needs one of the big model."""
+    return bool(self.switches.get("reasoning") or self.of_beta)
+
+  @property
+  def of_beta(self) -> bool:
+    return bool(self.switches.get("answer_of_beta"))
+
+  @property
+  def trains(self) -> bool:
+    return not self.of_beta and self.switches.get("adapter", "none") != "none"
+
+  @property
+  def seconds(self) -> float | None:
+    """Of the tuned model per 1,000 answers on test; over seeds the mean. None where it was not measured."""
+    found = [run["answer_seconds"]["test"] for run in self.runs if "test" in run.get("answer_seconds", {})]
+    return 1000 * statistics.fmean(found) / self.test["rows"] if found else None
+
+  @property
+  def money(self) -> float | None:
+    """What the big model's reasoning costs per 1,000 answers; None where it is not known."""
+    return self.record.get("reasoning_cost") if self.reads_reasoning else 0.0 if self.switches else None
+
+  def scores(self, metric: str) -> np.ndarray:
+    """Of every test row, [seeds, N]."""
+    return _scores(self.answers, metric)
+
+  def unaided_scores(self, metric: str) -> np.ndarray:
+    """The same of the answers without reasoning."""
+    return _scores(self.unaided, metric)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+  """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all."""
+
+  results: tuple[Result, ...]
+  metrics: tuple[str, ...]
+  verdict: Mapping[str, Any] | None
+  planned: tuple[str, ...]
+  could_show: str
+  rows: Mapping[str, Mapping[str, int]]
+  warnings: tuple[str, ...]
+
+  @property
+  def metric(self) -> str:
+    """The first: what the verdict is about."""
+    return self.metrics[0]
+
+  @property
+  def answers(self) -> Sequence[Answer]:
+    """Of the first recipe's first seed: what stands there of a row is the same in all."""
+    return self.results[0].answers[0]
+
+  @functools.cached_property
+  def langs(self) -> list[str]:
+    return [answer["lang"] for answer in self.answers]
+
+  @functools.cached_property
+  def groups(self) -> list[str]:
+    return [answer["group"] for answer in self.answers]
+
+  @property
+  def languages(self) -> list[str]:
+    """Those of the test rows, sorted."""
+    return sorted(set(self.langs))
+
+  @property
+  def pick(self) -> Result | None:
+    """The recipe that validation chose."""
+    return self.result(self.verdict["pick"]) if self.verdict else None
+
+  def result(self, name: str) -> Result:
+    return next(result for result in self.results if result.name == name)
+
+  def pair(self, first: Result, second: Result) -> Mapping[str, Any] | None:
+    """By how much the first is above the second on test, as the verdict has it: `difference`, `interval`, `p`."""
+    for pair in self.verdict["pairs"] if self.verdict else ():
+      if (pair["first"], pair["second"]) == (first.name, second.name):
+        return pair
+      if (pair["first"], pair["second"]) == (second.name, first.name):
+        low, high = pair["interval"]
+        return {**pair, "difference": -pair["difference"], "interval": (-high, -low)}
+    return None
+
+
+def read(folder: pathlib.Path) -> Comparison:
+  """The comparison in a run folder.
+
+  Raises:
+    UserError: a file is missing or broken, or predictions are of other rows than the first recipe's.
+  """
+  record = _json(folder / "results.json")
+  results = tuple(_result(folder, recipe) for recipe in record["recipes"] if "test" in recipe)
+  if not results:
+    raise UserError("holds no scores on test: run `fiat compare` with --test FILE", folder / "results.json")
+  for result in results:
+    for answers in (*result.answers, *result.unaided):
+      if [answer["id"] for answer in answers] != [answer["id"] for answer in results[0].answers[0]]:
+        raise UserError(
+          f"{result.name} answered other rows than {results[0].name}: compare in a new --model_dir", folder
+        )
+  return Comparison(
+    results=results,
+    metrics=tuple(record.get("metrics") or results[0].test["overall"]),
+    verdict=record.get("verdict"),
+    planned=tuple(record.get("planned", ())),
+    could_show=record.get("could_show", ""),
+    rows=record.get("rows", {}),
+    warnings=tuple(record.get("warnings", ())),
+  )
+
+
+def _result(folder: pathlib.Path, recipe: Mapping[str, Any]) -> Result:
+  home = folder / recipe["recipe"]
+  runs = [home / f"seed_{run['seed']}" for run in recipe["seeds"]] if recipe.get("seeds") else [home]
+  unaided = [run / UNAIDED for run in runs] if UNAIDED in recipe else []
+  return Result(record=recipe, answers=tuple(map(_answers, runs)), unaided=tuple(map(_answers, unaided)))
+
+
+def _scores(of_seeds: Sequence[Sequence[Answer]], metric: str) -> np.ndarray:
+  return np.array([[answer[metric] for answer in answers] for answers in of_seeds])
+
+
+def _answers(run: pathlib.Path) -> list[Answer]:
+  path = run / "predictions" / "test.jsonl"
+  try:
+    with open(path, encoding="utf-8") as file:
+      return [json.loads(line) for line in file]
+  except (OSError, ValueError) as e:
+    raise UserError(f"cannot be read ({e}): run `fiat compare` again", path) from None
+
+
+def _json(path: pathlib.Path) -> Any:
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as e:
+    raise UserError(f"cannot be read ({e}): run `fiat compare` again", path) from None

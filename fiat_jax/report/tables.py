@@ -1,0 +1,220 @@
+"""The page's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fiat_jax.evaluation.verdict import SHOWN
+from fiat_jax.report import ablation
+from fiat_jax.report.ablation import Part
+from fiat_jax.report.languages import Gains, LanguageScore
+from fiat_jax.report.results import Comparison, Result
+from fiat_jax.report.rows import Crossed
+from fiat_jax.report.table import NONE, Cell, Table, interval, number
+from fiat_jax.report.unaided import Unaided
+
+
+def recipes(comparison: Comparison, sure: str) -> Table:
+  """A row a recipe: what it scores, how sure that is, what it takes. `sure` is what intervals are called."""
+  metric, *others = comparison.metrics
+  pick = comparison.pick
+  columns = ["recipe", f"{metric} on test", sure]
+  columns += [f"above {pick.title}", "p"] if pick else []
+  timed = any(result.seconds is not None for result in comparison.results)
+  paid = any(result.money for result in comparison.results)
+  columns += [*others, f"{metric} on validation", *["seconds per 1,000"] * timed, *["money per 1,000"] * paid]
+  columns += ["tuned parameters", "no whole answer"]
+  rows = []
+  for result in comparison.results:
+    test, validation = result.test, result.record.get("validation")
+    cells = [Cell(text=result.title), number(test["overall"][metric]), interval(result.interval)]
+    if pick:
+      pair = None if result is pick else comparison.pair(result, pick)
+      cells += [number(pair["difference"], "+.1f"), number(pair["p"], ".2g")] if pair else [Cell(text=NONE)] * 2
+    cells += [number(test["overall"][name]) for name in others]
+    cells += [number(validation["overall"][metric] if validation else None)]
+    cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
+    cells += [number(result.record.get("tuned_parameters"), ",")]
+    rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
+  notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
+  if timed:
+    notes.append(
+      "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
+    )
+  if paid:
+    notes.append("Money: what the reasoning cost, as its store says; the tuned model runs at home, for 0.")
+  return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
+
+
+def languages(comparison: Comparison, found: Mapping[str, Mapping[str, LanguageScore]], few: Sequence[str]) -> Table:
+  """The shape of the paper's Tables 6 to 8."""
+  langs = list(found)
+  rows = []
+  for result in comparison.results:
+    cells = [Cell(text=result.title), number(result.test["overall"][comparison.metric])]
+    rows.append([*cells, *(_of_language(found[lang][result.name]) for lang in langs)])
+  notes = []
+  if any(cell.mark for row in rows for cell in row) and comparison.pick:
+    notes.append(f"* differs from {comparison.pick.title} on that language (Holm's correction over the whole table).")
+  elif comparison.pick and len(few) < len(langs):
+    notes.append("No language's rows show a difference from the pick (Holm's correction over the whole table).")
+  if few:
+    notes.append(f"Too few groups of rows for any claim: {', '.join(few)}.")
+  return Table(
+    name="by-language",
+    caption=f"{comparison.metric} on test by language",
+    columns=["recipe", "mean", *langs],
+    rows=rows,
+    notes=notes,
+  )
+
+
+def _of_language(of: LanguageScore) -> Cell:
+  return Cell(text=f"{of.score:.1f}{'*' if of.differs else ''}", by=of.score, mark="differs" if of.differs else "")
+
+
+def kinds(comparison: Comparison) -> Table | None:
+  """The shape of the paper's Table 2; None where there is nothing to set side by side."""
+  found = ablation.kinds(comparison)
+  if len(found) < 2:
+    return None
+  metrics = comparison.metrics
+  rows = [
+    [Cell(text=kind.called), Cell(text=kind.best.title), *(number(kind.best.test["overall"][m]) for m in metrics)]
+    for kind in found
+  ]
+  notes = ["Of several recipes of a kind, the one that validation prefers."]
+  if baseline := ablation.best_baseline(comparison, found):
+    fiat = found[-1].best
+    gained = [fiat.test["overall"][m] - baseline.test["overall"][m] for m in metrics]
+    rows.append([Cell(text="gain over the best baseline"), Cell(text=f"against {baseline.title}")])
+    rows[-1] += [number(value, "+.1f") for value in gained]
+    notes.append("The best baseline is chosen on validation too; the paper chose it on test, which flatters it.")
+  columns = ["way of learning", "recipe", *metrics]
+  return Table(
+    name="kinds", caption="In-context learning, fine-tuning, FIAT (Table 2)", columns=columns, rows=rows, notes=notes
+  )
+
+
+def ladder(comparison: Comparison, sure: str) -> Table | None:
+  """The shape of the paper's Table 3; None with a single rung."""
+  rungs = ablation.ladder(comparison)
+  if len(rungs) < 2:
+    return None
+  metric, rows = comparison.metric, []
+  for place, (called, result) in enumerate(rungs):
+    pair = comparison.pair(result, rungs[place - 1][1]) if place else None
+    cells = [Cell(text=called), Cell(text=result.title), number(result.test["overall"][metric])]
+    cells += _difference(pair) if place else [Cell(text=NONE)] * 3
+    rows.append(cells)
+  columns = ["removed so far", "recipe", f"{metric} on test", "to the one above", sure, "p"]
+  notes = ["Each removal adds to those above it. Rungs that were not run are left out."]
+  return Table(name="ladder", caption="FIAT, taken apart (Table 3)", columns=columns, rows=rows, notes=notes)
+
+
+def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> Table:
+  """Beside the picture of what each switch brings."""
+  rows = [
+    [
+      Cell(text=part.called),
+      Cell(text=part.more.title),
+      Cell(text=part.less.title),
+      *_difference(comparison.pair(part.more, part.less)),
+    ]
+    for part in found
+  ]
+  columns = ["part", "with it", "without it", "gain", sure, "p"]
+  return Table(name="parts", caption="What each part brings, one switch at a time", columns=columns, rows=rows)
+
+
+def _difference(pair: Mapping | None) -> list[Cell]:
+  if pair is None:
+    return [Cell(text=NONE)] * 3
+  return [number(pair["difference"], "+.1f"), interval(pair["interval"]), number(pair["p"], ".2g")]
+
+
+def gains(found: Gains, metric: str) -> Table:
+  """Beside the paper's Figure 3."""
+  rows = [[Cell(text=lang), number(less), number(gain, "+.1f")] for lang, (less, gain) in found.points.items()]
+  columns = ["language", f"{metric} without", "gain"]
+  caption = f"Gain of {found.more.title} over {found.less.title}"
+  return Table(name=f"gains-of-{found.more.name}-{found.less.name}", caption=caption, columns=columns, rows=rows)
+
+
+def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[int, float]]]]) -> Table:
+  """Beside the paper's Figure 5: validation before the first step, at its best, at the end."""
+  rows = []
+  for result, points in drawn:
+    best = max(points, key=lambda point: point[1])
+    cells = [Cell(text=result.title), number(points[0][1]) if points[0][0] == 0 else Cell(text=NONE)]
+    rows.append([*cells, number(best[1]), number(best[0], "g"), number(points[-1][1])])
+  columns = ["recipe", "before step 1", "best", "at step", "at the end"]
+  return Table(name="curves", caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
+
+
+def crossed(found: Crossed, total: int) -> Table:
+  """Two by two: the big model's own answer, and the tuned model's that has read it."""
+
+  def cell(count: float) -> Cell:
+    return Cell(text=f"{count:g} ({100 * count / total:.0f} %)" if count % 1 == 0 else f"{count:.1f}", by=count)
+
+  rows = [
+    [Cell(text="the big model is right"), cell(found.both), cell(found.beta_alone)],
+    [Cell(text="the big model is wrong"), cell(found.tuned_alone), cell(found.neither)],
+  ]
+  title = found.tuned.title
+  columns = ["", f"{title} is right", f"{title} is wrong"]
+  return Table(name=f"crossed-{found.tuned.name}", caption=f"{title} and the big model", columns=columns, rows=rows)
+
+
+def unaided(comparison: Comparison, found: Sequence[Unaided], sure: str) -> Table:
+  """The tuned models with the reasoning left out."""
+  rows = []
+  for one in found:
+    other, metric = one.trained_without, comparison.metric
+    cells = [Cell(text=one.result.title), number(one.result.test["overall"][metric]), number(one.score)]
+    cells += [number(one.difference, "+.1f"), interval(one.interval), number(one.p, ".2g")]
+    rows.append([*cells, number(other.test["overall"][metric] if other else None)])
+  columns = ["recipe", "with reasoning", "left out", "change", sure, "p", "trained without"]
+  caption = f"{comparison.metric} on test where the big model is unavailable"
+  note = "Trained without: the recipe that differs in nothing but having learned without reasoning."
+  return Table(name="unaided", caption=caption, columns=columns, rows=rows, notes=[note])
+
+
+def pairs(comparison: Comparison, sure: str) -> Table | None:
+  """Every pair, those with the pick first."""
+  if not comparison.verdict:
+    return None
+  rows = []
+  for pair in comparison.verdict["pairs"]:
+    first, second = comparison.result(pair["first"]), comparison.result(pair["second"])
+    own = comparison.verdict["pick"] in (first.name, second.name)
+    cells = [Cell(text=first.title), Cell(text=second.title), *_difference(pair)]
+    rows.append([*cells, Cell(text="" if own else "Holm"), number(pair["could_show"])])
+  columns = ["recipe", "against", "difference", sure, "p", "corrected", "could show"]
+  note = f"Could show: the true difference that rows like these would show most times; {SHOWN:g} points is a usual aim."
+  return Table(name="pairs", caption="Every pair of recipes on test", columns=columns, rows=rows, notes=[note])
+
+
+def rows(comparison: Comparison) -> Table | None:
+  """How many rows each split has, by language."""
+  if not comparison.rows:
+    return None
+  langs = sorted({lang for counts in comparison.rows.values() for lang in counts})
+  found = [
+    [Cell(text=split), number(sum(counts.values()), ","), *(number(counts.get(lang, 0), ",") for lang in langs)]
+    for split, counts in comparison.rows.items()
+  ]
+  return Table(name="rows", caption="Rows of each split, by language", columns=["split", "all", *langs], rows=found)
+
+
+def faults(comparison: Comparison) -> Table:
+  """Answers that are none, and rows of which a column was cut."""
+  cut = any("truncated" in result.record for result in comparison.results)
+  found = []
+  for result in comparison.results:
+    cells = [Cell(text=result.title)] + [number(result.test[k], "g") for k in ("empty", "unfinished", "unparsed")]
+    cells += [number(result.record.get("truncated", {}).get("test"), ",")] if cut else []
+    found.append(cells)
+  columns = ["recipe", "empty", "unfinished", "unparsed", *["input cut"] * cut]
+  return Table(name="faults", caption="Answers to test rows that are no whole answer", columns=columns, rows=found)

@@ -1,0 +1,130 @@
+"""A comparison's run folder without training: drawn answers, scored, judged and written by the package's own code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fiat_jax.data.rows import Row
+from fiat_jax.evaluation import statistics, verdict
+from fiat_jax.evaluation.evaluate import Prediction, read_scores, summarise, write_predictions
+from fiat_jax.evaluation.statistics import Scored
+from fiat_jax.evaluation.verdict import Candidate
+from fiat_jax.recipe import Recipe
+
+METRICS = ("exact_match", "f1_squad")
+LANGS = ("ar", "bn", "en", "hi")
+HOSTILE = '</script><script>document.title = "taken"</script><img src=x onerror="throw 1">'
+QUESTIONS = {
+  "ar": "ما هي عاصمة فرنسا؟",
+  "bn": "ফ্রান্সের রাজধানী কী?",
+  "en": f"Capital? {HOSTILE}",
+  "hi": "फ़्रांस की राजधानी क्या है?",
+}
+RECIPES: Mapping[str, tuple[Recipe, float]] = {  # with its share of right answers
+  "fiat": (Recipe(reasoning=True, title="FIAT"), 0.9),
+  "fine_tuning": (Recipe(title="fine-tuning"), 0.5),
+  "bare": (Recipe(instruction=False, title="LoRA alone <b>&amp;</b> $x$"), 0.45),
+  "full_fine_tuning": (Recipe(instruction=False, adapter="full", title="full fine-tuning"), 0.4),
+  "untuned": (Recipe(reasoning=True, adapter="none", title="untuned"), 0.3),
+  "beta": (Recipe(adapter="none", answer_of_beta=True, title="beta alone"), 0.85),
+}
+
+
+def rows(groups: int = 12, langs: Sequence[str] = LANGS) -> list[Row]:
+  """A row a group and language."""
+  return [
+    Row(
+      id=f"{group}-{lang}",
+      lang=lang,
+      group=f"group {group}",
+      x=f"{QUESTIONS.get(lang, lang)} ({group})",
+      targets=(f"right {group}",),
+      reasoning=f"It is known {HOSTILE}\u2028that the answer is right {group}.",
+      labels=(),
+      line=1,
+      fields={},
+    )
+    for group in range(groups)
+    for lang in langs
+  ]
+
+
+def write(
+  folder: pathlib.Path,
+  names: Sequence[str] = tuple(RECIPES),
+  seeds: Sequence[int] = (0,),
+  groups: int = 12,
+  cost: float | None = None,
+) -> pathlib.Path:
+  """The run folder of these recipes, as `fiat compare` leaves it."""
+  asked = rows(groups)
+  langs, of_groups = [row.lang for row in asked], [row.group for row in asked]
+  results, scores, candidates = [], {}, []
+  for name in names:
+    recipe, _ = RECIPES[name]
+    result, files = _run(folder / name, name, asked, seeds if recipe.trains else (0,))
+    results.append(result)
+    scores[name] = np.array([read_scores(file, METRICS[0]) for file in files])
+    validation = result["validation"]["overall"][METRICS[0]]
+    candidates.append(Candidate(name=name, recipe=recipe, validation=validation))
+  drawn = statistics.resample(Scored(scores=scores, langs=langs, groups=of_groups))
+  for result in results:
+    if cost is not None and (result["switches"]["reasoning"] or result["switches"]["answer_of_beta"]):
+      result["reasoning_cost"] = cost
+    result["interval"] = verdict.score_interval(drawn, result["recipe"])
+  found = dataclasses.asdict(verdict.decide(candidates, drawn, METRICS[0])) if len(names) > 1 else None
+  record = {
+    "metrics": METRICS,
+    "planned": list(names),
+    "recipes": results,
+    "verdict": found,
+    "could_show": "test: many rows can show much",
+    "rows": {"train": {"en": 7}, "test": {lang: langs.count(lang) for lang in LANGS}},
+    "warnings": [f"leak: {HOSTILE}"],
+  }
+  (folder / "results.json").write_text(json.dumps(record))
+  return folder
+
+
+def _run(folder: pathlib.Path, name: str, asked: Sequence[Row], seeds: Sequence[int]):
+  recipe, share = RECIPES[name]
+  runs, files = [], []
+  for seed in seeds:
+    draws = np.random.default_rng([seed, len(name), len(folder.name)]).random(len(asked))
+    answers = [
+      Prediction(row=row, text=row.targets[0] if draw < share else f"left {HOSTILE}")
+      for row, draw in zip(asked, draws, strict=True)
+    ]
+    files.append((folder / f"seed_{seed}" if len(seeds) > 1 else folder) / "predictions" / "test.jsonl")
+    files[-1].parent.mkdir(parents=True)
+    write_predictions(files[-1], answers, METRICS, with_reasoning=recipe.needs_reasoning)
+    test = summarise(answers, METRICS)
+    unaided = recipe.trains and recipe.reasoning
+    if unaided:
+      left_out = [Prediction(row=row, text=row.targets[0] if n % 4 else "left") for n, row in enumerate(asked)]
+      path = files[-1].parents[1] / "without_reasoning" / "predictions" / "test.jsonl"
+      path.parent.mkdir(parents=True)
+      write_predictions(path, left_out, METRICS)
+    run = {"recipe": name, "title": recipe.title, "seed": seed, "validation": test, "test": test}
+    run |= {"without_reasoning": summarise(left_out, METRICS)} if unaided else {}
+    if not recipe.answer_of_beta:
+      run |= {"answer_seconds": {"test": 1.5 + seed}}
+    if recipe.trains:
+      run |= {"tuned_parameters": 1000, "curve": [{"step": n, METRICS[0]: 100 * share * n / 2} for n in range(3)]}
+    runs.append(run)
+  switches = {key: value for key, value in dataclasses.asdict(recipe).items() if key != "title"}
+  result = {**runs[0], "switches": switches}
+  if len(runs) > 1:
+    result |= {"seed": None, "seeds": runs, "test": _mean([run["test"] for run in runs])}
+  return result, files
+
+
+def _mean(summaries):
+  if isinstance(summaries[0], dict):
+    return {key: _mean([summary[key] for summary in summaries]) for key in summaries[0]}
+  return sum(summaries) / len(summaries)

@@ -1,0 +1,141 @@
+"""What the page tells of languages, parts and rows, against plain counting."""
+
+import json
+
+import numpy as np
+import pytest
+import simulated
+
+from fiat_jax.evaluation import statistics
+from fiat_jax.report import ablation, languages, results, rows, unaided
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+  return results.read(simulated.write(tmp_path_factory.mktemp("compared")))
+
+
+def test_scores_by_language_are_those_of_the_results(comparison):
+  found = languages.scores(comparison)
+  for result in comparison.results:
+    for lang, scores in result.test["languages"].items():
+      of = found[lang][result.name]
+      assert of.score == pytest.approx(scores["exact_match"])
+      assert of.interval is not None and of.interval[0] <= of.score <= of.interval[1]
+
+
+def test_a_language_is_claimed_only_after_holm_over_all_claims(comparison):
+  pick, found, p = comparison.pick, languages.scores(comparison), {}
+  for lang in comparison.languages:
+    here = [n for n, of in enumerate(comparison.langs) if of == lang]
+    scored = statistics.Scored(
+      scores={r.name: r.scores("exact_match")[:, here] for r in comparison.results},
+      langs=[lang] * len(here),
+      groups=[comparison.groups[n] for n in here],
+    )
+    drawn = statistics.resample(scored)
+    p |= {
+      (lang, r.name): statistics.p_value(drawn.difference(pick.name, r.name)) for r in comparison.results if r != pick
+    }
+  shown, ordered = set(), sorted(p, key=p.__getitem__)
+  for place, claim in enumerate(ordered):  # Holm, step by step
+    if p[claim] * (len(ordered) - place) > 0.05:
+      break
+    shown.add(claim)
+  assert shown == {(lang, name) for lang in found for name, of in found[lang].items() if of.differs}
+
+
+def test_few_groups_bear_no_interval(tmp_path):
+  comparison = results.read(simulated.write(tmp_path, ("fiat", "beta"), groups=5))
+  assert languages.few_groups(comparison) == list(simulated.LANGS)
+  assert all(
+    of.interval is None and not of.differs for scores in languages.scores(comparison).values() for of in scores.values()
+  )
+
+
+def test_chance_makes_pearsons_correlation_negative_and_oldhams_not(comparison):
+  rng = np.random.default_rng(0)
+  truth = 50.0
+  langs = [f"l{n}" for n in range(400)]
+
+  def result(name):
+    scores = {lang: {"exact_match": truth + rng.normal()} for lang in langs}
+    return results.Result(record={"recipe": name, "title": name, "test": {"languages": scores}}, answers=([],))
+
+  answers = [{"lang": lang, "group": lang} for lang in langs]
+  more, less = result("more"), result("less")
+  of = results.Comparison(
+    results=(results.Result(record=more.record, answers=(answers,)), less),
+    metrics=("exact_match",),
+    verdict=None,
+    planned=(),
+    could_show="",
+    rows={},
+    warnings=(),
+  )
+  found = languages.gains(of, more, less)
+  assert found and found.correlation == pytest.approx(-(0.5**0.5), abs=0.1) and abs(found.unbiased) < 0.1
+  assert found.points["l3"][1] == more.test["languages"]["l3"]["exact_match"] - found.points["l3"][0]
+
+
+def test_parts_are_pairs_that_differ_in_one_switch(comparison):
+  found = {(part.called, part.more.name, part.less.name) for part in ablation.parts(comparison)}
+  assert found == {
+    ("instruction", "fine_tuning", "bare"),
+    ("reasoning", "fiat", "fine_tuning"),
+    ("LoRA instead of full tuning", "bare", "full_fine_tuning"),
+    ("tuning (LoRA)", "fiat", "untuned"),
+  }
+
+
+def test_the_ladder_has_the_papers_rungs_that_were_run(comparison):
+  assert [result.name for _, result in ablation.ladder(comparison)] == [
+    "fiat",
+    "fine_tuning",
+    "bare",
+    "full_fine_tuning",
+  ]
+
+
+def test_kinds_are_represented_by_validations_choice(comparison):
+  score = lambda name: comparison.result(name).record["validation"]["overall"]["exact_match"]  # noqa: E731
+  found = {kind.called: kind.best.name for kind in ablation.kinds(comparison)}
+  assert list(found) == ["in-context learning", "fine-tuning", "FIAT"] and found["FIAT"] == "fiat"
+  assert found["fine-tuning"] == max(("fine_tuning", "bare", "full_fine_tuning"), key=score)
+  baseline = ablation.best_baseline(comparison, ablation.kinds(comparison))
+  assert baseline and baseline.name == "beta"
+
+
+def test_right_and_wrong_are_counted_row_by_row(comparison):
+  (found,) = rows.crossed(comparison)
+  beta, fiat = (comparison.result(name).answers[0] for name in ("beta", "fiat"))
+  pairs = [(one["exact_match"] == 100, other["exact_match"] == 100) for one, other in zip(beta, fiat, strict=True)]
+  assert (found.both, found.beta_alone) == (pairs.count((True, True)), pairs.count((True, False)))
+  assert (found.tuned_alone, found.neither) == (pairs.count((False, True)), pairs.count((False, False)))
+
+
+def test_a_tuned_model_without_its_reasoning_is_set_against_itself_with_it(comparison):
+  (found,) = unaided.unaided(comparison)
+  fiat = comparison.result("fiat")
+  assert found.score == pytest.approx(fiat.record["without_reasoning"]["overall"]["exact_match"])
+  assert found.difference == pytest.approx(found.score - fiat.test["overall"]["exact_match"])
+  assert found.interval[0] <= found.difference <= found.interval[1]
+  assert found.trained_without is comparison.result("fine_tuning")
+
+
+def test_rows_of_divided_opinion_come_with_their_reasoning(comparison):
+  found, count = rows.disagreements(comparison)
+  assert 0 < len(found) <= rows.MOST_SHOWN and len(found) <= count
+  assert len({one.answer["lang"] for one in found[: len(simulated.LANGS)]}) == len(simulated.LANGS)
+  for one in found:
+    assert len(set(one.right.values())) == 2 and "that the answer is right" in one.reasoning
+
+
+def test_switches_of_an_older_folder_are_not_guessed(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
+  record = json.loads((folder / "results.json").read_text())
+  for result in record["recipes"]:
+    del result["switches"]
+  (folder / "results.json").write_text(json.dumps(record))
+  comparison = results.read(folder)
+  assert not ablation.parts(comparison) and not ablation.ladder(comparison) and not ablation.kinds(comparison)

@@ -1,0 +1,155 @@
+"""report.html: its numbers are those of results.json, its pictures are there, what users wrote is only text."""
+
+import html.parser
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+import simulated
+
+from fiat_jax.report import page
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(html.parser.HTMLParser):
+  """Elements with their texts; tags must be balanced."""
+
+  def __init__(self, text: str):
+    super().__init__()
+    self.open: list[str] = []
+    self.ids: list[str] = []
+    self.tags: list[str] = []
+    self.cells: dict[str, list[list[str]]] = {}
+    self._table = ""
+    self.feed(text)
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    values = dict(attrs)
+    self.tags.append(tag)
+    self.ids += [values["id"]] if "id" in values else []
+    if tag not in VOID:
+      self.open.append(tag)
+    if tag == "table":
+      self._table = values["id"].removeprefix("table-")
+      self.cells[self._table] = []
+    elif tag == "tr":
+      self.cells[self._table].append([])
+    elif tag in ("td", "th"):
+      self.cells[self._table][-1].append("")
+
+  def handle_startendtag(self, tag, attrs):
+    self.handle_starttag(tag, attrs)
+    if tag not in VOID:
+      self.open.pop()
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if "td" in self.open or "th" in self.open:
+      self.cells[self._table][-1][-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = simulated.write(tmp_path_factory.mktemp("compared"))
+  page.write(folder)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+  return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def found(text):
+  return Page(text)
+
+
+def test_numbers_are_those_of_the_results(folder, found):
+  record = json.loads((folder / "results.json").read_text())
+  overview = {row[0]: row[1:] for row in found.cells["recipes"][1:]}
+  by_language = {row[0]: row[1:] for row in found.cells["by-language"][1:]}
+  for result in record["recipes"]:
+    overall, languages = result["test"]["overall"], result["test"]["languages"]
+    cells = overview[result["title"]]
+    assert cells[0] == f"{overall['exact_match']:.1f}" and cells[4] == f"{overall['f1_squad']:.1f}"
+    assert cells[1] == "{:.1f} to {:.1f}".format(*result["interval"])
+    assert [cell.rstrip("*") for cell in by_language[result["title"]]] == [
+      f"{score:.1f}"
+      for score in (overall["exact_match"], *(languages[lang]["exact_match"] for lang in sorted(languages)))
+    ]
+    if "answer_seconds" in result:
+      assert cells[6] == f"{1000 * result['answer_seconds']['test'] / result['test']['rows']:.3g}"
+  pairs = found.cells["pairs"][1:]
+  assert [row[2] for row in pairs] == [f"{p['difference']:+.1f}".replace("-", "−") for p in record["verdict"]["pairs"]]
+
+
+def test_the_verdict_and_its_rule_stand_there_in_words(folder, text):
+  record = json.loads((folder / "results.json").read_text())
+  shown = html.unescape(re.sub(r"<[^>]+>", "", text))
+  assert record["verdict"]["words"] in shown and record["verdict"]["outcome"] in shown
+  assert "Hartigan's typical values" in shown and record["could_show"] in shown
+
+
+def test_every_picture_is_there_well_formed_and_described(text):
+  pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+  assert len(pictures) == 1 + len(simulated.LANGS) + 3, "the first, one a language, parts, gains, curves"
+  for picture in pictures:
+    root = ET.fromstring(picture)
+    assert root.get("role") == "img" and [child.tag for child in root[:2]] == ["title", "desc"]
+    assert all(child.text for child in root[:2]) and "#0a0b" not in picture, "every colour is the page's"
+  assert len(pictures) == text.count("<figure")
+
+
+def test_ids_are_unique_and_refer_to_something(text, found):
+  assert len(found.ids) == len(set(found.ids))
+  referred = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
+  assert referred and {name for names in referred for name in names.split()} <= set(found.ids)
+
+
+def test_what_rows_and_titles_hold_is_text(text, found):
+  assert found.tags.count("script") == 1 and "img" not in found.tags and "b" not in found.tags
+  assert html.escape(simulated.HOSTILE, quote=False) in text.replace("&#34;", '"')
+  assert "LoRA alone &lt;b&gt;&amp;amp;&lt;/b&gt; $x$" in text
+
+
+def test_nothing_is_fetched(text):
+  assert not re.findall(r'(?:src|href)="(?!#|data:,")[^"]*"', text.replace(html.escape(simulated.HOSTILE), ""))
+  assert "@import" not in text and "url(http" not in text and "//" not in re.sub(r"(?s)<dd.*?</dd>|// .*", "", text)
+
+
+def test_text_has_its_direction_and_language(text):
+  assert re.search(r'<dd class="text" dir="auto" lang="ar">ما هي', text)
+  assert re.search(r'<dd class="text" dir="auto" lang="hi">फ़्रांस', text)
+
+
+def test_one_recipe_two_and_several_seeds_are_pages_too(tmp_path):
+  for place, (names, seeds) in enumerate(
+    [(("fine_tuning",), (0,)), (("beta", "untuned"), (0,)), (("fiat", "beta"), (1, 2))]
+  ):
+    folder = tmp_path / str(place)
+    folder.mkdir()
+    page.write(simulated.write(folder, names, seeds, groups=3))
+    assert Page((folder / "report.html").read_text(encoding="utf-8")).cells["recipes"]
+
+
+def test_money_comes_first_where_it_is_known(tmp_path):
+  page.write(simulated.write(tmp_path, ("fiat", "fine_tuning", "beta"), cost=2.5))
+  text = (tmp_path / "report.html").read_text(encoding="utf-8")
+  found = Page(text).cells["recipes"]
+  money = found[0].index("money per 1,000")
+  assert {row[0]: row[money] for row in found[1:]} == {"FIAT": "2.5", "fine-tuning": "0", "beta alone": "2.5"}
+  assert 0 < text.index('<svg id="first-money"') < text.index('<svg id="first-seconds"')
+
+
+def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
+  folder = simulated.write(tmp_path, ("beta",))
+  record = json.loads((folder / "results.json").read_text())
+  (folder / "results.json").write_text(json.dumps(record | {"planned": ["beta", "fiat"]}))
+  page.write(folder)
+  assert "1 of 2 recipes are done; fiat to come" in (folder / "report.html").read_text(encoding="utf-8")
