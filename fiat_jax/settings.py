@@ -11,15 +11,23 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning import view
 
 SPLITS = ("train", "validation", "test")
-OBJECTIVES = ("answer", "span_corruption")
-SPAN_SCORES = ("loss", "perplexity", "token_accuracy")
+OBJECTIVES = ("answer", "span_corruption", "chat")
+LOSS_SCORES = ("loss", "perplexity", "token_accuracy")
 OF_MACHINE = ("mesh", "topology", "coordinator", "processes", "process", "join_seconds")  # no part of what a run is
 KINDS_OF_WEIGHTS = ("int8", "nf4")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
 POSITIVE += ("beams", "max_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
-NOT_NEGATIVE += ("temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute")
+NOT_NEGATIVE += (
+  "temperature",
+  "answer_temperature",
+  "max_cost",
+  "limit",
+  "pilot",
+  "requests_per_minute",
+  "tokens_per_minute",
+)
 NOT_NEGATIVE += ("queue", "drain", "train_rows")
 TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
 
@@ -90,6 +98,11 @@ class Settings:
   slots: int
   beams: int
   length_penalty: float
+  answer_temperature: float
+  allow_code_execution: bool
+  judge: str
+  judge_url: str
+  judge_store: str
   output: str
   format: str
   suite: tuple[str, ...]
@@ -155,14 +168,18 @@ class Settings:
         "something to train on"
       )
     if self.objective not in OBJECTIVES:
-      raise UserError(f"--objective {self.objective!r}: give {' or '.join(OBJECTIVES)}")
+      raise UserError(f"--objective {self.objective!r}: give one of {', '.join(OBJECTIVES)}")
     if self.corrupts and self.truncate:
       raise UserError(
         "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
       )
+    if self.chats and self.truncate not in ("", "turns"):
+      raise UserError(f"--truncate {self.truncate} with --objective chat: give turns, or leave it out")
     if self.beams > 1 and (self.labels or self.corrupts):
       given = "--labels: labels are" if self.labels else "--objective span_corruption: given spans are"
       raise UserError(f"--beams {self.beams} with {given} scored, and nothing is generated; leave --beams out")
+    if self.beams > 1 and self.answer_temperature:
+      raise UserError(f"--beams {self.beams} with --answer_temperature: beam search draws nothing; leave one out")
     for name in ("template", "beta_template"):
       if getattr(self, name) not in ("chat", "plain"):
         raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
@@ -192,9 +209,19 @@ class Settings:
     return self.objective == "span_corruption"
 
   @property
+  def chats(self) -> bool:
+    """Whether every assistant's turn of whole chats is learned."""
+    return self.objective == "chat"
+
+  @property
+  def by_loss(self) -> bool:
+    """Whether what is learned is judged by its loss, and nothing is generated."""
+    return self.corrupts or self.chats
+
+  @property
   def scores(self) -> tuple[str, ...]:
     """What is measured; the first chooses the checkpoint."""
-    return SPAN_SCORES if self.corrupts else self.metrics
+    return LOSS_SCORES if self.by_loss else self.metrics
 
   @property
   def reasoning_stops(self) -> tuple[str, ...]:

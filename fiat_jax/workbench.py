@@ -18,12 +18,14 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks, splits, tokenise, truncation
 from fiat_jax.data.batches import Examples, Shard
 from fiat_jax.data.corruption import CorruptedPieces, Corruption
+from fiat_jax.data.dialogues import Dialogues
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, init_adapter, targeted
 from fiat_jax.models.pretrained import Description, Weights
@@ -72,7 +74,8 @@ class Workbench:
     self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
     self._told: set[pathlib.Path] = set()
     self._forms: dict[str, Spilled[Row]] = {}  # rows with another reasoning than their own, by their paths
-    self._truncation = Truncation.parse(self.settings.truncate, self.settings.source_length)
+    truncate = "" if self.settings.chats else self.settings.truncate
+    self._truncation = Truncation.parse(truncate, self.settings.source_length)
     if self._truncation:
       for rows in self.rows.values():
         self._truncation.check(rows[0].fields)
@@ -139,6 +142,8 @@ class Workbench:
     marks.check_format(described.tokenizer, plain=plain)
     if self.settings.corrupts:
       Corruption.of(described.tokenizer)  # refused here, before anything is tokenised
+    if self.settings.chats:
+      marks.check_dialogues(described.tokenizer)
     return described
 
   def unaided(self, recipe: Recipe) -> Recipe | None:
@@ -216,7 +221,8 @@ class Workbench:
       )
     if self._labelled:
       marks.check_targets(shard, self.model(recipe).tokenizer, self.rows[split], self.settings.file(split))
-      self._check_length(split, shard.lengths("targets"), "target_length", "target")
+      if not set(self.settings.metrics) & set(metrics.TARGET_IS_NO_ANSWER):
+        self._check_length(split, shard.lengths("targets"), "target_length", "target")
     return shard
 
   def explained(self, recipe: Recipe) -> Shard:
@@ -246,17 +252,30 @@ class Workbench:
     Raises:
       UserError: as `shard`, or a piece has more spans than the vocabulary has extra ids.
     """
-    if not self.settings.corrupts:
+    if not self.settings.by_loss:
       return self.shard(split, recipe)
     self._tokenising.wait()
+    if self.settings.chats:
+      return self._dialogues(split, recipe)
     return CorruptedPieces(self._spec(split, recipe).folder, Corruption.of(self.model(recipe).tokenizer))
+
+  def _dialogues(self, split: str, recipe: Recipe) -> Dialogues:
+    folder = self._spec(split, recipe).folder
+    cut, gone = tokenise.truncated(folder), tokenise.left_out(folder)
+    if folder not in self._told and (cut or gone):
+      self._told.add(folder)
+      say(f"{recipe.title}: of the chats of {split}, {cut} lose their last exchanges and {gone} are left out, too long")
+    return Dialogues(folder)
 
   def truncated(self, recipe: Recipe) -> dict[str, dict[str, int]]:
     """What results say of rows of which TRUNCATE cut a column, by split; nothing where it is not set."""
-    if not self._truncation or not recipe.reads_rows:
+    if not (self._truncation or self.settings.chats) or not recipe.reads_rows:
       return {}
     folders = {split: self._spec(split, recipe).folder for split in self.rows}
-    return {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
+    found = {"truncated": {split: tokenise.truncated(folder) for split, folder in folders.items()}}
+    if self.settings.chats:
+      found["left_out"] = {split: tokenise.left_out(folder) for split, folder in folders.items()}
+    return found
 
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
@@ -312,6 +331,8 @@ class Workbench:
       explains=explains,
       truncation=self._truncation,
       pieces=self.settings.source_length if self.settings.corrupts else 0,
+      chats=self.settings.source_length if self.settings.chats else 0,
+      shorten=self.settings.chats and self.settings.truncate == "turns",
     )
 
   def _dropped(self) -> list[Recipe]:

@@ -74,7 +74,7 @@ def test_an_adapter_can_be_pretrained_too_and_stops_early(fiat, tmp_path):
 
 REFUSED = {
   ("train", "--recipes", "fiat"): "reads reasoning, and --objective span_corruption x alone",
-  ("train", "--objective", "spans"): "--objective 'spans': give answer or span_corruption",
+  ("train", "--objective", "spans"): "--objective 'spans': give one of answer, span_corruption, chat",
   ("train", "--truncate", "text"): "texts go in pieces, nothing need be cut",
   ("compare",): "--objective span_corruption: compare works with answers",
   ("validate",): "--objective span_corruption: validate works with answers",

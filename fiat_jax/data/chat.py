@@ -66,6 +66,12 @@ class ChatTemplate:
     pieces, order = self._around_turns(tuple(message["role"] for message in messages))
     return rendered, pieces, lambda: self._written(rendered, pieces, [messages[n]["content"] for n in order])
 
+  def around_turns(self, messages: Sequence[Mapping[str, str]]) -> tuple[Sequence[str], list[str], Sequence[str]]:
+    """What the template writes around the contents of a conversation, these as it writes them, and whose each is."""
+    _, pieces, written = self.conversation(messages)
+    order = self._around_turns(tuple(message["role"] for message in messages))[1]
+    return pieces, written(), [messages[n]["role"] for n in order]
+
   def _written(self, rendered: str, pieces: Sequence[str], contents: list[str]) -> list[str]:
     for written in (contents, [content.strip() for content in contents]):
       if rendered == _interleaved(pieces, written):

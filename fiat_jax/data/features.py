@@ -46,6 +46,23 @@ def instruct(template: prompts.Template) -> Preprocessor:
   return fill
 
 
+def shown(count: int) -> Preprocessor:
+  """Preprocessor: before x stand the next `count` examples, each with its target; the last ones are shown fewer."""
+
+  def preprocess(dataset: Any) -> Any:
+    def asked(window: Mapping[str, Any]) -> Any:
+      return tf.data.Dataset.zip({name: part.batch(count + 1) for name, part in window.items()}).map(first)
+
+    def first(examples: Mapping[str, Any]) -> Mapping[str, Any]:
+      others = tf.strings.join([examples["x"][1:], "\n", examples["targets"][1:], "\n\n"])
+      alone = {name: values[0] for name, values in examples.items()}
+      return {**alone, "x": tf.strings.reduce_join(others) + alone["x"]}
+
+    return dataset.window(count + 1, shift=1).flat_map(asked)
+
+  return preprocess
+
+
 def together(dataset: Any) -> Any:
   """Preprocessor: many rows become one example; `augment` and `instruct` do to it what they do to a row."""
   return dataset.batch(BATCH_ROWS)
@@ -79,13 +96,14 @@ def rows_task(
   labelled: bool = True,
   explains: bool = False,
   cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
+  shots: int = 0,
 ) -> seqio.Task:
   """Registers the SeqIO task `name` over files of rows, one a split, which are checked at once and read as asked for.
 
   Its examples hold token ids `inputs` (the whole prompt) and `targets` (the first target and the end mark), with the
   texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are
   not `labelled` may lack a target; theirs is empty. Where the task `explains`, the reasoning is the target. `cut` makes
-  the x of rows shorter; `truncated` says of which.
+  the x of rows shorter; `truncated` says of which. Before x stand so many other rows as `shots`.
   """
   uses_reasoning = "reasoning" in prompts.fields(template)
   counts, reasoning = dict.fromkeys(files, 0), {}
@@ -94,7 +112,7 @@ def rows_task(
       counts[split] += 1
       if uses_reasoning and row.reasoning:
         reasoning[row.id] = row.reasoning
-  texts = [augment(reasoning), instruct(template)]
+  texts = [*([shown(shots)] if shots else []), augment(reasoning), instruct(template)]
   in_batches = all(isinstance(vocabulary, vocabularies.TextVocabulary) for vocabulary in (inputs, targets))
   return seqio.TaskRegistry.add(
     name,
@@ -106,7 +124,7 @@ def rows_task(
       num_input_examples=counts,
     ),
     preprocessors=[together, *texts, tokenize_together]
-    if in_batches
+    if in_batches and not shots
     else [*texts, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={
       # A vocabulary of the checkpoint's own writes its prompt's marks itself; to another T5's end mark is added.

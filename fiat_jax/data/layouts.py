@@ -67,6 +67,21 @@ def _recognise(record: dict[str, Any], layout: Columns, labelled: bool) -> str |
   return next((column for column in CHATS if isinstance(record.get(column), list)), None)
 
 
+def turns(record: dict[str, Any], fail: Fail) -> list[dict[str, str]] | None:
+  """The turns of a chat from the first of the user's (or a system message) to the assistant's last, as `role` and
+  `content`; None where the record is no chat."""
+  column = next((column for column in CHATS if isinstance(record.get(column), list)), None)
+  if column is None:
+    return None
+  said = [_turn(turn, *CHATS[column], fail) for turn in record[column]]
+  speakers = [speaker for speaker, _ in said]
+  first = next((n for n, speaker in enumerate(speakers) if speaker != "Assistant"), len(said))
+  last = max((n for n, speaker in enumerate(speakers) if speaker == "Assistant"), default=-1)
+  if "User" not in speakers[first:last]:
+    fail(f"the field {column!r} has no user's turn before the assistant's last")
+  return [{"role": speaker.lower(), "content": text} for speaker, text in said[first : last + 1]]
+
+
 def _alpaca(record: dict[str, Any], layout: Columns, labelled: bool, fail: Fail) -> dict[str, Any]:
   for name in ("instruction", "output") if labelled else ("instruction",):
     if not isinstance(record.get(name), str):

@@ -47,6 +47,18 @@ def check_format(tokenizer: Tokenizer, *, plain: bool) -> None:
     )
 
 
+def check_dialogues(tokenizer: Tokenizer) -> None:
+  """Raises UserError where chats have no form in which the assistant's turns could be told apart."""
+  if tokenizer.for_encoder:
+    raise UserError("--objective chat is for decoder-only models: an encoder reads no conversation", tokenizer.path)
+  if not tokenizer.template_source or not tokenizer.ends_turns:
+    raise UserError(
+      "--objective chat needs a chat template that ends an assistant's turn with a mark: put chat_template.jinja "
+      "beside the tokenizer, and leave --template plain out",
+      tokenizer.path,
+    )
+
+
 def check_targets(shard: Shard, tokenizer: Tokenizer, rows: Sequence[Row], file: str) -> None:
   """Refuses tokenised rows of which nothing, or not the end mark, would be learned; all of `targets` carries loss.
 

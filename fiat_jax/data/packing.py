@@ -15,13 +15,14 @@ import numpy as np
 class Example(NamedTuple):
   """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file.
 
-  `weight` is what each of its target tokens weighs in the loss.
+  `weight` is what each of its target tokens weighs in the loss; `learned` [T] says which targets carry loss; None: all.
   """
 
   inputs: np.ndarray
   targets: np.ndarray
   row: int
   weight: float = 1.0
+  learned: np.ndarray | None = None
 
   @property
   def length(self) -> int:

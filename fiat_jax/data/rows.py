@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +25,11 @@ from fiat_jax.data import languages, layouts, reasoned, splits
 from fiat_jax.data.spilled import Spilled
 from fiat_jax.data.tables import kind, open_file, records
 from fiat_jax.errors import UserError
+from fiat_jax.resources import cache_folder
 
 SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$", re.DOTALL)
+LARGE = 2**26  # bytes of a file whose checked rows are kept
+FORMAT = 1  # of what is kept: raise it when a row holds something else
 OPTIONAL = ("lang", "group", "id", "reasoning")  # columns that rows need not have
 
 
@@ -79,9 +83,23 @@ def locate(path: str) -> tuple[pathlib.Path, slice]:
 def read_rows(path: str, layout: Layout, *, labelled: bool = True) -> Spilled[Row]:
   """All rows that `path` names, checked; not `labelled`, they need no target. They lie on the disk, not in memory.
 
+  Those of a large file are kept in the cache, so that the next command need not read and check them again.
+
   Raises:
     UserError: the file is missing, empty or broken, a field is absent or no text, an id stands twice.
   """
+  with open_file(locate(path)[0]) as handle:
+    large = os.fstat(handle.fileno()).st_size >= LARGE
+  if not large:
+    return _read(path, layout, labelled)
+  parts = [digest(path), dataclasses.asdict(layout), labelled, FORMAT]
+  folder = cache_folder("checked") / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+  if not folder.is_dir():
+    _read(path, layout, labelled).keep(folder)
+  return Spilled.opened(folder, _decoded)
+
+
+def _read(path: str, layout: Layout, labelled: bool) -> Spilled[Row]:
   bare, reasoning = reasoned.parse(path)
   if reasoning:
     return _spilled(reasoning.join(iter_rows(bare, layout, labelled=labelled)))
@@ -101,24 +119,6 @@ def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[R
   yield from _checked_rows(whole, layout, labelled) if split is None else read_rows(path, layout, labelled=labelled)
 
 
-def iter_records(path: str, layout: Layout) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Each row's id and its record with all its columns, as the file has them; of a split, its rows alone."""
-  whole, split = splits.parse(reasoned.parse(path)[0])
-  file, wanted = locate(whole)
-  found = itertools.islice(records(file), wanted.start, wanted.stop)
-  made = layouts.recognised(found, layout, file, False, again=True)
-  named = ((_row(record, layout, file, line, False).id, record) for line, record in made)
-  if split is None:
-    yield from named
-    return
-  members = (row.id for row in read_rows(path, layout, labelled=False))
-  member = next(members, None)
-  for identity, record in named:
-    if identity == member:
-      yield identity, record
-      member = next(members, None)
-
-
 def digest(path: str) -> str:
   """SHA-256 of the file's bytes, of the slice and of the split asked for, and of the reasoning."""
   path, reasoning = reasoned.parse(path)
@@ -126,9 +126,17 @@ def digest(path: str) -> str:
     return hashlib.sha256(f"{digest(path)}{reasoning and reasoning.digest()}".encode()).hexdigest()
   (file, wanted), split = locate(path), splits.parse(path)[1]
   with open_file(file) as handle:
-    content = hashlib.file_digest(handle, "sha256")
+    now = os.fstat(handle.fileno())
+    content = _hash(handle.name, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)).copy()
   content.update(f"[{wanted.start}:{wanted.stop}]{split or ''}{reasoning.digest() if reasoning else ''}".encode())
   return content.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)  # a command asks often, and a large file takes seconds
+def _hash(file: str, _state: tuple[int, ...]) -> Any:
+  """The SHA-256 of a file's bytes, to go on with."""
+  with open(file, "rb") as handle:
+    return hashlib.file_digest(handle, "sha256")
 
 
 @functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another
@@ -170,7 +178,7 @@ def _checked_rows(path: str, layout: Layout, labelled: bool) -> Iterator[Row]:
   found = itertools.islice(records(file), wanted.start, wanted.stop)
   for line, record in layouts.recognised(found, layout, file, labelled):
     columns.update(record)
-    row = _row(record, layout, file, line, labelled)
+    row = row_of(record, layout, file, line, labelled)
     if row.id in seen:
       where = f"stands on line {seen[row.id]} already"
       if record.get(layout.id):
@@ -192,7 +200,9 @@ def _require_columns(layout: Layout, columns: Collection[str], file: pathlib.Pat
       raise UserError(f"no row has the column {name!r} that --{flag} names ({prompts.nearest(name, columns)})", file)
 
 
-def _row(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
+def row_of(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
+  """A record of a file as a row. Raises UserError where it is none."""
+
   def text(name: str, default: str | None = None) -> str:
     value = record.get(name)
     if isinstance(value, str):

@@ -65,12 +65,14 @@ def pack(examples: Sequence[Example], shape: Shape) -> Batch:
   for r, row in enumerate(rows):
     start = filled = 0
     for segment, example in enumerate(row, 1):
-      stop, first, n = start + example.length, start + len(example.inputs), len(example.targets)
+      stop, first = start + example.length, start + len(example.inputs)
+      learned = np.arange(len(example.targets)) if example.learned is None else np.flatnonzero(example.learned)
+      n = len(learned)
       tokens[r, start:stop] = np.concatenate([example.inputs, example.targets])
       positions[r, start:stop] = np.arange(example.length)
       segments[r, start:stop] = segment
-      index[r, filled : filled + n] = np.arange(first - 1, first - 1 + n)
-      ids[r, filled : filled + n] = example.targets
+      index[r, filled : filled + n] = first - 1 + learned
+      ids[r, filled : filled + n] = example.targets[learned]
       weights[r, filled : filled + n] = example.weight
       start, filled = stop, filled + n
   micro = [a.reshape(padded, shape.rows, -1) for a in (tokens, positions, segments, index, ids, weights)]

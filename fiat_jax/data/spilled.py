@@ -1,8 +1,13 @@
-"""A sequence whose items lie in a file without a name, which ends with the sequence, and its process, at the latest."""
+"""A sequence whose items lie in a file without a name, which ends with the sequence, and its process, at the latest.
+
+Or in a folder that is kept.
+"""
 
 from __future__ import annotations
 
 import os
+import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, Generic, Self, TypeVar, overload
@@ -29,6 +34,28 @@ class Spilled(Sequence[T], Generic[T]):
     sizes = np.fromiter((file.write(encode(item)) for item in items), np.int64)
     file.flush()
     return cls(file, decode, np.cumsum(sizes) - sizes, sizes)
+
+  def keep(self, folder: pathlib.Path) -> None:
+    """Writes the items into a folder, which appears whole or not at all; `opened` gives them again."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
+    try:
+      with open(work / "items", "wb") as file:
+        for start, size in zip(self._starts.tolist(), self._sizes.tolist(), strict=True):
+          file.write(os.pread(self._file.fileno(), size, start))
+      np.save(work / "sizes.npy", self._sizes)
+      os.rename(work, folder)
+    except OSError:
+      if not folder.is_dir():  # another process may have put the same there first
+        raise
+    finally:
+      shutil.rmtree(work, ignore_errors=True)
+
+  @classmethod
+  def opened(cls, folder: pathlib.Path, decode: Callable[[bytes], T]) -> Self:
+    """The items that `keep` wrote."""
+    sizes = np.load(folder / "sizes.npy")
+    return cls(open(folder / "items", "rb"), decode, np.cumsum(sizes) - sizes, sizes)
 
   def take(self, positions: Sequence[int] | np.ndarray) -> Self:
     """The items of these positions, in this order, in the same file."""

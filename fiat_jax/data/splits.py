@@ -128,9 +128,10 @@ def _groups(rows: Sequence[Member]) -> list[list[int]]:
       parent[n] = n = parent[parent[n]]
     return n
 
-  first: dict[tuple[str, str], int] = {}
+  first: dict[bytes, int] = {}  # by hash: all inputs together may be more than memory holds
   for n, row in enumerate(rows):
-    for key in (("group", row.group), ("x", row.x)):
+    for text in (f"group {row.group}", f"x {row.x}"):
+      key = hashlib.blake2b(text.encode(), digest_size=16).digest()
       one, other = sorted((root(first.setdefault(key, n)), root(n)))
       parent[other] = one
   together: dict[int, list[int]] = {}

@@ -3,7 +3,7 @@
 A shard is a folder named by everything its content depends on: `inputs.npy` and `targets.npy` hold all ids one row
 after another, `inputs_ends.npy` and `targets_ends.npy` where each row ends, `truncated.npy` the numbers of the rows of
 which `truncation.py` cut a column. A shard of pieces holds `targets` alone, and in `rows.npy` the number of each one's
-row.
+row. A shard of chats is made by `dialogue_shards.py`, without SeqIO.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 
 from fiat_jax import children, prompts, shortage, signals
 from fiat_jax.data import rows, truncation
+from fiat_jax.data.columns import Column
 from fiat_jax.data.truncation import Truncation
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
@@ -39,7 +40,7 @@ class ShardSpec:
 
   `plain` prompts are not put into the checkpoint's chat format. Every prompt begins with `prefix`; where it `explains`,
   its target is the row's reasoning. Where `pieces` is not 0, there are no prompts and targets but x alone, in pieces of
-  at most so many tokens.
+  at most so many tokens; where `chats` is not 0, whole chats of at most so many, of which `shorten` makes longer ones.
   """
 
   path: str
@@ -55,6 +56,8 @@ class ShardSpec:
   explains: bool = False
   truncation: Truncation | None = None
   pieces: int = 0
+  chats: int = 0
+  shorten: bool = False
 
   @property
   def template(self) -> prompts.Template:
@@ -110,6 +113,11 @@ def truncated(folder: pathlib.Path) -> int:
   return len(np.load(folder / "truncated.npy"))
 
 
+def left_out(folder: pathlib.Path) -> int:
+  """How many chats are not in a shard, as they do not fit."""
+  return len(np.load(folder / "left_out.npy"))
+
+
 def _task(spec: ShardSpec) -> tuple[Any, tuple[str, ...], str]:
   """The SeqIO task of a spec, which of its features are ids, and which says a number of each example."""
   from fiat_jax.data import features, spans, vocabularies
@@ -138,6 +146,11 @@ def _task(spec: ShardSpec) -> tuple[Any, tuple[str, ...], str]:
 
 def write_shard(spec: ShardSpec) -> None:
   """Runs the SeqIO task over the spec's rows and puts the shard in its place, whole or not at all."""
+  if spec.chats:
+    from fiat_jax.data import dialogue_shards
+
+    dialogue_shards.write(spec.path, spec.layout, spec.tokenizer, spec.chats, spec.shorten, spec.folder)
+    return
   from fiat_jax.data import features
 
   task, names, number = _task(spec)
@@ -166,32 +179,6 @@ def write_shard(spec: ShardSpec) -> None:
       raise
   finally:
     shutil.rmtree(work, ignore_errors=True)
-
-
-class Column:
-  """An int32 `.npy` file that grows at its end, so that no more than a part of it is ever in memory."""
-
-  def __init__(self, path: pathlib.Path):
-    self.length = 0
-    self._file = open(path, "w+b", buffering=1 << 20)  # noqa: SIM115  closed by __exit__
-    self._write_header()
-
-  def append(self, ids: np.ndarray) -> None:
-    self._file.write(ids.tobytes())
-    self.length += len(ids)
-
-  def _write_header(self) -> None:
-    # NumPy leaves room in a header for the first dimension to grow.
-    header = {"descr": "<i4", "fortran_order": False, "shape": (self.length,)}
-    np.lib.format.write_array_header_1_0(self._file, header)
-
-  def __enter__(self) -> Column:
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._file.seek(0)
-    self._write_header()
-    self._file.close()
 
 
 def main() -> int:

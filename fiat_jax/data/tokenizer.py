@@ -7,6 +7,7 @@ A row's text never becomes a control token; those come from the chat template al
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -161,6 +162,37 @@ class Tokenizer:
     if not self._chat:
       raise UserError("the model has no chat template", path=self.path)
     return self._text.encode(*self._chat.conversation(messages))
+
+  def encode_dialogue(self, messages: Sequence[Mapping[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Encodes a chat that ends with an assistant's turn: what stands before each of these, and the turn itself.
+
+    One after the other they are the chat; a turn closes with the end mark.
+
+    Raises:
+      UserError: there is no chat template, or it refuses the messages or does not end an assistant's turn with a mark.
+    """
+    if not self._chat or not self.ends_turns or self.end_id is None:
+      raise UserError("the model has no chat template that ends an assistant's turn with a mark", path=self.path)
+    pieces, contents, roles = self._chat.around_turns(messages[:-1])
+    answers = [content for content, role in zip(contents, roles, strict=True) if role == "assistant"]
+    runs: list[tuple[list[str], list[str]]] = [([pieces[0]], [])]
+    for content, role, piece in zip(contents, roles, pieces[1:], strict=True):
+      if role == "assistant":
+        runs.append(([piece.lstrip()], []))
+      else:
+        runs[-1][0].append(piece)
+        runs[-1][1].append(content)
+    answers.append(messages[-1]["content"])
+    before = [self._encode_run(number, *run) for number, run in enumerate(runs)]
+    return list(zip(before, ([*self.encode(answer), self.end_id] for answer in answers), strict=True))
+
+  def _encode_run(self, number: int, pieces: Sequence[str], contents: Sequence[str]) -> list[int]:
+    """What stands before an assistant's turn; but the first begins with the end mark of the turn before."""
+    rendered = "".join(itertools.chain.from_iterable(itertools.zip_longest(pieces, contents, fillvalue="")))
+    ids = self._text.encode(rendered, tuple(pieces), lambda: contents)
+    if number and ids[:1] != [self.end_id]:
+      raise UserError("the chat template ends an earlier turn of the assistant otherwise than the last", path=self.path)
+    return ids[1:] if number else ids
 
   def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
     """Encodes each text as `encode_prompt` does, in parallel."""

@@ -15,9 +15,11 @@ from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.beam import Beams, search
 from fiat_jax.decoding.engine import Engine
-from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.decoding.likelihood import label_logprobs, share
 from fiat_jax.decoding.request import Completion, Request
+from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.evaluation import metrics, ranking
+from fiat_jax.evaluation.shared import Group, grouped
 from fiat_jax.evaluation.statistics import standard_error
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.whole import write_whole
@@ -34,6 +36,11 @@ class Prediction:
   fault: Literal["", "empty", "unfinished", "unparsed"] = ""
   logprob: float | None = None
   label_logprobs: dict[str, float] | None = None
+  judged: dict[str, float] = dataclasses.field(default_factory=dict)  # scores of a judge, by metric
+
+  def scores(self, names: Sequence[str]) -> dict[str, float]:
+    """Each metric of this answer alone."""
+    return metrics.score(names, self.text, self.row.targets, self.row.lang) | self.judged
 
 
 def generate(
@@ -45,37 +52,54 @@ def generate(
   target_length: int,
   on_done: OnDone,
   beams: Beams | None = None,
+  temperature: float = 0.0,
+  as_written: bool = False,
 ) -> list[Prediction]:
-  """Answers, greedy or the best that beam search finds; `shard` holds the rows' prompts in the same order."""
-  requests = [Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length) for n in range(len(rows))]
+  """Answers, greedy, drawn at a temperature (by the row's number), or the best that beam search finds.
+
+  Args:
+    shard: the rows' prompts in the same order.
+    as_written: blanks around an answer are kept.
+  """
+  requests = [
+    Request(
+      tokens=shard[n].inputs.tolist(), max_new_tokens=target_length, sampling=Sampling(temperature=temperature, seed=n)
+    )
+    for n in range(len(rows))
+  ]
   shared = shard.shared_prefix()
   if beams:
     found = search(engine, requests, beams, lambda number, answers: on_done(), shared=shared)
     completions = [answers[0].completion for answers in found]
   else:
     completions = engine.generate(requests, lambda number, completion: on_done(), shared=shared)
-  return [_generated(row, tokenizer, completion) for row, completion in zip(rows, completions, strict=True)]
+  pairs = zip(rows, completions, strict=True)
+  return [_generated(row, tokenizer, completion, as_written) for row, completion in pairs]
 
 
 def choose_label(
   engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard, *, on_done: OnDone
 ) -> list[Prediction]:
-  """The row's label of the highest log-likelihood, end mark included (t5's rank classification)."""
+  """The row's label of the highest log-likelihood, end mark included (t5's rank classification).
+
+  What the prompts of a subject begin with, its shots, is computed once.
+  """
   end = [] if tokenizer.end_id is None else [tokenizer.end_id]
-  predictions = []
-  for number, row in enumerate(rows):
-    labels = [tokenizer.encode(label) + end for label in row.labels]
-    scores = label_logprobs(engine.model, engine.weights, shard[number].inputs.tolist(), labels)
-    predictions.append(
-      Prediction(
+  predictions: dict[int, Prediction] = {}
+  for group in grouped(shard) if len(rows) == len(shard) else [Group(list(range(len(rows))), 0)]:
+    known = share(engine.model, engine.weights, shard[group.rows[0]].inputs[: group.shared].tolist())
+    for number in group.rows:
+      row = rows[number]
+      labels = [tokenizer.encode(label) + end for label in row.labels]
+      scores = label_logprobs(engine.model, engine.weights, shard[number].inputs.tolist(), labels, known)
+      predictions[number] = Prediction(
         row=row,
         text=row.labels[int(np.argmax(scores))],
         logprob=float(np.max(scores)),
         label_logprobs=dict(zip(row.labels, map(float, scores), strict=True)),
       )
-    )
-    on_done()
-  return predictions
+      on_done()
+  return [predictions[number] for number in range(len(rows))]
 
 
 def answers_of_beta(rows: Sequence[Row], rule: AnswerRule) -> list[Prediction]:
@@ -87,15 +111,16 @@ def answers_of_beta(rows: Sequence[Row], rule: AnswerRule) -> list[Prediction]:
   ]
 
 
-def _generated(row: Row, tokenizer: Tokenizer, completion: Completion) -> Prediction:
-  text = tokenizer.decode(completion.tokens).strip()
-  fault = "empty" if not text else "unfinished" if completion.finish == "length" else ""
+def _generated(row: Row, tokenizer: Tokenizer, completion: Completion, as_written: bool) -> Prediction:
+  written = tokenizer.decode(completion.tokens)
+  text = written if as_written else written.strip()
+  fault = "empty" if not text.strip() else "unfinished" if completion.finish == "length" else ""
   return Prediction(row=row, text=text, fault=fault, logprob=completion.logprob)
 
 
 def summarise(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[str, Any]:
   """Scores overall (macro average over languages), their standard errors, by language; how many answers were faulty."""
-  scores = [metrics.score(names, p.text, p.row.targets, p.row.lang) for p in predictions]
+  scores = [p.scores(names) for p in predictions]
   languages = metrics.by_language([p.row.lang for p in predictions], scores)
   if "auc_pr" in names:
     for lang, found in languages.items():
@@ -106,7 +131,7 @@ def summarise(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[s
   overall = metrics.macro_average(languages)
   langs, groups = [p.row.lang for p in predictions], [p.row.group for p in predictions]
   errors = {
-    name: standard_error([row[name] for row in scores], langs, groups) for name in overall if name in metrics.METRICS
+    name: standard_error([row[name] for row in scores], langs, groups) for name in overall if name not in metrics.POOLED
   }
   found = {"rows": len(predictions), "overall": overall, "standard_error": errors, "languages": languages}
   return found | counts
@@ -132,7 +157,7 @@ def write_predictions(
     }
     record |= {"reasoning": p.row.reasoning} if with_reasoning else {}
     if p.row.targets:
-      record |= metrics.score(names, p.text, p.row.targets, p.row.lang)
+      record |= p.scores(names)
     else:
       del record["target"]
     record |= {"fault": p.fault} if p.fault else {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fiat_jax import prompts
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.code import pass_at_1
 from fiat_jax.evaluation.drop import exact_match_drop, f1_drop
 from fiat_jax.evaluation.normalise import normalise_multilingual, normalise_squad
 from fiat_jax.evaluation.numbers import number
@@ -65,7 +66,11 @@ METRICS: Mapping[str, Metric] = {
   "exact_match_drop": _in_any_language(exact_match_drop),
   "f1_drop": _in_any_language(f1_drop),
   "number": _in_any_language(number),
+  "pass_at_1": _in_any_language(pass_at_1),
 }
+RUNS_CODE = ("pass_at_1",)  # of the answer, whose blanks count
+JUDGED = ("relevance", "coherence")  # by a big model, from 1 to 5: `judge.py`
+TARGET_IS_NO_ANSWER = (*RUNS_CODE, *JUDGED)  # but what the answer is tried with, however long
 POOLED = ("auc_pr",)  # of a language's rows together, from the scores of their labels: `ranking.py`
 
 
@@ -77,17 +82,38 @@ def rank(name: str, score: float) -> float:
   return -score if name in LOWER_IS_BETTER else score
 
 
-def check(names: Sequence[str], labels: bool = True) -> None:
+def lacks(names: Sequence[str], *, code: bool, judge: bool) -> str:
+  """What a metric needs that is not given, and how to give it; empty where nothing is lacking.
+
+  Args:
+    code: whether code that a model wrote may be run.
+    judge: whether a big model that judges is named.
+  """
+  for name in names:
+    if name in RUNS_CODE and not code:
+      return (
+        f"the metric {name!r} runs code that the model wrote, without network, files and processes of its own, and "
+        "only where you say so: give --allow_code_execution (--gin.ALLOW_CODE_EXECUTION=True)"
+      )
+    if name in JUDGED and not judge:
+      return f"the metric {name!r} is the judgement of a big model, which fiat evaluate asks: give --judge openai:NAME"
+  return ""
+
+
+def check(names: Sequence[str], labels: bool = True, code: bool = False, judge: bool = False) -> None:
   """Raises UserError for a metric that there is not, or that cannot be what it is given as.
 
   Args:
     labels: whether choices are scored, which the pooled ones go by.
+    code, judge: as in `lacks`.
   """
   for name in names:
-    if name not in METRICS and name not in POOLED:
-      raise UserError(f"the metric {name!r} is {prompts.nearest(name, (*METRICS, *POOLED))}")
+    if name not in (*METRICS, *POOLED, *JUDGED):
+      raise UserError(f"the metric {name!r} is {prompts.nearest(name, (*METRICS, *POOLED, *JUDGED))}")
     if name in POOLED and not labels:
       raise UserError(f"the metric {name!r} goes by scores of choices: give --labels, or leave it out")
+  if lacking := lacks(names, code=code, judge=judge):
+    raise UserError(lacking)
   if names and names[0] in POOLED:
     raise UserError(
       f"the metric {names[0]!r} is of all rows together, and the first of --metrics of each row: put accuracy before it"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from fiat_jax.errors import UserError
 
-Counts = Mapping[str, Mapping[str, int]]  # by `VIEW/SPLIT` and language
+Counts = Mapping[str, Mapping[str, int]]  # by `VIEW/SPLIT` and language; of what is published, perhaps by VIEW alone
 SHOWN = 6
 
 
@@ -38,9 +38,9 @@ def longer(found: Counts, published: Counts) -> list[str]:
 def _compared(found: Counts, published: Counts) -> Iterator[tuple[str, int, int]]:
   """What is counted, how many rows there are of it, and how many there should be."""
   for part, languages in published.items():
-    here = found.get(part, {})
+    here = [counts for name, counts in found.items() if name == part or name.startswith(f"{part}/")]
     for lang, wanted in languages.items():
-      have = here.get(lang, 0) if lang else sum(here.values())
+      have = sum(counts.get(lang, 0) if lang else sum(counts.values()) for counts in here)
       yield f"{part} {lang}".strip(), have, wanted
 
 

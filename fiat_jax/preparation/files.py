@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import pathlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +15,7 @@ from fiat_jax import prompts
 from fiat_jax.data.tables import kind, records
 from fiat_jax.errors import UserError
 
+MOST_PACKED = 100_000  # rows
 Found = tuple[pathlib.Path, re.Match[str]]
 
 
@@ -107,6 +111,19 @@ def rows(file: pathlib.Path) -> Iterator[Record]:
   """The rows of a JSONL, JSON, CSV, TSV or Parquet file."""
   for line, record in records(file):
     yield Record(record, file, line)
+
+
+def packed_rows(file: pathlib.Path) -> Iterator[Record]:
+  """The rows of a JSONL file, packed with gzip where it is called so. Raises UserError where it cannot be unpacked."""
+  if file.suffix != ".gz":
+    yield from rows(file)
+    return
+  try:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+      for number, line in enumerate(itertools.islice(lines, MOST_PACKED), 1):
+        yield Record(json.loads(line), file, number)
+  except (OSError, EOFError, ValueError, zlib.error) as e:
+    raise UserError(f"is no packed JSON lines that can be read ({str(e)[:100]}): fetch it again", file) from None
 
 
 def whole(file: pathlib.Path) -> Any:

@@ -6,17 +6,16 @@ set is not. A size or hash stands where TFDS records it or several public progra
 
 from __future__ import annotations
 
+from fiat_jax.preparation import instructeval
 from fiat_jax.preparation.converters import (
   arithmetic,
   choices,
-  few_shot,
-  flan_mini,
   rationales,
   reading,
   xor_attriqa,
   xtreme_up,
 )
-from fiat_jax.preparation.sets import Remote, Set
+from fiat_jax.preparation.sets import RAW, Remote, Set
 
 RATIONALES = Remote(
   "https://github.com/google-research/distilling-step-by-step/raw/main/datasets.zip", called="distilling_datasets.zip"
@@ -24,8 +23,7 @@ RATIONALES = Remote(
 _RELEASE = "the address of datasets.zip, which its README names without one"
 PALM = "PaLM 540B's, all splits"
 _TYDI = "https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1"
-_RAW = "https://raw.githubusercontent.com"
-_GSM8K = f"{_RAW}/openai/grade-school-math/master/grade_school_math/data"
+_GSM8K = f"{RAW}/openai/grade-school-math/master/grade_school_math/data"
 _MGSM = {
   "bn": "6b00bc7cc635547e866989284afa924d789b5affa2eb8de623c385dd943ad977",
   "de": "4dfea30fede44b813e2e496f5f0534049e83c7cc8aed6e00600b30ec62053626",
@@ -135,7 +133,7 @@ _SETS = (
     name="mgsm",
     title="MGSM: GSM8K's problems in eleven languages",
     remotes=tuple(
-      Remote(f"{_RAW}/google-research/url-nlp/main/mgsm/mgsm_{lang}.tsv", sha256=sha256)
+      Remote(f"{RAW}/google-research/url-nlp/main/mgsm/mgsm_{lang}.tsv", sha256=sha256)
       for lang, sha256 in _MGSM.items()
     ),
     convert=arithmetic.mgsm,
@@ -159,21 +157,6 @@ _SETS = (
     home="https://github.com/cambridgeltl/xcopa",
     languages="11",
     metric="accuracy",
-  ),
-  Set(
-    name="bbh",
-    title="BIG-Bench Hard: with Codex's reasoning (view recorded), and INSTRUCTEVAL's 3 shots (few_shot)",
-    remotes=(Remote("https://github.com/suzgunmirac/BIG-Bench-Hard/archive/refs/heads/main.zip", called="bbh.zip"),),
-    wanted=r"bbh/\w+\.json|code-davinci-002-cot/\w+_few_shot_template_0-255000\.json",
-    convert=choices.bbh,
-    published={
-      "recorded/all": {"": choices.BBH_ROWS},
-      "few_shot/test": {"": choices.BBH_ROWS - choices.BBH_TASKS * few_shot.BBH_SHOTS},
-    },
-    licence="MIT",
-    home="https://github.com/suzgunmirac/BIG-Bench-Hard",
-    metric="accuracy; starts_with",
-    reasoning="code-davinci-002's, all rows",
   ),
   Set(
     name="tydi_qa",
@@ -207,65 +190,6 @@ _SETS = (
     metric="f1_squad",
     reasoning="none; English questions as an oracle",
   ),
-  Set(
-    name="mmlu",
-    title="MMLU with INSTRUCTEVAL's 5 shots",
-    remotes=(
-      Remote(
-        "https://people.eecs.berkeley.edu/~hendrycks/data.tar",
-        sha256="bec563ba4bac1d6aaf04141cd7d1605d7a5ca833e38f994051e818489592989b",
-        called="mmlu.tar",
-      ),
-    ),
-    wanted=r"data/(?:dev/\w+_dev|test/\w+_test)\.csv",
-    convert=few_shot.mmlu,
-    published={"test": {"en": few_shot.MMLU_ROWS}},
-    licence="MIT",
-    home="https://github.com/hendrycks/test",
-    metric="starts_with; accuracy",
-  ),
-  Set(
-    name="drop",
-    title="DROP with INSTRUCTEVAL's 3 shots",
-    remotes=(
-      Remote(
-        "https://s3-us-west-2.amazonaws.com/allennlp/datasets/drop/drop_dataset.zip",
-        sha256="39d2278a29fd729de301b111a45f434c24834f40df8f4ff116d864589e3249d6",
-      ),
-    ),
-    wanted=r"drop_dataset_dev\.json",
-    convert=few_shot.drop,
-    licence="CC-BY-SA-4.0",
-    home="https://allenai.org/data/drop",
-    metric="starts_with; f1_drop",
-  ),
-  Set(
-    name="crass",
-    title="CRASS with INSTRUCTEVAL's 3 shots",
-    remotes=(
-      Remote(f"{_RAW}/apergo-ai/CRASS-data-set/main/CRASS_FTM_main_data_set.csv"),
-      Remote(f"{_RAW}/declare-lab/instruct-eval/main/crass.py"),
-    ),
-    convert=few_shot.crass,
-    published={"test": {"en": few_shot.CRASS_ROWS}},
-    licence="Apache-2.0",
-    home="https://github.com/apergo-ai/CRASS-data-set",
-    metric="starts_with; accuracy",
-  ),
-  Set(
-    name="flan_mini",
-    title="FLAN-MINI: the view all, and one for each of its ten collections",
-    remotes=tuple(
-      Remote(f"https://huggingface.co/datasets/declare-lab/flan-mini/resolve/main/data/chunk_{n}.parquet")
-      for n in range(10)
-    ),
-    convert=flan_mini.convert,
-    unseen="what the column `source` calls the ten collections",
-    published={"all/train": {"": flan_mini.ROWS}},
-    licence="of each collection: see its page",
-    home="https://huggingface.co/datasets/declare-lab/flan-mini",
-    metric="-",
-  ),
 )
 
-SETS = {known.name: known for known in _SETS}
+SETS = {known.name: known for known in (*_SETS, *instructeval.SETS)}

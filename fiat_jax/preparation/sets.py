@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fiat_jax.preparation.files import Files
 
 GIB = 2**30
+RAW = "https://raw.githubusercontent.com"
 
 
 class Part(NamedTuple):

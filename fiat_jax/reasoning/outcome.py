@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fiat_jax.data.reasoned import row_key
-from fiat_jax.data.rows import iter_records
+from fiat_jax.data.row_records import iter_records
 from fiat_jax.reasoning.answers import AnswerRule, read_leniently, same, vote
 from fiat_jax.reasoning.plan import Plan
 from fiat_jax.reasoning.store import Store

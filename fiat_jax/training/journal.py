@@ -120,11 +120,13 @@ class _Events:
 
 
 def best_step(folder: pathlib.Path, metric: str) -> int:
-  """The same, from the `metrics.jsonl` of a finished run.
+  """The same of a finished run: by its `results.json`, or else its `metrics.jsonl`.
 
   Raises:
     UserError: there is no such file or no validation in it.
   """
+  if (done := folder / "results.json").exists():
+    return int(json.loads(done.read_text(encoding="utf-8"))["best_step"])
   path = folder / "metrics.jsonl"
   try:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -40,7 +40,9 @@ from fiat_jax.workbench import Workbench
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("compare")
-  metrics.check(settings.metrics, bool(settings.labels))
+  if settings.chats:
+    raise UserError("--objective chat: compare sets answers side by side; use `fiat train`, then `fiat evaluate`")
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start(settings)

@@ -12,6 +12,8 @@ from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, report
+from fiat_jax.progress import say
+from fiat_jax.settings import Settings
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
@@ -25,16 +27,26 @@ def main(configuration: Configuration) -> None:
     evaluate(configuration)
     return
   place = configuration.settings.output or f"{configuration.settings.model_dir}/suite"
-  asked = [again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite]
-  for configured in asked:  # before the first is worked on
+  tasks = {task: again([f"gin/tasks/{task}.gin"]).replace(suite=(), output=f"{place}/{task}") for task in suite}
+  lacking = {task: reason for task, configured in tasks.items() if (reason := _lacks(configured.settings))}
+  for task, reason in lacking.items():
+    say(f"{task} is left out: {reason}")
+  if len(lacking) == len(tasks):
+    raise UserError(f"nothing is left of --suite {','.join(suite)} to evaluate")
+  asked = {task: configured for task, configured in tasks.items() if task not in lacking}
+  for configured in asked.values():  # before the first is worked on
     for path in configured.settings.files().values():
       sources.fetch(locate(path)[0])
   summaries = []
-  for task, configured in zip(suite, asked, strict=True):
+  for task, configured in asked.items():
     print(f"{task}\n")
     summaries.append((task, configured.settings.metrics, evaluate(configured)))
     print()
   print(report.suite(summaries))
+
+
+def _lacks(settings: Settings) -> str:
+  return metrics.lacks(settings.metrics, code=settings.allow_code_execution, judge=bool(settings.judge))
 
 
 def evaluate(configuration: Configuration) -> dict[str, Any]:
@@ -47,7 +59,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
   runtime.start(settings)
-  metrics.check(settings.metrics, bool(settings.labels))
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
   folder = pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
@@ -59,7 +71,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   result |= bench.truncated(recipe)
   write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
-  if not settings.corrupts:
+  if not settings.by_loss:
     print(f"\n{report.errors(result[split])}")
   print(f"\n{place}/{objective.written.format(split=split)}")
   return result[split]

@@ -59,7 +59,7 @@ def main(configuration: Configuration) -> None:
 def _bench(configuration: Configuration) -> tuple[Workbench, str]:
   """A bench with the first split whose rows can be read, for the proof; without rows where none can."""
   problem = "the run names no rows with prompts"
-  for split in () if configuration.settings.corrupts else ("test", "validation", "train"):
+  for split in () if configuration.settings.by_loss else ("test", "validation", "train"):
     try:
       if split in configuration.settings.bare_files():
         return Workbench(configuration.only(split)), split

@@ -1,4 +1,4 @@
-"""What is learned, as the verbs `train` and `evaluate` see it: answers to rows, or the spans that a text lost."""
+"""What is learned, as the verbs `train` and `evaluate` see it: answers to rows, spans that a text lost, or chats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import diagnosis, latency, report, teacher_forced
+from fiat_jax.evaluation import diagnosis, latency, metrics, report, teacher_forced
 from fiat_jax.evaluation.evaluate import summarise, write_predictions
 from fiat_jax.progress import progress, say
 from fiat_jax.recipe import Recipe
@@ -50,7 +50,7 @@ class Objective(Protocol):
 
 def objective_of(bench: Workbench, recipe: Recipe) -> Objective:
   refuse_in_context(recipe)
-  return Spans(bench, recipe) if bench.settings.corrupts else Answers(bench, recipe)
+  return ByLoss(bench, recipe) if bench.settings.by_loss else Answers(bench, recipe)
 
 
 def refuse_in_context(recipe: Recipe) -> None:
@@ -87,6 +87,10 @@ class Answers:
     if engine and split == "test" and not self._bench.settings.labels:
       shard, length = self._bench.shard(split, self._recipe), self._bench.settings.target_length
       self.latency = latency.measured(engine, shard, length)
+    if any(name in metrics.JUDGED for name in self._metrics):
+      from fiat_jax.evaluation.judge import judged  # the package `openai` is slow to import
+
+      predictions = judged(predictions, self._metrics, self._bench.settings)
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
@@ -96,17 +100,19 @@ class Answers:
     say_doubts(results, self._metrics, split)
 
 
-class Spans:
-  """An `Objective`: the loss on spans that are left out, the same ones each time."""
+class ByLoss:
+  """An `Objective`: the loss on spans that are left out, the same ones each time, or on the assistant's turns."""
 
-  unit, written = "pieces of text", "evaluation_{split}.json holds them"
+  written = "evaluation_{split}.json holds them"
 
   def __init__(self, bench: Workbench, recipe: Recipe):
     if recipe.reasoning or recipe.answer_of_beta:
+      what = "whole chats" if bench.settings.chats else "x alone"
       raise UserError(
-        f"the recipe {recipe.title!r} reads reasoning, and --objective span_corruption x alone: choose --recipes "
-        "full_fine_tuning, or fine_tuning, which is LoRA"
+        f"the recipe {recipe.title!r} reads reasoning, and --objective {bench.settings.objective} {what}: choose "
+        "--recipes full_fine_tuning, or fine_tuning, which is LoRA"
       )
+    self.unit = "chats" if bench.settings.chats else "pieces of text"
     self._bench, self._recipe = bench, recipe
     self.seconds: dict[str, float] = {}
     self.latency: dict[str, float] = {}
@@ -124,14 +130,18 @@ class Spans:
     if tree is not None and not full:
       variables["lora"] = tree
 
-    with progress(f"filling in spans of {split}", len(examples)) as bar:
+    with progress(f"measuring the loss on {split}", len(examples)) as bar:
 
       def on_done(count: int) -> None:
         bar.advance(count)
         processes.check_signals()
 
       found = teacher_forced.score(described.module, variables, examples, packing, shape, on_done)
-    counts = {"rows": len(bench.rows[split]), "pieces": len(examples), "target_tokens": int(found["tokens"])}
+    counts = {
+      "rows": len(bench.rows[split]),
+      self.unit.split()[0]: len(examples),
+      "target_tokens": int(found["tokens"]),
+    }
     return {**counts, "overall": {name: found[name] for name in bench.settings.scores}}
 
   def _shape(self, packing: Packing, examples: Examples) -> Shape:

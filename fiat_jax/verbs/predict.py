@@ -7,6 +7,7 @@ import pathlib
 from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import metrics
 from fiat_jax.evaluation.evaluate import write_predictions
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import refuse_in_context
@@ -18,11 +19,12 @@ from fiat_jax.workbench import Workbench
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
   settings.answers("predict")
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, judge=True)
   if "test" not in settings.files():
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
     raise UserError("no place for the answers: give --output FILE")
-  configuration = configuration.only("test")
+  configuration = configuration.only("test").replace(objective="answer")  # who learned from chats can answer
   recipe = configuration.recipe(one_recipe(settings))
   refuse_in_context(recipe)
   runtime.start(settings)

@@ -8,7 +8,7 @@ from typing import Any
 from fiat_jax import processes
 from fiat_jax.decoding.beam import Beams
 from fiat_jax.decoding.engine import Engine
-from fiat_jax.evaluation import diagnosis, evaluate
+from fiat_jax.evaluation import diagnosis, evaluate, metrics
 from fiat_jax.evaluation.evaluate import Prediction
 from fiat_jax.progress import progress, say
 from fiat_jax.reasoning.answers import AnswerRule
@@ -44,8 +44,17 @@ def predict(
     beams = None
     if searched and settings.beams > 1:
       beams = Beams(count=settings.beams, length_penalty=settings.length_penalty)
-    length = settings.target_length
-    return evaluate.generate(engine, tokenizer, rows, shard, target_length=length, on_done=on_done, beams=beams)
+    return evaluate.generate(
+      engine,
+      tokenizer,
+      rows,
+      shard,
+      target_length=settings.target_length,
+      on_done=on_done,
+      beams=beams,
+      temperature=settings.answer_temperature,
+      as_written=any(name in metrics.RUNS_CODE for name in settings.metrics),
+    )
 
 
 def say_doubts(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> None:

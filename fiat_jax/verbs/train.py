@@ -35,7 +35,7 @@ from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, lora_config, without_reasoning
 
-DEFAULT_RECIPE, PRETRAINING_RECIPE = "fiat", "full_fine_tuning"
+DEFAULT_RECIPES = {"answer": "fiat", "span_corruption": "full_fine_tuning", "chat": "fine_tuning"}
 JUDGED = ("validation", "test")
 
 
@@ -48,7 +48,7 @@ def main(configuration: Configuration) -> None:
   if len(settings.seeds) != 1:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start(settings)
-  metrics.check(settings.metrics, bool(settings.labels))
+  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
   optimizer_config(settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
@@ -60,7 +60,7 @@ def main(configuration: Configuration) -> None:
 
 
 def one_recipe(settings: Settings) -> str:
-  names = list(settings.recipes) or [PRETRAINING_RECIPE if settings.corrupts else DEFAULT_RECIPE]
+  names = list(settings.recipes) or [DEFAULT_RECIPES[settings.objective]]
   if len(names) > 1:
     raise UserError(f"--recipes {','.join(names)}: give one here; `fiat compare` takes several")
   return names[0]
@@ -169,15 +169,12 @@ def _train(
     begun: what is trained on, where it does not start anew.
   """
   settings, module = bench.settings, bench.model(recipe).module
-  ids = [row.id for row in bench.rows["train"]]
   examples = bench.examples("train", recipe)
-  names = [ids[row] for row in examples.sources[drawn(len(examples), settings.train_rows, settings.split_seed)]]
-  size = min(settings.batch, len(names))
+  places = examples.sources[drawn(len(examples), settings.train_rows, settings.split_seed)]
+  count, size = len(places), min(settings.batch, len(places))
   if size < settings.batch:
-    say(
-      f"--batch {settings.batch} is more than the {len(names)} training {objective.unit}: an update takes them all once"
-    )
-  steps = settings.steps or max(1, math.ceil(settings.epochs * len(names) / size))
+    say(f"--batch {settings.batch} is more than the {count} training {objective.unit}: an update takes them all once")
+  steps = settings.steps or max(1, math.ceil(settings.epochs * count / size))
   full, params = recipe.adapter == "full", bench.params(recipe)
   if full:
     trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
@@ -190,7 +187,7 @@ def _train(
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
-    f"{recipe.title}: {len(names)} {objective.unit}, {steps} steps of {size}, packed into rows of "
+    f"{recipe.title}: {count} {objective.unit}, {steps} steps of {size}, packed into rows of "
     f"{batches.shape.length} tokens; {lora.count(trained):,} of {lora.count(params):,} parameters are tuned"
   )
 
@@ -208,14 +205,14 @@ def _train(
     batches=batches,
     validate=objective.validate,
     rates=optimizers.learning_rate(optimizer_config(settings), steps),
-    names=names.__getitem__,
+    names=lambda number: bench.rows["train"][int(places[number])].id,
     keeps_state=not full,
   )
   checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
   with contextlib.closing(journal), contextlib.closing(checkpoints):
     best, tree = loop.train(work, state, checkpoints, journal)
     last = journal.records[-1]["step"]
-    before = {"before": journal.validation(0)} if settings.corrupts else {}
+    before = {"before": journal.validation(0)} if settings.by_loss else {}
     curve = [{"step": r["step"], **r["validation"]} for r in journal.records if "validation" in r]
     return {"best_step": best, "steps": last, "stopped_early": last < steps, **before, "curve": curve}, tree
 

@@ -35,7 +35,7 @@ def main(configuration: Configuration) -> None:
   if not settings.files():
     raise UserError("no rows to look at: give --train FILE, --validation FILE or --test FILE")
   rule = AnswerRule.parse(settings.answer)
-  metrics.check(settings.metrics, bool(settings.labels))
+  metrics.check(settings.metrics, bool(settings.labels), code=True, judge=True)  # nothing is run here
   recipes = [configuration.recipe(name) for name in settings.recipes]
   needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning or recipe.distils), None)
   splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}

@@ -1,7 +1,8 @@
 """SeqIO tasks over FLAN-MINI's collections, of rows that `fiat prepare flan_mini` has made, and their mixture.
 
 `flan_mini` mixes `flan_mini_COLLECTION` over bytes, `flan_mini_t5` the same over T5's SentencePiece file, weighted by
-the collections' published sizes.
+the collections' published sizes. The release's rows have FLAN's templates already; half of the weight of a
+collection is that of `flan_mini_COLLECTION_shots`, which shows other rows of it as exemplars.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from fiat_jax.data.rows import Layout
 from fiat_jax.data.shipped_tasks import T5_VOCABULARY
 from fiat_jax.preparation.converters.flan_mini import SIZES
 
+SHOTS = 2
+
 
 def register(prefix: str, vocabulary: seqio.Vocabulary) -> seqio.Mixture:
-  """Registers a task for each collection and the mixture `prefix`."""
+  """Registers two tasks for each collection, without and with exemplars, and the mixture `prefix`."""
   plain = prompts.parse("{x}")
   weights = []
   for name, size in SIZES.items():
     files = {"train": f"prepared:flan_mini/{name}:train"}
-    rows_task(f"{prefix}_{name}", files, Layout(), plain, inputs=vocabulary, targets=vocabulary)
-    weights.append((f"{prefix}_{name}", float(size)))
+    for task, shots in ((f"{prefix}_{name}", 0), (f"{prefix}_{name}_shots", SHOTS)):
+      rows_task(task, files, Layout(), plain, inputs=vocabulary, targets=vocabulary, shots=shots)
+      weights.append((task, size / 2))
   return seqio.MixtureRegistry.add(prefix, weights)
 
 

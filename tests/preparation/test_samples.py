@@ -11,8 +11,10 @@ from fiat_jax.data.languages import code
 from fiat_jax.data.tables import open_file
 from fiat_jax.data.task_files import files, settings
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.code import COMPLETION
 from fiat_jax.preparation import counts, prepare
-from fiat_jax.preparation.converters import xtreme_up
+from fiat_jax.preparation.converters import flan_mini, xtreme_up
+from fiat_jax.preparation.files import Files
 from fiat_jax.preparation.registry import SETS
 from fiat_jax.resources import shipped
 
@@ -38,7 +40,7 @@ def test_every_set_has_a_sample_and_says_what_it_is(name, prepared):
   assert known.licence and known.home.startswith("https://") and known.metric
   assert all(remote.address.startswith("https://") for remote in known.remotes)
   split = next(iter(known.published), "test")
-  assert prepared(name, split)
+  assert prepared(name, "all/train" if split == "all" else split)
 
 
 def test_xtreme_up_has_the_papers_views_and_sizes(prepared):
@@ -164,6 +166,27 @@ def test_crass_shuffles_options_and_reads_its_shots_without_running_them(prepare
 def test_flan_minis_collections_are_told_apart(prepared):
   assert prepared("flan_mini", "share_gpt/train")[0]["messages"][-1] == {"role": "assistant", "content": "Lake Geneva."}
   assert prepared("flan_mini", "p3/train")[0]["messages"][0]["role"] == "user"
+  (held_out,) = prepared("flan_mini", "all/validation")
+  assert held_out not in prepared("flan_mini", "all/train") and held_out in prepared("flan_mini", "gpt4_alpaca/train")
+
+
+def test_a_collection_that_nobody_knows_gets_a_view_of_its_own(tmp_path):
+  row = {"source": "New Set", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}
+  (tmp_path / "chunk_0.jsonl").write_text(json.dumps(row) + "\n")
+  found = list(flan_mini.convert(Files(tmp_path)))
+  assert [(part.view, part.row["source"]) for part in found] == [("new_set", "new_set"), ("all", "new_set")]
+
+
+def test_humanevals_targets_are_whole_programs_but_for_the_answer(prepared):
+  for row in prepared("humaneval", "test"):
+    assert row["target"].startswith(row["prompt"] + COMPLETION) and row["target"].endswith(")\n")
+
+
+def test_impacts_targets_are_what_the_judge_is_asked(prepared):
+  row = prepared("impact", "test")[0]
+  relevance, coherence = row["target"]
+  assert row["kind"] == "informative_writing" and row["prompt"] in relevance and "{prompt}" not in relevance
+  assert relevance.count("{text}") == coherence.count("{text}") == 1 and row["prompt"] not in coherence
 
 
 TASKS = sorted(file.stem for file in (shipped("gin") / "tasks").glob("*.gin") if file.stem != "instructeval")
@@ -185,7 +208,7 @@ def test_a_tasks_gin_file_names_rows_and_columns_that_there_are(task, capsys):
   assert made.files() == named and words
   for path in named.values():
     rows = read_rows(path, made.layout)
-    assert (rows or task == "flan_mini") and all(row.x for row in rows), "a half per cent of its sample is none"
+    assert rows and all(row.x for row in rows)
   if made.exemplars:
     assert read_rows(made.exemplars, made.layout)[0].reasoning
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ SIZES = {
   "code_alpaca": 20_000,
   "share_gpt": 60_000,
 }
+HELD_OUT = 200  # one row of so many
 ROWS = 1_340_153  # of the release, as its page says
 # How the release may call them, as far as a name begins; its page does not say. What is called otherwise gets a view of
 # its own, and is in the view `all` as everything is.
@@ -46,7 +48,7 @@ WORDS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
 
 
 def convert(files: Files) -> Iterator[Part]:
-  """A view for each collection, and all of them in the order of the release in the view `all`."""
+  """A view for each collection, and all of them in the view `all`, which holds some out for validation."""
   for file, _ in files.find(r"chunk_\d+\.(?:parquet|jsonl)"):
     for record in rows(file):
       key = re.sub(r"\W+", "_", record.text("source").lower()).strip("_")
@@ -56,4 +58,9 @@ def convert(files: Files) -> Iterator[Part]:
       ]
       row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": turns}
       yield Part(name, "train", row)
-      yield Part("all", "train", row)
+      yield Part("all", "validation" if _held_out(row["id"]) else "train", row)
+
+
+def _held_out(identity: str) -> bool:
+  """Whether a row is one of the 0.5 % that Flacuna did not train on; which those were is not published."""
+  return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % HELD_OUT == 0
