@@ -1,15 +1,15 @@
 """A plan's own process: it pretends to have devices, and compiles for those that it does not have.
 
-`python -m fiat_jax.planning.child` reads a pickled `Asked` and writes a pickled `Found`, and nothing else.
+`python -m fiat_jax.planning.child` reads an `Asked` as JSON and writes a `Found` so, or what the user can mend.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pathlib
-import pickle
 import re
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from typing import Any
 from fiat_jax import signals
 from fiat_jax.children import POLL_SECONDS
 from fiat_jax.errors import UserError
+from fiat_jax.planning import records
 from fiat_jax.planning.chips import GIB, Target
 from fiat_jax.planning.records import Asked, Found, Worked
 
@@ -51,16 +52,15 @@ def ask(asked: Asked) -> Found:
   pipe = subprocess.PIPE
   with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
     try:
-      out, err = _wait(process, pickle.dumps(asked))
+      out, err = _wait(process, records.asked_as_json(asked).encode())
     finally:
       process.kill()
   signals.check()  # an interrupt ends the child too
   if process.returncode:
     raise RuntimeError(f"planning failed, exit code {process.returncode}:\n{err.decode(errors='replace')}")
-  found = pickle.loads(out)
-  if isinstance(found, str):
-    raise UserError(found)
-  return found
+  if "error" in (answer := json.loads(out)):
+    raise UserError(answer["error"])
+  return records.found_from_json(out)
 
 
 def _wait(process: subprocess.Popen[bytes], given: bytes) -> tuple[bytes, bytes]:
@@ -189,18 +189,15 @@ def _peak(compiled: Any) -> float:
 
 
 def main() -> None:
-  out = os.fdopen(os.dup(1), "wb")
+  out = os.fdopen(os.dup(1), "w", encoding="utf-8")
   os.dup2(2, 1)  # libraries write there
   try:
-    found: Found | str = plan(pickle.load(sys.stdin.buffer))
+    answer = records.found_as_json(plan(records.asked_from_json(sys.stdin.read())))
   except UserError as e:
-    found = str(e)
+    answer = json.dumps({"error": str(e)})
   with out:
-    pickle.dump(found, out)
+    out.write(answer)
 
 
 if __name__ == "__main__":
-  # What is pickled belongs to the module by its name, not to the script that runs.
-  from fiat_jax.planning import child
-
-  child.main()
+  main()

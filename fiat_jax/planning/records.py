@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fiat_jax.models.lora import LoraConfig
-from fiat_jax.planning.chips import Target
+from fiat_jax.planning.chips import Chip, Target
 from fiat_jax.settings import Settings
 
 
@@ -67,3 +69,28 @@ class Found(NamedTuple):
   memory: float
   steps: list[Worked]
   tried: Mapping[int, bool]
+
+
+def asked_as_json(asked: Asked) -> str:
+  plain = {"settings": dataclasses.asdict(asked.settings), "lora": dataclasses.asdict(asked.lora)}
+  return json.dumps({**asked._asdict(), **plain})
+
+
+def asked_from_json(text: str | bytes) -> Asked:
+  found: dict[str, Any] = json.loads(text)
+  name, chip, devices, described = found["target"]
+  settings: dict[str, Any] = {
+    name: tuple(value) if isinstance(value, list) else value for name, value in found["settings"].items()
+  }
+  plain = {"settings": Settings(**settings), "lora": LoraConfig(**found["lora"])}
+  return Asked(**{**found, **plain, "target": Target(name, Chip(*chip), devices, described)})
+
+
+def found_as_json(found: Found) -> str:
+  return json.dumps(found._asdict())
+
+
+def found_from_json(text: str | bytes) -> Found:
+  found: dict[str, Any] = json.loads(text)
+  steps, tried = [Worked(*step) for step in found["steps"]], {int(rows): fits for rows, fits in found["tried"].items()}
+  return Found(**{**found, "steps": steps, "tried": tried})
