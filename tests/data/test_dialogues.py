@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_each_turn_after_all_that_was_said_before(tiny_model
   learned = np.array([True] * 6 + [False] * 5 + [True] * 4)
   batch = Sequences().pack([Example(ids[:15], ids[15:], 0, learned=learned)], Shape(rows=1, length=64, targets=16))
   arrays = {name: array[0] for name, array in batch._asdict().items() if name != "microbatches"}
-  loss, _, tokens = teacher_forced._sums(tiny_model.module, {"params": tiny_model.params}, arrays)
+  loss, _, tokens = teacher_forced.sums(tiny_model.module, {"params": tiny_model.params}, arrays)
   wanted = [(ids[:15], ids[15:21]), (ids[:26], ids[26:])]
   logprobs = [tiny.logprobs_of(tiny_model.module, {"params": tiny_model.params}, *pair).sum() for pair in wanted]
   assert tokens == 10 and loss == pytest.approx(-sum(logprobs), rel=1e-5)
