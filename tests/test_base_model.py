@@ -52,6 +52,7 @@ def compared(fiat, base, tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_the_base_model_s_parameters_are_tuned(compared, base):
   _, base_run = results(compared)["recipes"]
   assert base_run["title"] == "full fine-tuning, base model"
@@ -73,12 +74,14 @@ def test_recipes_of_both_models_take_turns(fiat, compared, base, tmp_path):
   assert "# base_model" not in (tmp_path / "run" / "fiat" / "config.gin").read_text()
 
 
+@pytest.mark.slow
 def test_it_is_full_fine_tuning_of_that_model_and_nothing_else(fiat, compared, base, tmp_path):
   fiat("train", tmp_path / "run", "--recipes", "full_fine_tuning", "--model", base)
   for file in ("metrics.jsonl", "predictions/validation.jsonl", "predictions/test.jsonl"):
     assert (tmp_path / "run" / file).read_bytes() == (compared / BASE / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_depends_on_its_own_model_alone(fiat, compared, base):
   before = (compared / BASE / "results.json").stat().st_mtime_ns
   fiat("train", compared / BASE, "--recipes", BASE, "--base_model", base, "--model", "no_such_model")
@@ -94,6 +97,7 @@ def test_a_run_depends_on_its_own_model_alone(fiat, compared, base):
   }
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_ask_the_base_model_again(fiat, compared, rows, tmp_path):
   folder = compared / BASE
   predictions = (folder / "predictions" / "test.jsonl").read_bytes()
@@ -156,6 +160,7 @@ def test_without_one_a_recipe_that_needs_it_is_refused_in_one_line(verb, rows, t
   assert [path.name for path in tmp_path.rglob("*")] == ["run", "config.gin"]
 
 
+@pytest.mark.slow
 def test_a_base_run_knows_no_other_model(compared, capsys):
   assert cli.main(["evaluate", "--model_dir", str(compared / BASE), "--recipes", "untuned"]) == 2
   assert "the recipe 'untuned' needs --model: the model that is tuned, a name" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import pytest
 from fiat_jax import cli, flags
 from fiat_jax.configuration import configure
 from fiat_jax.run_folder import claim
-from fiat_jax.verbs.train import DEFAULT_RECIPE
+from fiat_jax.verbs.train import DEFAULT_RECIPES
 from fiat_jax.workbench import Workbench
 
 ROWS = [
@@ -84,9 +84,9 @@ def test_the_folder_of_another_configuration(rows: str, tiny_checkpoint: Path, t
 
 def claim_as_train_does(words: list[str]) -> None:
   given = flags.parse(words)
-  configuration = configure([], [], given.settings).replace(recipes=(DEFAULT_RECIPE,))
+  configuration = configure([], [], given.settings).replace(recipes=(DEFAULT_RECIPES["answer"],))
   bench = Workbench(configuration)
-  recipes = [configuration.recipe(DEFAULT_RECIPE)]
+  recipes = [configuration.recipe(DEFAULT_RECIPES["answer"])]
   bench.prepare(recipes)
   claim(Path("run"), configuration.text(), bench.fingerprints(recipes))
 

@@ -91,7 +91,7 @@ def test_backslash_n_is_a_line_end_in_templates_alone():
 UNKNOWN = {
   ("--epoch", "2"): r"the flag --epoch is unknown; did you mean epochs\?",
   ("--gin.EPOCH=2",): r"--gin\.EPOCH: unknown; did you mean EPOCHS\?",
-  ("--gin.zzzzzz=2",): r"--gin\.zzzzzz: unknown; there is ALLOW_CODE_EXECUTION, ANSWER, ANSWER_TEMPERATURE",
+  ("--gin.zzzzzz=2",): r"--gin\.zzzzzz: unknown; there is ADAPTER, ALLOW_CODE_EXECUTION, ANSWER",
   ("--gin.fiat/Recipe.resoning=True",): "doesn't have a parameter named 'resoning'",
   ("--gin.Recipes.reasoning=True",): "No configurable matching 'Recipes'",
   ("--gin.EPOCHS",): "write --gin.NAME=VALUE",

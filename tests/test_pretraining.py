@@ -40,6 +40,7 @@ def pretrained(fiat, tmp_path_factory):
   return folder, fiat("train", folder, "--steps", "24", "--learning_rate", "0.003", "--validate_every", "8")
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_chooses_the_checkpoint(pretrained):
   folder, printed = pretrained
   found = results(folder)
@@ -52,12 +53,14 @@ def test_the_loss_falls_and_chooses_the_checkpoint(pretrained):
     assert word in printed
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_loss_of_training_again(fiat, pretrained):
   folder, _ = pretrained
   fiat("evaluate", folder, splits=("test",))
   assert json.loads((folder / "evaluation_test.json").read_text())["test"] == results(folder)["test"]
 
 
+@pytest.mark.slow
 def test_predict_of_such_a_run_says_what_to_do(pretrained, rows, capsys):
   words = ["--model_dir", str(pretrained[0]), "--test", str(rows / "test.jsonl"), "--output", "answers.jsonl"]
   assert cli.main(["predict", *words]) == 2

@@ -204,6 +204,7 @@ def test_bench_prints_a_json_line_a_measurement(fiat, tmp_path):
   assert lines[0]["examples_per_s"] > 0 and lines[1]["new_tokens_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_one_file_is_split_the_same_for_every_verb_and_cut_where_asked(tmp_path, tiny_checkpoint, capsys):
   table = tmp_path / "my.csv"
   lines = [f"What is {n}?,{'so it is ' * (40 if n % 2 else 1)},{n},English\n" for n in range(20)]

@@ -80,6 +80,7 @@ def same_up_to_near_ties(one: Completion, other: Completion, near: float) -> boo
   return len(one.tokens) == len(other.tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(dtype):
   model = decoder_only(dtype)

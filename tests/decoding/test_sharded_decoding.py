@@ -14,6 +14,7 @@ def check(family, shapes):
     assert found[2] == pytest.approx(one[2], abs=2e-3), shape
 
 
+@pytest.mark.slow
 def test_tokens_over_a_mesh_are_those_of_one_device():
   check("decoder", SHAPES[-1:])
 

@@ -111,7 +111,7 @@ def encoder_decoder(kind: str) -> tuple[Any, Any, Any, Any]:
   return T5(config, LORA), params, whole(params), (None, micro)
 
 
-@pytest.mark.parametrize("family", [decoder_only, encoder_decoder])
+@pytest.mark.parametrize("family", [decoder_only, pytest.param(encoder_decoder, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_and_gradients_are_those_of_the_dequantized_twin(family, kind):
   module, params, twin, (_, micro) = family(kind)

@@ -95,7 +95,8 @@ def kill_when(condition, command, folder: pathlib.Path) -> None:
   assert process.returncode == -signal.SIGKILL, "the run ended before the moment came"
 
 
-@pytest.mark.parametrize("moment", [pytest.param(m, marks=[] if "save" in m else pytest.mark.slow) for m in MOMENTS])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_run_killed_once_and_started_again_leaves_the_same(moment, command, undisturbed, tmp_path):
   folder = tmp_path / "run"
   kill_when(MOMENTS[moment], command, folder)
