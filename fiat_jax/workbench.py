@@ -122,7 +122,7 @@ class Workbench:
       self._require_reasoning(recipe)
       if not recipe.reads_rows:
         continue
-      self._template(recipe)  # refused here, not in the tokenising process
+      self.template(recipe)  # refused here, not in the tokenising process
     for recipe in self._recipes:
       if recipe.model_setting not in self._described:
         self._described[recipe.model_setting] = self._describe(recipe)
@@ -151,7 +151,7 @@ class Workbench:
     if not (recipe.trains and recipe.reasoning):
       return None
     try:
-      self._template(without_reasoning(recipe))
+      self.template(without_reasoning(recipe))
     except UserError:  # x stands on one line with the reasoning
       return None
     return without_reasoning(recipe)
@@ -280,10 +280,17 @@ class Workbench:
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
     row = self.read(split, recipe)[number]
-    template, tokenizer, x = self._template(recipe), self.model(recipe).tokenizer, row.x
+    template, tokenizer, x = self.template(recipe), self.model(recipe).tokenizer, row.x
     if self._truncation:
       (x,) = truncation.cut([row], self.settings.layout, template, tokenizer, self._truncation)
     return tokenizer.prompt_string(truncation.prompt_text(template, row, x))
+
+  def prompt_ids(self, recipe: Recipe, rows: Sequence[Row]) -> list[list[int]]:
+    """The ids that the model reads for rows that are in no file."""
+    template, tokenizer, xs = self.template(recipe), self.model(recipe).tokenizer, [row.x for row in rows]
+    if self._truncation:
+      xs = truncation.cut(rows, self.settings.layout, template, tokenizer, self._truncation)
+    return tokenizer.encode_prompts([truncation.prompt_text(template, row, x) for row, x in zip(rows, xs, strict=True)])
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
@@ -341,7 +348,8 @@ class Workbench:
       return []
     return [without_reasoning(recipe) for recipe in self._recipes if recipe.reasoning and recipe.trains]
 
-  def _template(self, recipe: Recipe) -> prompts.Template:
+  def template(self, recipe: Recipe) -> prompts.Template:
+    """What a row's x and reasoning are put into, before the chat's turn marks."""
     return prompts.tuned_prompt(
       self.settings.instruction,
       use_instruction=recipe.instruction,

@@ -11,8 +11,10 @@ import t5 as small
 from commands import records, results, runner, write_questions
 from safetensors.numpy import load_file
 
+import fiat_jax
 from fiat_jax import cli
 from fiat_jax.configuration import configure
+from fiat_jax.errors import UserError
 
 UNTUNED = ("--recipes", "untuned", "--gin.untuned/Recipe.reasoning=False")
 
@@ -130,6 +132,19 @@ def test_an_adapter_trained_elsewhere_answers_as_it_did_there(fiat, of_lora, t5,
   ):
     assert found["prediction"] == row["prediction"]
     assert found["logprob"] == pytest.approx(row["logprob"], abs=1e-4)
+
+
+def test_a_run_loaded_in_python_answers_as_predict_does(of_lora):
+  tuned, wanted = fiat_jax.load(of_lora), records(of_lora / "predictions" / "test.jsonl")
+  rows = [{"input": row["input"]} for row in wanted]
+  assert tuned.predict(rows) == [row["prediction"] for row in wanted]
+  assert tuned.predict(iter(rows[:1])) == [wanted[0]["prediction"]] and tuned.predict([]) == []
+  with pytest.raises(UserError, match=r"rows:2: .*'input'"):
+    tuned.predict([rows[0], {"input": 7}])
+  with pytest.raises(UserError, match=r"row 1 has a prompt of .* tokens"):
+    tuned.predict([{"input": "what is 1 + 1? " * 400}])
+  with pytest.raises(UserError, match=r"there is no run: config.gin is missing"):
+    fiat_jax.load(of_lora / "checkpoints")
 
 
 def test_rows_that_are_gone_leave_an_export_without_proof_and_say_so(of_lora, tmp_path, capsys):

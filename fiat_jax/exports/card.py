@@ -44,11 +44,8 @@ def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> Non
   """Writes how a prompt is put together: literal texts and the fields between them, turn marks of the chat included."""
   settings, tokenizer = bench.settings, bench.model(recipe).tokenizer
   before, after = tokenizer.chat_parts()
-  template = prompts.tuned_prompt(
-    settings.instruction, use_instruction=recipe.instruction, use_reasoning=recipe.reasoning
-  )
   written = {
-    "prompt": _pieces((before, *template, after)),
+    "prompt": _pieces((before, *bench.template(recipe), after)),
     "x": settings.input or "the row's columns but the target, the reasoning and what names it, a line each",
     "add_special_tokens": not tokenizer.template_source,
     "max_new_tokens": settings.target_length,

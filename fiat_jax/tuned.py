@@ -1,0 +1,86 @@
+"""A run's tuned model in Python: `fiat_jax.load`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fiat_jax import configuration, runtime
+from fiat_jax.data.rows import Row, row_of
+from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.decoding.request import Request
+from fiat_jax.errors import UserError
+from fiat_jax.reasoning.forms import answer_of
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs.best import restore_best
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.workbench import Workbench
+
+
+class Tuned:
+  """Answers rows as `fiat predict` does, greedily; what the run was told of columns, prompts and lengths holds."""
+
+  def __init__(self, bench: Workbench, recipe: Recipe, trained: Any | None):
+    self._bench, self._recipe = bench, recipe
+    self._engine = bench.engine(recipe, trained)
+
+  def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The answers, in the rows' order.
+
+    Args:
+      rows: columns by name, as the run's files had them; no target. Where the run read the big model's reasoning, each
+        has it in the run's column for it, `reasoning` unless it was named otherwise.
+
+    Raises:
+      UserError: a row lacks a column, or its prompt is longer than the run's SOURCE_LENGTH.
+    """
+    found = [self._row(record, number) for number, record in enumerate(rows, 1)]
+    settings, tokenizer = self._bench.settings, self._bench.model(self._recipe).tokenizer
+    prompts = self._bench.prompt_ids(self._recipe, found)
+    for row, ids in zip(found, prompts, strict=True):
+      if len(ids) > settings.source_length:
+        raise UserError(f"row {row.line} has a prompt of {len(ids)} tokens, and the run reads {settings.source_length}")
+    if settings.labels:
+      return [self._best_label(row, ids) for row, ids in zip(found, prompts, strict=True)]
+    requests = [Request(tokens=ids, max_new_tokens=settings.target_length) for ids in prompts]
+    return [tokenizer.decode(answer.tokens).strip() for answer in self._engine.generate(requests)]
+
+  def _row(self, record: Mapping[str, Any], number: int) -> Row:
+    row = row_of(dict(record), self._bench.settings.layout, pathlib.Path("rows"), number, labelled=False)
+    if self._recipe.reasoning and row.reasoning is None:
+      raise UserError(
+        f"row {number} has no {self._bench.settings.reasoning!r}: this model reads the big model's reasoning"
+      )
+    if self._recipe.reasoning_form == "answer":
+      return dataclasses.replace(row, reasoning=answer_of(row, self._bench.settings.answer))
+    return row
+
+  def _best_label(self, row: Row, ids: list[int]) -> str:
+    tokenizer = self._bench.model(self._recipe).tokenizer
+    end = [] if tokenizer.end_id is None else [tokenizer.end_id]
+    labels = [tokenizer.encode(label) + end for label in row.labels]
+    return row.labels[int(np.argmax(label_logprobs(self._engine.model, self._engine.weights, ids, labels)))]
+
+
+def load(run: str | os.PathLike[str]) -> Tuned:
+  """The tuned model of the run folder that `fiat train` wrote, or of one recipe in that of `fiat compare`.
+
+  Raises:
+    UserError: there is no run, it has no checkpoint, or its model is not to be had or is another now.
+  """
+  folder = pathlib.Path(run)
+  if not (folder / "config.gin").exists():
+    raise UserError("there is no run: config.gin is missing. Give the folder that `fiat train` wrote", folder)
+  configured = configuration.configure([str(folder / "config.gin")], [], {"MODEL_DIR": str(folder)})
+  recipe = configured.recipe(one_recipe(configured.settings))
+  if not recipe.runs_model:
+    raise UserError(f"the recipe {recipe.title!r} has answers of the big model: there is no model to load", folder)
+  runtime.start(configured.settings)
+  bench = Workbench(configured.only())
+  bench.prepare([recipe])
+  return Tuned(bench, recipe, restore_best(bench, recipe, folder))
