@@ -24,7 +24,9 @@ def main(configuration: Configuration) -> None:
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
     raise UserError("no place for the answers: give --output FILE")
-  configuration = configuration.only("test").replace(objective="answer")  # who learned from chats can answer
+  configuration = configuration.only("test")
+  if settings.chats:  # who learned from them can answer; no row has turns to leave out
+    configuration = configuration.replace(objective="answer", truncate="")
   recipe = configuration.recipe(one_recipe(settings))
   refuse_in_context(recipe)
   runtime.start(settings)
