@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -83,11 +84,11 @@ def _run(arguments: list[str]) -> int:
     rest[:1] = ["--set", rest[0]]
   given = flags.parse(rest)
   progress.silence(given.quiet)
-  from fiat_jax import configuration, resources, shortage
+  from fiat_jax import configuration, resources, run_folder, shortage
 
   signals.listen()
   if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
-    given.gin_files[:0] = _run_configuration(given.settings["MODEL_DIR"])
+    given.gin_files.insert(0, run_folder.configuration_of(pathlib.Path(given.settings["MODEL_DIR"])))
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:
@@ -102,13 +103,6 @@ def _run(arguments: list[str]) -> int:
       raise
     raise short from None
   return 0
-
-
-def _run_configuration(folder: str) -> list[str]:
-  file = os.path.join(folder, "config.gin")
-  if not os.path.exists(file):
-    raise UserError(f"there is no run: {file} is missing. Give the folder that `fiat train` wrote", folder)
-  return [file]
 
 
 def _overview() -> str:

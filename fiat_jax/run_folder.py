@@ -53,6 +53,13 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
 
 
+def configuration_of(folder: pathlib.Path) -> str:
+  """The gin file of a run. Raises UserError where the folder holds none."""
+  if not (folder / "config.gin").exists():
+    raise UserError("there is no run: config.gin is missing. Give the folder that `fiat train` wrote", folder)
+  return str(folder / "config.gin")
+
+
 def check_base(folder: pathlib.Path, fingerprints: Mapping[str, str]) -> None:
   """Refuses a model that is not the one that the run in `folder` was trained on.
 

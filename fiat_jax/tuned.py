@@ -17,6 +17,7 @@ from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.forms import answer_of
 from fiat_jax.recipe import Recipe
+from fiat_jax.run_folder import configuration_of
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench
@@ -74,9 +75,7 @@ def load(run: str | os.PathLike[str]) -> Tuned:
     UserError: there is no run, it has no checkpoint, or its model is not to be had or is another now.
   """
   folder = pathlib.Path(run)
-  if not (folder / "config.gin").exists():
-    raise UserError("there is no run: config.gin is missing. Give the folder that `fiat train` wrote", folder)
-  configured = configuration.configure([str(folder / "config.gin")], [], {"MODEL_DIR": str(folder)})
+  configured = configuration.configure([configuration_of(folder)], [], {"MODEL_DIR": str(folder)})
   recipe = configured.recipe(one_recipe(configured.settings))
   if not recipe.runs_model:
     raise UserError(f"the recipe {recipe.title!r} has answers of the big model: there is no model to load", folder)

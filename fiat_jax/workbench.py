@@ -279,18 +279,19 @@ class Workbench:
 
   def prompt(self, split: str, recipe: Recipe, number: int) -> str:
     """The exact string whose ids the model reads for a row."""
-    row = self.read(split, recipe)[number]
-    template, tokenizer, x = self.template(recipe), self.model(recipe).tokenizer, row.x
-    if self._truncation:
-      (x,) = truncation.cut([row], self.settings.layout, template, tokenizer, self._truncation)
-    return tokenizer.prompt_string(truncation.prompt_text(template, row, x))
+    (text,) = self._texts(recipe, [self.read(split, recipe)[number]])
+    return self.model(recipe).tokenizer.prompt_string(text)
 
   def prompt_ids(self, recipe: Recipe, rows: Sequence[Row]) -> list[list[int]]:
     """The ids that the model reads for rows that are in no file."""
-    template, tokenizer, xs = self.template(recipe), self.model(recipe).tokenizer, [row.x for row in rows]
+    return self.model(recipe).tokenizer.encode_prompts(self._texts(recipe, rows))
+
+  def _texts(self, recipe: Recipe, rows: Sequence[Row]) -> list[str]:
+    """Prompts without the chat's turn marks, cut where TRUNCATE says so."""
+    template, xs = self.template(recipe), [row.x for row in rows]
     if self._truncation:
-      xs = truncation.cut(rows, self.settings.layout, template, tokenizer, self._truncation)
-    return tokenizer.encode_prompts([truncation.prompt_text(template, row, x) for row, x in zip(rows, xs, strict=True)])
+      xs = truncation.cut(rows, self.settings.layout, template, self.model(recipe).tokenizer, self._truncation)
+    return [truncation.prompt_text(template, row, x) for row, x in zip(rows, xs, strict=True)]
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
