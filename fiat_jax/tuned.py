@@ -28,7 +28,7 @@ class Tuned:
 
   def __init__(self, bench: Workbench, recipe: Recipe, trained: Any | None):
     self._bench, self._recipe = bench, recipe
-    self._engine = bench.engine(recipe, trained)
+    self._engine = bench.models.engine(recipe, trained)
 
   def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The answers, in the rows' order.
@@ -41,8 +41,8 @@ class Tuned:
       UserError: a row lacks a column, or its prompt is longer than the run's SOURCE_LENGTH.
     """
     found = [self._row(record, number) for number, record in enumerate(rows, 1)]
-    settings, tokenizer = self._bench.settings, self._bench.model(self._recipe).tokenizer
-    prompts = self._bench.prompt_ids(self._recipe, found)
+    settings, tokenizer = self._bench.settings, self._bench.models.of(self._recipe).tokenizer
+    prompts = self._bench.templates.prompt_ids(self._recipe, found)
     for row, ids in zip(found, prompts, strict=True):
       if len(ids) > settings.source_length:
         raise UserError(f"row {row.line} has a prompt of {len(ids)} tokens, and the run reads {settings.source_length}")
@@ -62,7 +62,7 @@ class Tuned:
     return row
 
   def _best_label(self, row: Row, ids: list[int]) -> str:
-    tokenizer = self._bench.model(self._recipe).tokenizer
+    tokenizer = self._bench.models.of(self._recipe).tokenizer
     end = [] if tokenizer.end_id is None else [tokenizer.end_id]
     labels = [tokenizer.encode(label) + end for label in row.labels]
     return row.labels[int(np.argmax(label_logprobs(self._engine.model, self._engine.weights, ids, labels)))]

@@ -190,10 +190,10 @@ def test_the_weights_of_one_model_make_room_for_those_of_the_other(rows, tiny_ch
   bench = Workbench(configure([], [], words | {"MODEL": str(tiny_checkpoint), "BASE_MODEL": base}))
   tuned, untuned = (bench.configuration.recipe(name) for name in ("fiat", BASE))
   bench.prepare([tuned, untuned])
-  bench.engine(tuned)
-  loaded, held = pretrained.load, weakref.ref(bench.params(tuned)["embedding"])
-  assert bench.params(tuned)["embedding"] is held()
-  assert bench.shard("test", untuned) and held() is not None  # what needs no weights leaves them
+  bench.models.engine(tuned)
+  loaded, held = pretrained.load, weakref.ref(bench.models.params(tuned)["embedding"])
+  assert bench.models.params(tuned)["embedding"] is held()
+  assert bench.shards.of("test", untuned) and held() is not None  # what needs no weights leaves them
   still_held = []
 
   def load(description):
@@ -201,5 +201,5 @@ def test_the_weights_of_one_model_make_room_for_those_of_the_other(rows, tiny_ch
     return loaded(description)
 
   monkeypatch.setattr(pretrained, "load", load)
-  assert bench.params(untuned)["embedding"].shape[0] == bench.model(untuned).module.config.vocab_size
+  assert bench.models.params(untuned)["embedding"].shape[0] == bench.models.of(untuned).module.config.vocab_size
   assert still_held == [None]

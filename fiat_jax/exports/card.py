@@ -42,10 +42,10 @@ class Made:
 
 def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> None:
   """Writes how a prompt is put together: literal texts and the fields between them, turn marks of the chat included."""
-  settings, tokenizer = bench.settings, bench.model(recipe).tokenizer
+  settings, tokenizer = bench.settings, bench.models.of(recipe).tokenizer
   before, after = tokenizer.chat_parts()
   written = {
-    "prompt": _pieces((before, *bench.template(recipe), after)),
+    "prompt": _pieces((before, *bench.templates.of(recipe), after)),
     "x": settings.input or "the row's columns but the target, the reasoning and what names it, a line each",
     "add_special_tokens": not tokenizer.template_source,
     "max_new_tokens": settings.target_length,

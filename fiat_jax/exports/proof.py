@@ -24,17 +24,17 @@ def parity(bench: Workbench, recipe: Recipe, trained: Any, split: str) -> list[d
     and the answer's `tokens` (without the end mark), their `logprobs` and their `text`; the `tolerance` of those, in
     the type `dtype`, and the `model_class` that loads such a model in transformers.
   """
-  settings, model = bench.settings, bench.model(recipe)
-  rows, shard = bench.rows[split][:ROWS], bench.shard(split, recipe)
+  settings, model = bench.settings, bench.models.of(recipe)
+  rows, shard = bench.rows[split][:ROWS], bench.shards.of(split, recipe)
   requests = [
     Request(tokens=shard[number].inputs.tolist(), max_new_tokens=settings.target_length) for number in range(len(rows))
   ]
-  answers = bench.engine(recipe, trained).generate(requests)
+  answers = bench.models.engine(recipe, trained).generate(requests)
   return [
     {
       "id": row.id,
       "row": dict(row.fields),
-      "prompt": bench.prompt(split, recipe, number),
+      "prompt": bench.templates.prompt(recipe, bench.shards.read(split, recipe)[number]),
       "ids": list(request.tokens),
       "room": request.max_new_tokens,
       "tokens": answer.tokens,

@@ -40,7 +40,7 @@ class TunedReasoner(EngineReasoner):
   """The `Reasoner` that MODEL is, as it came; its weights are the workbench's."""
 
   def __init__(self, bench: Workbench, recipe: Recipe, settings: Settings):
-    self._bench, self._recipe, self._described = bench, recipe, bench.model(recipe)
+    self._bench, self._recipe, self._described = bench, recipe, bench.models.of(recipe)
     kept = f"{settings.dtype}-{settings.weights}".rstrip("-")
     self.name = f"{settings.model}@{self._described.fingerprint[:16]}-{kept}"
     self.context = self._described.family.room
@@ -48,7 +48,7 @@ class TunedReasoner(EngineReasoner):
 
   @functools.cached_property
   def _engine(self) -> Engine:
-    return self._bench.engine(self._recipe)
+    return self._bench.models.engine(self._recipe)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def _ask(bench: Workbench, asked: Asked) -> float | None:
       say(f"{asked.recipe.title}: {', '.join(filter(None, [asked.reasoner.name, fitting]))}; {len(desk)} to ask")
       store.begin({"recipe": asked.recipe.title, **view.asked(settings)}, asked.plan.requests[0].prompt)
       if asked.recipe.in_context == "beta":
-        bench.let_go()  # two models are not in memory together
+        bench.models.let_go()  # two models are not in memory together
       with stopwatch.warm() as elapsed:
         asked.reasoner.run(desk, asked.plan.requests)
       if desk.capped and len(desk):

@@ -44,14 +44,14 @@ def main(configuration: Configuration) -> None:
 def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]:
   """One pass over the rows after a first step that compiles; sources and targets are counted, padding is not."""
   settings = bench.settings
-  shard = bench.shard("train", recipe)
+  shard = bench.shards.of("train", recipe)
   steps = settings.steps or len(shard) // settings.batch
   if steps < 2:
     raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
-  params = bench.params(recipe)
-  state = init_state(bench.new_adapter(recipe, seed=0), optimizer)
-  step = make_step(bench.model(recipe).module, optimizer, "lora", seed=0, lies=sharding.lies(state))
+  params = bench.models.params(recipe)
+  state = init_state(bench.models.new_adapter(recipe, seed=0), optimizer)
+  step = make_step(bench.models.of(recipe).module, optimizer, "lora", seed=0, lies=sharding.lies(state))
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[0])))
@@ -70,8 +70,10 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
 def _generate(bench: Workbench, recipe: Recipe) -> dict[str, float]:
   """Every prompt gets exactly TARGET_LENGTH new tokens; prefill is counted in."""
   settings = bench.settings
-  shard = bench.shard("test", recipe)
-  engine = Engine(bench.model(recipe).module, bench.engine(recipe).weights, stop_ids=(), slots=settings.slots)
+  shard = bench.shards.of("test", recipe)
+  engine = Engine(
+    bench.models.of(recipe).module, bench.models.engine(recipe).weights, stop_ids=(), slots=settings.slots
+  )
   requests = [
     Request(tokens=shard[n].inputs.tolist(), max_new_tokens=settings.target_length) for n in range(len(shard))
   ]

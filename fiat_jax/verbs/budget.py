@@ -183,11 +183,11 @@ def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[
 def _of_model(bench: Workbench, recipe: Recipe) -> float:
   """Minutes of one run of a recipe in which MODEL or BASE_MODEL reads the tokenised rows."""
   settings = bench.configuration.own(recipe).settings
-  size = lora.count(bench.model(recipe).family.shapes())
+  size = lora.count(bench.models.of(recipe).family.shapes())
   passes = {split: 1.0 for split in ("validation", "test") if split in bench.rows}
   training = 0.0
   if recipe.trains:
-    shards = [bench.shard("train", recipe), *([bench.explained(recipe)] if recipe.distils else [])]
+    shards = [bench.shards.of("train", recipe), *([bench.shards.explained(recipe)] if recipe.distils else [])]
     count, tokens = len(shards[0]), sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards)
     size_of_update = min(settings.batch, count)
     steps = settings.steps or max(1, math.ceil(settings.epochs * count / size_of_update))
@@ -195,7 +195,7 @@ def _of_model(bench: Workbench, recipe: Recipe) -> float:
     every = settings.validate_every or max(1, -(-steps // 4))
     passes["validation"] += 1 + math.ceil(steps / every)
   answering = sum(times * _of_answers(bench, recipe, split, size) for split, times in passes.items())
-  if bench.unaided(recipe) and "test" in passes:
+  if bench.templates.unaided(recipe) and "test" in passes:
     answering += _of_answers(bench, recipe, "test", size)
   speed = machine.products_a_second(settings.dtype)
   minutes = ((training + answering) / speed + (COMPILING if recipe.trains else COMPILING / 4)) / 60
@@ -204,7 +204,7 @@ def _of_model(bench: Workbench, recipe: Recipe) -> float:
 
 def _of_answers(bench: Workbench, recipe: Recipe, split: str, size: int) -> float:
   """Operations to answer a split once, divided by how well they use the machine."""
-  shard = bench.shard(split, recipe)
+  shard = bench.shards.of(split, recipe)
   read, written = int(shard.lengths("inputs").sum()), int(shard.lengths("targets").sum())
   if bench.settings.labels:
     labels = sum(len(row.labels) for row in bench.rows[split])

@@ -53,7 +53,7 @@ def main(configuration: Configuration) -> None:
   if any(recipe.in_context for recipe in recipes.values()):
     processes.check_alone(settings, "a comparison with recipes in context")
   first = [found for recipe in recipes.values() for found in first_stage(bench, recipe).values()]
-  bench.prepare([*recipes.values(), *first, *filter(None, map(bench.unaided, recipes.values()))])
+  bench.prepare([*recipes.values(), *first, *filter(None, map(bench.templates.unaided, recipes.values()))])
   bench.check()
   folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
   langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
@@ -164,9 +164,9 @@ def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
     return
   recipe = max(model_recipes, key=lambda recipe: recipe.needs_reasoning)
   split = "validation" if "validation" in bench.rows else "test"
-  row, shard = bench.rows[split][0], bench.shard(split, recipe)
-  prediction = predict(bench, split, recipe, bench.engine(recipe), limit=1)[0]
-  prompt = bench.prompt(split, recipe, 0)
+  row, shard = bench.shards.read(split, recipe)[0], bench.shards.of(split, recipe)
+  prediction = predict(bench, split, recipe, bench.models.engine(recipe), limit=1)[0]
+  prompt = bench.templates.prompt(recipe, row)
   say(f"\n--- one row of {split}, {row.id} ({row.lang}), as {recipe.title} sees it ---\n{row.x}\n")
   if row.reasoning:
     say(f"reasoning of the big model: {row.reasoning}\n")

@@ -68,7 +68,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   trained = restore_best(bench, recipe, folder)
   place = pathlib.Path(settings.output) if settings.output else folder
   result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, place)}
-  result |= bench.truncated(recipe)
+  result |= bench.shards.truncated(recipe)
   write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")
   objective.show([result], split)
   if not settings.by_loss:

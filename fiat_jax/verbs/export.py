@@ -77,8 +77,8 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
     run=folder,
     recipe=recipe,
     base=bench.configuration.public_name(recipe),
-    task=bench.model(recipe).family.task,
-    quantized=_quantized(settings.weights, bench.model(recipe)),
+    task=bench.models.of(recipe).family.task,
+    quantized=_quantized(settings.weights, bench.models.of(recipe)),
     proven=bool(rows),
   )
 
@@ -138,7 +138,7 @@ def write_model(
   Raises:
     UserError: the form, `huggingface` or `t5x`, cannot hold the model, or there is no checkpoint.
   """
-  described = bench.model(recipe)
+  described = bench.models.of(recipe)
   family, tokenizer = described.family, described.tokenizer
   if form == "t5x":
     if not isinstance(family, EncoderDecoder):
@@ -148,7 +148,7 @@ def write_model(
   params = restore_best(bench, recipe, folder)
   assert params is not None, "the recipe trains"
   if recipe.adapter == "lora":
-    params = lora.merge(bench.params(recipe), params, lora_config(bench.settings, recipe))
+    params = lora.merge(bench.models.params(recipe), params, lora_config(bench.settings, recipe))
   if isinstance(family, EncoderDecoder) and form == "t5x":
     write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer, beside)
   else:

@@ -71,7 +71,7 @@ class Answers:
     self.latency: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
-    engine = self._bench.engine(self._recipe, tree)
+    engine = self._bench.models.engine(self._recipe, tree)
     predictions = predict(self._bench, "validation", self._recipe, engine, searched=False)
     summary = summarise(predictions, self._metrics)
     for doubt in self._stuck.heard(summary):
@@ -79,13 +79,13 @@ class Answers:
     return summary["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
-    engine = None if self._recipe.answer_of_beta else self._bench.engine(self._recipe, tree)
+    engine = None if self._recipe.answer_of_beta else self._bench.models.engine(self._recipe, tree)
     with stopwatch.warm() as elapsed:
       predictions = predict(self._bench, split, self._recipe, engine)
     if engine:
       self.seconds[split] = round(elapsed.seconds, 3)
     if engine and split == "test" and not self._bench.settings.labels:
-      shard, length = self._bench.shard(split, self._recipe), self._bench.settings.target_length
+      shard, length = self._bench.shards.of(split, self._recipe), self._bench.settings.target_length
       self.latency = latency.measured(engine, shard, length)
     if any(name in metrics.JUDGED for name in self._metrics):
       from fiat_jax.evaluation.judge import judged  # the package `openai` is slow to import
@@ -121,12 +121,12 @@ class ByLoss:
     return self.judge("validation", tree, pathlib.Path())["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
-    bench, described = self._bench, self._bench.model(self._recipe)
-    examples = bench.examples(split, self._recipe)
+    bench, described = self._bench, self._bench.models.of(self._recipe)
+    examples = bench.shards.examples(split, self._recipe)
     packing = packing_of(described.family.start_id)
     shape = self._shape(packing, examples)
     full = tree is not None and self._recipe.adapter == "full"
-    variables = {"params": tree if full else bench.params(self._recipe)}
+    variables = {"params": tree if full else bench.models.params(self._recipe)}
     if tree is not None and not full:
       variables["lora"] = tree
 
@@ -146,9 +146,11 @@ class ByLoss:
 
   def _shape(self, packing: Packing, examples: Examples) -> Shape:
     bench, longest = self._bench, longest_size(packing, examples)
-    held = 4 * microbatch.size(bench.params(self._recipe))  # the optimizer's state of full fine-tuning stays beside it
+    held = 4 * microbatch.size(
+      bench.models.params(self._recipe)
+    )  # the optimizer's state of full fine-tuning stays beside it
     tokens = bench.settings.microbatch_tokens or microbatch.tokens_that_fit(
-      bench.model(self._recipe).family, longest, held
+      bench.models.of(self._recipe).family, longest, held
     )
     return choose_shape(examples, tokens, teacher_forced.CHUNK, packing=packing, parts=sharding.ways("batch"))
 

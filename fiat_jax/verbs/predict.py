@@ -33,6 +33,6 @@ def main(configuration: Configuration) -> None:
   bench = Workbench(configuration, labelled=False)
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, pathlib.Path(settings.model_dir))
-  predictions = predict(bench, "test", recipe, None if recipe.answer_of_beta else bench.engine(recipe, trained))
+  predictions = predict(bench, "test", recipe, None if recipe.answer_of_beta else bench.models.engine(recipe, trained))
   write_predictions(pathlib.Path(settings.output), predictions, settings.metrics)
   print(f"{settings.output} holds {len(predictions)} answers")

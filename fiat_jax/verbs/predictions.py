@@ -29,10 +29,10 @@ def predict(
 
   `searched`: by beam search where the settings ask for it; without, greedily.
   """
-  rows, settings = bench.read(split, recipe)[:limit], bench.settings
+  rows, settings = bench.shards.read(split, recipe)[:limit], bench.settings
   if recipe.answer_of_beta or engine is None:
     return evaluate.answers_of_beta(rows, AnswerRule.parse(settings.answer))
-  tokenizer, shard = bench.model(recipe).tokenizer, bench.shard(split, recipe)
+  tokenizer, shard = bench.models.of(recipe).tokenizer, bench.shards.of(split, recipe)
   with progress(f"answering {split}", len(rows)) as bar:
 
     def on_done() -> None:

@@ -34,7 +34,7 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
   if recipe.in_context:
     return asking.judge(bench, name, recipe, folder)
   if not recipe.trains:
-    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.truncated(recipe)}
+    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.shards.truncated(recipe)}
     answers = Answers(bench, recipe)
     result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
     result |= {"answer_seconds": answers.seconds} if answers.seconds else {}
@@ -80,7 +80,7 @@ def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
   """How a model that was tuned with reasoning answers test where the big model is unavailable; kept in its folder."""
-  if not (form := bench.unaided(recipe)):
+  if not (form := bench.templates.unaided(recipe)):
     return {}
   done = folder / UNAIDED / "results.json"
   there = processes.by_first(done.exists)

@@ -56,13 +56,13 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   bench.prepare([recipe])
   trained = restore_best(bench, recipe, folder)
   name = configuration.model_of(recipe) if trained is None else settings.model_dir
-  model = bench.model(recipe)
+  model = bench.models.of(recipe)
   limits = Limits.of(settings, model.family.room)
   names = tuple(dict.fromkeys((pathlib.Path(name).name, name)))
   say(
     f"{names[0]}: prompts of up to {limits.prompt} tokens, answers of up to {limits.answer}, {settings.slots} at a time"
   )
-  return bench.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
+  return bench.models.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
 
 
 def compile_all(session: Session, engine: Engine, limits: Limits) -> None:

@@ -137,11 +137,11 @@ def _result(
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapter == "lora":
-    family, base = bench.model(recipe).family, bench.configuration.public_name(recipe)
+    family, base = bench.models.of(recipe).family, bench.configuration.public_name(recipe)
     adapter = sharding.whole(trained)
     if processes.first():
       peft.write_adapter(folder / "adapter", adapter, family, lora_config(settings, recipe), base=base)
-  result |= bench.truncated(recipe)
+  result |= bench.shards.truncated(recipe)
   for split in judged:
     if split in bench.rows:
       result[split] = objective.judge(split, trained, folder)
@@ -168,20 +168,20 @@ def _train(
   Args:
     begun: what is trained on, where it does not start anew.
   """
-  settings, module = bench.settings, bench.model(recipe).module
-  examples = bench.examples("train", recipe)
+  settings, module = bench.settings, bench.models.of(recipe).module
+  examples = bench.shards.examples("train", recipe)
   places = examples.sources[drawn(len(examples), settings.train_rows, settings.split_seed)]
   count, size = len(places), min(settings.batch, len(places))
   if size < settings.batch:
     say(f"--batch {settings.batch} is more than the {count} training {objective.unit}: an update takes them all once")
   steps = settings.steps or max(1, math.ceil(settings.epochs * count / size))
-  full, params = recipe.adapter == "full", bench.params(recipe)
+  full, params = recipe.adapter == "full", bench.models.params(recipe)
   if full:
     trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
   elif begun is not None:
     trained, frozen = begun, {"params": params}
   else:
-    trained = bench.new_adapter(recipe, seed)
+    trained = bench.models.new_adapter(recipe, seed)
     frozen = {"params": params}
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   state = init_state(trained, optimizer)
@@ -219,11 +219,11 @@ def _train(
 
 def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: int) -> Batches:
   """The training rows in microbatches of the size that was asked for, or is estimated to fit beside `held` bytes."""
-  settings, shard = bench.settings, bench.examples("train", recipe)
+  settings, shard = bench.settings, bench.shards.examples("train", recipe)
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
-  short = bench.shard("train", without_reasoning(recipe)) if dropout else None
-  explained = bench.explained(recipe) if recipe.distils else None
-  family = bench.model(recipe).family
+  short = bench.shards.of("train", without_reasoning(recipe)) if dropout else None
+  explained = bench.shards.explained(recipe) if recipe.distils else None
+  family = bench.models.of(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
     family, longest_size(packing, shard, short, explained), held
