@@ -183,7 +183,8 @@ def _train(
   else:
     trained = bench.models.new_adapter(recipe, seed)
     frozen = {"params": params}
-  optimizer = optimizers.optimizer(optimizer_config(settings), steps)
+  config = optimizer_config(settings)
+  optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
@@ -199,12 +200,16 @@ def _train(
       patience=settings.patience,
     ),
     advance=make_step(
-      module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed, sharding.lies(state)
+      module.clone(neftune=settings.neftune),
+      optimizer,
+      "params" if full else "lora",
+      seed,
+      lies=sharding.lies(state),
+      rates=rates,
     ),
     frozen=frozen,
     batches=batches,
     validate=objective.validate,
-    rates=optimizers.learning_rate(optimizer_config(settings), steps),
     names=lambda number: bench.rows["train"][int(places[number])].id,
     keeps_state=not full,
   )
