@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import pathlib
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax import processes, runtime, sharding
+from fiat_jax import compilations, processes, runtime, sharding
 from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
@@ -114,7 +115,9 @@ def train_recipe(
     if processes.by_first(done.exists):
       say(f"{folder} is done")
       return json.loads(done.read_text())
-    result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
+    with compilations.counted() as programs:
+      result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
+    result["programs"] = dataclasses.asdict(programs)
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 
