@@ -21,6 +21,7 @@ from fiat_jax.models.family import Module, family_of
 from fiat_jax.planning import abstract
 from fiat_jax.settings import Settings
 from fiat_jax.training import microbatch, optimizers
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import fresh_state, make_step
 
 STEPS = 1000  # of a schedule: no size depends on them
@@ -51,6 +52,7 @@ class Plan:
 
   def __init__(self, module: Module, settings: Settings, optimizer: optimizers.OptimizerConfig, *, full: bool):
     self.module, self._settings, self._full = module, settings, full
+    self._trained = for_training(module, settings)
     self.family = family_of(module)
     self._optimizer = optimizers.optimizer(optimizer, STEPS)
     self.params = abstract.params(self.family, settings.dtype, "" if full else settings.weights)
@@ -80,7 +82,7 @@ class Plan:
     collection = "params" if self._full else "lora"
     frozen = {} if self._full else {"params": self.params}
     step: Any = make_step(
-      self.module, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state)
+      self._trained, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state)
     )
     arrays = type(batch)(**abstract.rows(jax.tree.map(np.asarray, batch._asdict())))
     held = {"model": microbatch.size(self.params), "optimizer": microbatch.size(self._state.optimizer)}

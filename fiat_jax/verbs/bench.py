@@ -18,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch, optimizers
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
 from fiat_jax.workbench import Workbench
@@ -51,7 +52,9 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   optimizer = optimizers.optimizer(optimizer_config(settings), steps)
   params = bench.models.params(recipe)
   state = init_state(bench.models.new_adapter(recipe, seed=0), optimizer)
-  step = make_step(bench.models.of(recipe).module, optimizer, "lora", seed=0, lies=sharding.lies(state))
+  step = make_step(
+    for_training(bench.models.of(recipe).module, settings), optimizer, "lora", seed=0, lies=sharding.lies(state)
+  )
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[0])))
