@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -115,7 +115,7 @@ def _splash(
     mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, attn_logits_soft_cap=softcap, interpret=interpret
   )
   turned = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-  out = jax.vmap(one)(*turned, library.SegmentIds(segments, segments))
+  out: Any = jax.vmap(one)(*turned, library.SegmentIds(segments, segments))
   return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
 
 
@@ -137,7 +137,8 @@ def cudnn_works(heads: int, kv_heads: int, width: int) -> bool:
   arrays = [jnp.zeros(shape, jnp.bfloat16) for shape in shapes]
   mask = jnp.asarray(np.tril(np.ones((1, LANES, LANES), bool)))
   try:
-    jax.block_until_ready(jax.jit(jax.grad(lambda *x: jnp.sum(cudnn(*x, mask)).astype(jnp.float32)))(*arrays))
+    loss = lambda q, k, v: jnp.sum(cudnn(q, k, v, mask)).astype(jnp.float32)  # noqa: E731
+    jax.block_until_ready(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*arrays))
   except Exception:  # of many kinds, by version
     return False
   return True

@@ -22,7 +22,7 @@ from fiat_jax.planning import abstract
 from fiat_jax.settings import Settings
 from fiat_jax.training import microbatch, optimizers
 from fiat_jax.training.module import for_training
-from fiat_jax.training.step import fresh_state, make_step
+from fiat_jax.training.step import fresh_state, program
 
 STEPS = 1000  # of a schedule: no size depends on them
 
@@ -81,14 +81,12 @@ class Plan:
     batch = packing_of(self.family.start_id).pack([_example(s)] * max(s.batch, shape.rows), shape)
     collection = "params" if self._full else "lora"
     frozen = {} if self._full else {"params": self.params}
-    step: Any = make_step(
-      self._trained, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state)
-    )
+    step = program(self._trained, self._optimizer, collection, jax.tree.map(lambda leaf: leaf.sharding, self._state))
     arrays = type(batch)(**abstract.rows(jax.tree.map(np.asarray, batch._asdict())))
     held = {"model": microbatch.size(self.params), "optimizer": microbatch.size(self._state.optimizer)}
     held |= {} if self._full else {"adapter": microbatch.size(self._adapter)}
     tokens = max(s.batch, shape.rows) * (s.source_length + s.target_length)
-    return Step(lambda: step.lower(self._state, frozen, arrays), int(batch.microbatches), tokens, held)
+    return Step(lambda: step.lower(self._state, frozen, arrays, np.uint32(0)), int(batch.microbatches), tokens, held)
 
   def evaluate(self, rows: int) -> Step:
     """Losses of a microbatch, as of a step without its gradient."""

@@ -92,9 +92,16 @@ def make_step(
   donates it. Runs that differ in their seed alone share one program. What comes in lies where it lies
   (`fiat_jax.sharding`); `lies` (of `sharding.lies`) keeps the state there.
   """
-  places, tree = jax.tree.flatten(lies)
-  compiled = _compiled(module, optimizer, collection, tuple(places), tree)
+  compiled = program(module, optimizer, collection, lies)
   return lambda state, frozen, batch: compiled(state, frozen, batch, np.uint32(seed))
+
+
+def program(
+  module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, lies: TrainState | None = None
+) -> Any:
+  """What `make_step` gives its seed to: jitted, `(state, frozen, batch, seed) → (state, metrics)`."""
+  places, tree = jax.tree.flatten(lies)
+  return _compiled(module, optimizer, collection, tuple(places), tree)
 
 
 @functools.cache
