@@ -30,6 +30,7 @@ from fiat_jax.run_folder import occupied
 from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
@@ -203,7 +204,7 @@ def _train(
       patience=settings.patience,
     ),
     advance=make_step(
-      module.clone(neftune=settings.neftune),
+      for_training(module, settings),
       optimizer,
       "params" if full else "lora",
       seed,
@@ -234,7 +235,7 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   family = bench.models.of(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
-    family, longest_size(packing, shard, short, explained), held
+    family, longest_size(packing, shard, short, explained), held, settings.remat
   )
   parts = sharding.ways("batch")
   shape = choose_shape(shard, tokens, size, short, packing, explained, parts)
