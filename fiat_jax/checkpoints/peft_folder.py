@@ -227,7 +227,5 @@ def _prompt(
   prompt, count = tensors["prompt_embeddings"], description["num_virtual_tokens"]
   width = family.shapes()["embedding"].shape[1]
   if prompt.ndim != 2 or prompt.shape[1] != width or len(prompt) < count:
-    raise UserError(
-      f"has embeddings {prompt.shape}, and this base wants ({count}, {width}): it is of another base", file
-    )
+    raise UserError(f"has embeddings {prompt.shape}, this base wants ({count}, {width})", file)
   return prompt[:count]  # of an encoder–decoder PEFT keeps twice as many, and `generate` reads these

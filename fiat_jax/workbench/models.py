@@ -145,7 +145,8 @@ class Models:
     if recipe.trains and given.kind != recipe.adapter.removeprefix("rs"):
       trains = KINDS.get(recipe.adapter, "all weights")
       raise UserError(
-        f"--adapter {named}: it is {KINDS[given.kind]}, and {recipe.title} trains {trains}: choose --recipes of its kind"
+        f"--adapter {named}: it is {KINDS[given.kind]}, and {recipe.title} trains {trains}: choose --recipes of its "
+        "kind"
       )
     return given
 

@@ -143,7 +143,7 @@ def logits_of(model: Any, family: str) -> list[Any]:
     source, wanted = torch.from_numpy(prompt)[None].long(), torch.from_numpy(target)[None].long()
     if family == "t5":
       start = torch.cat([torch.zeros(1, 1, dtype=torch.long), wanted[:, :-1]], 1)
-      # Soft prompts are put before the encoder's input alone: `generate` does so, and `forward` where one stack has them.
+      # Soft prompts stand before the encoder's input alone: in `generate`, and in `forward` where one stack has them.
       found.append(model(input_ids=source, decoder_input_ids=start, attention_mask=torch.ones_like(source)).logits[0])
     else:
       both = torch.cat([source, wanted[:, :-1]], 1)

@@ -32,7 +32,7 @@ from fiat_jax.training.step import summed_gradients
 
 SCRIPT = golden_script("adapters")
 CASES = [(family, kind) for family in SCRIPT.FAMILIES for kind in SCRIPT.KINDS]
-CONFIG = {"lora": "lora", "rslora": "lora", "patterns": "lora"}
+UNLIKE = [(family, kind) for family, kind in CASES if kind not in ("lora", "rslora")]  # what `test_lora.py` has not
 
 
 class Case(NamedTuple):
@@ -158,6 +158,7 @@ def _text(folder: pathlib.Path) -> str:
   return (folder / "adapter_config.json").read_text()
 
 
+@pytest.mark.parametrize("case", UNLIKE, indirect=True, ids="-".join)
 def test_decoding_applies_it_as_training_does(case: Case):
   """Log-probabilities of a target behind its prompt over the cached path, and greedy tokens of the engine."""
   tree = adapters.settled(case.params, case.tree, case.config, case.given.scales)
@@ -169,12 +170,13 @@ def test_decoding_applies_it_as_training_does(case: Case):
   found = label_logprobs(case.module, weights, bare, [row.targets.tolist()])
   np.testing.assert_allclose(found, [chosen.sum()], atol=1e-3)
   (answer,) = Engine(case.module, weights, stop_ids=[], slots=2).generate(
-    [Request(tokens=bare, max_new_tokens=6)] + [Request(tokens=bare[:4], max_new_tokens=2)]
+    [Request(tokens=bare, max_new_tokens=6), Request(tokens=bare[:4], max_new_tokens=2)]
   )[:1]
   forced = logits_of(case.module, case.variables, case, row._replace(targets=np.asarray(answer.tokens, np.int32)))
   assert answer.tokens == forced.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("case", UNLIKE, indirect=True, ids="-".join)
 def test_merged_it_gives_the_same_logits(case: Case):
   if case.given.kind == "prompt":
     with pytest.raises(Exception, match="a soft prompt cannot be merged into weights: give --format peft"):
