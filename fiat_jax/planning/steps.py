@@ -16,7 +16,7 @@ from fiat_jax.decoding import slots as device
 from fiat_jax.decoding.engine import Engine, Request
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.evaluation import teacher_forced
-from fiat_jax.models import lora
+from fiat_jax.models import adapters
 from fiat_jax.models.family import Module, family_of
 from fiat_jax.planning import abstract
 from fiat_jax.settings import Settings
@@ -59,7 +59,7 @@ class Plan:
   def _adapter(self) -> Any:
     config = self.module.lora
     assert config is not None, "the module of a plan has an adapter"
-    fresh = jax.eval_shape(lambda: lora.init_adapter(jax.random.key(0), self.params, config))
+    fresh = jax.eval_shape(lambda params: adapters.fresh(jax.random.key(0), params, config), self.params)
     return abstract.placed(fresh, sharding.of_adapter(fresh, self.params))
 
   @functools.cached_property

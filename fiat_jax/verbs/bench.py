@@ -30,8 +30,8 @@ def main(configuration: Configuration) -> None:
   recipe = configuration.recipe(one_recipe(settings))
   if not {"train", "test"} & set(settings.files()):
     raise UserError("nothing to measure: give --train FILE to time training, --test FILE to time decoding")
-  if recipe.adapter != "lora":
-    raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
+  if not recipe.adapts:
+    raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times the training of one")
   started = time.perf_counter()
   runtime.start(settings)
   bench = Workbench(configuration.only("train", "test"))
