@@ -171,6 +171,9 @@ class Settings:
     for name in TRIED:
       if any(value <= 0 for value in getattr(self, name)):
         raise UserError(f"--{name} {','.join(map(str, getattr(self, name)))}: give numbers above 0")
+    for name in ("model_dir", "store"):
+      if "://" in (place := getattr(self, name)):
+        raise UserError(f"--{name} {place}: runs and stores lie in folders; mount the bucket, as launch/tpu_vm.sh does")
     if not 0 <= self.port < 65536:
       raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
     if not 0 <= self.reasoning_dropout < 1:

@@ -101,6 +101,12 @@ FLAGS = {
   ("--show", "-1"): "--show -1: give 0 or more",
   ("--beams", "0"): "--beams 0: give 1 or more",
   ("--beams", "4", "--labels", "choices"): "--beams 4 with --labels: labels are scored, and nothing is generated",
+  ("--mesh", "fsdp=2"): "--mesh fsdp=2 makes 2 of 1 devices: the sizes have to multiply to 1",
+  ("--mesh", "model=1"): "write sizes of data, fsdp, tensor",
+  ("--model_dir", "gs://b/run"): "--model_dir gs://b/run: runs and stores lie in folders; mount the bucket",
+  ("--remat", "some"): "--remat 'some': give one of none, dots, full",
+  ("--attention", "flash"): "--attention 'flash': give one of auto, plain, fused",
+  ("--attention", "fused"): "there is a kernel for TPUs and for GPUs alone, and this is a cpu; give auto or plain",
   ("--weights", "int4"): "--weights 'int4': give int8 or nf4, or leave it out",
   ("--weights", "int8", "--recipes", "full_fine_tuning"): "trains all weights, and what is quantized is frozen",
 }

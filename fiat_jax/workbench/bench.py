@@ -87,7 +87,7 @@ class Workbench:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
     for recipe in self._recipes:
-      self.models.check_targets(recipe)
+      self.models.check_training(recipe)
     self.shards.check(self._recipes)
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.training.module import for_training
 
 
 def lora_config(settings: Settings, recipe: Recipe) -> LoraConfig:
@@ -89,8 +90,10 @@ class Models:
       marks.check_dialogues(described.tokenizer)
     return described
 
-  def check_targets(self, recipe: Recipe) -> None:
-    """Refuses a LoRA target that matches nothing, before weights are read."""
+  def check_training(self, recipe: Recipe) -> None:
+    """Refuses a LoRA target that matches nothing and attention that is not to be had, before weights are read."""
+    if recipe.trains:
+      for_training(self.of(recipe).module, self._settings)
     if recipe.adapts and recipe.adapter != "prompt":
       targeted(self.of(recipe).family.shapes(), lora_config(self._settings, recipe))
 
