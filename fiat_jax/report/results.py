@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.published import Figure
 from fiat_jax.recipe import Recipe
 
 SWITCHES: Mapping[str, Any] = {  # with what they are in runs that are older than they
@@ -117,6 +118,7 @@ class Comparison:
   rows: Mapping[str, Mapping[str, int]]
   warnings: tuple[str, ...]
   not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+  published: tuple[Figure, ...] = ()
 
   @property
   def metric(self) -> str:
@@ -185,6 +187,7 @@ def read(folder: pathlib.Path) -> Comparison:
     rows=record.get("rows", {}),
     warnings=tuple(record.get("warnings", ())),
     not_run=record.get("not_run", {}),
+    published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
   )
 
 
