@@ -1,8 +1,8 @@
 """How long a very large set of rows takes to become shards, stopped in the middle, and to start from them.
 
-`python launch/bench_rows.py --rows 1300000 --objective chat --folder /tmp/many` writes so many short rows, tokenises them
-with `fiat train` until 40 % are done, kills every process of it (SIGKILL), goes on, and starts once more. Printed are
-seconds to the first training step, processor seconds, and the most memory that the command and each of its children had.
+`python launch/bench_rows.py --rows 1300000 --objective chat --folder /tmp/many` writes so many short rows, tokenises
+them with `fiat train` until 40 % are done, kills every process of it (SIGKILL), goes on, and starts once more. Printed
+are seconds to the first training step, processor seconds, and the most memory that the command and a child of it had.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-WORDS = "river lake mountain bread window garden winter letter copper music engine doctor island paper bridge".split()
+WORDS = ("river", "lake", "mountain", "bread", "window", "garden", "winter", "letter", "copper", "music", "engine")
 ROOT = pathlib.Path(__file__).parents[1]
 
 
