@@ -17,7 +17,7 @@ from fiat_jax.progress import progress
 PARENT = "FIAT_PARENT"  # the parent's process id, for the child to compare: the parent may be gone before it looks
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
-PROGRESS = "\x1eprogress"  # begins a line of `tell`
+PROGRESS = "\x01progress"  # begins a line of `tell`
 
 
 def start(module: str, given: str) -> subprocess.Popen[str]:

@@ -63,6 +63,7 @@ class Settings:
   answer: str
   metrics: tuple[str, ...]
   labels: str | tuple[str, ...]
+  published: str
   model: str
   base_model: str
   template: str

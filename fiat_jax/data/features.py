@@ -97,6 +97,7 @@ def rows_task(
   explains: bool = False,
   cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
   shots: int = 0,
+  counted: bool = True,
 ) -> seqio.Task:
   """Registers the SeqIO task `name` over files of rows, one a split, which are checked at once and read as asked for.
 
@@ -104,11 +105,11 @@ def rows_task(
   prompt) and `targets` (the first target and the end mark), with the texts they come from as `inputs_pretokenized` and
   `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are not `labelled` may lack a target; theirs is empty.
   Where the task `explains`, the reasoning is the target. `cut` makes the x of rows shorter; `truncated` says of which.
-  Before x stand so many other rows as `shots`.
+  Before x stand so many other rows as `shots`. Files that are not `counted` are not looked at before they are read.
   """
   uses_reasoning = "reasoning" in prompts.fields(template)
   counts, reasoning = dict.fromkeys(files, 0), {}
-  for split, source in files.items():
+  for split, source in files.items() if counted or uses_reasoning else ():
     for row in _rows(source, layout, labelled):
       counts[split] += 1
       if uses_reasoning and row.reasoning:
@@ -122,7 +123,7 @@ def rows_task(
         files[split], layout, labelled, cut, explains=explains
       ),
       splits=tuple(files),
-      num_input_examples=counts,
+      num_input_examples=counts if counted else None,
     ),
     preprocessors=[together, *texts, tokenize_together]
     if in_batches and not shots

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 
 from fiat_jax import prompts
-from fiat_jax.data.features import instruct
+from fiat_jax.data.features import instruct, shown
 
 Example = Mapping[str, Any]  # the tensors of one example of TFDS
 
@@ -31,8 +31,13 @@ class TfdsSet:
   target: Callable[[Example], Any]
 
 
-def register(task: str, source: TfdsSet, instruction: str, vocabulary: seqio.Vocabulary) -> seqio.Task:
-  """Registers a task whose inputs are the instruction around x, as `features.rows_task` has them for rows."""
+def register(
+  task: str, source: TfdsSet, instruction: str, vocabulary: seqio.Vocabulary, *, shots: int = 0
+) -> seqio.Task:
+  """Registers a task whose inputs are the instruction around x, as `features.rows_task` has them for rows.
+
+  Before x stand so many other examples as `shots`.
+  """
   template = prompts.tuned_prompt(instruction, use_instruction=True, use_reasoning=False)
 
   @seqio.map_over_dataset
@@ -44,7 +49,13 @@ def register(task: str, source: TfdsSet, instruction: str, vocabulary: seqio.Voc
     source=seqio.TfdsDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's two types disagree
       tfds_name=source.name, splits=dict(source.splits)
     ),
-    preprocessors=[texts, instruct(template), seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+    preprocessors=[
+      texts,
+      *([shown(shots)] if shots else []),
+      instruct(template),
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.append_eos,
+    ],
     output_features={name: seqio.Feature(vocabulary, add_eos=True) for name in ("inputs", "targets")},
   )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.evaluation import power, verdict
+from fiat_jax.evaluation.published import Beside, over, whose
 from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
 from fiat_jax.evaluation.verdict import Verdict
 
@@ -56,6 +57,18 @@ def _score(value: float | None) -> str:
   return "-" if value is None else f"{value:.1f}"  # a metric that these answers do not have, as auc_pr of texts
 
 
+def published(rows: Sequence[Beside]) -> str:
+  """What is published of recipes that were run, beside what they score here; empty where nothing is."""
+  if not rows:
+    return ""
+  names = whose(rows)
+  cells = [["published", "metric", "mean over", "here", *names], ["---"] + ["---:"] * (3 + len(names))]
+  for row in rows:
+    scores = [_score(row.scores.get(name)) for name in names]
+    cells.append([row.title, row.metric, over(row) or "all", _score(row.here), *scores])
+  return lay_out(cells)
+
+
 def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> str:
   """A row a recipe: the scores of `teacher_forced.score` on a split, and before the first step where that is known.
 
@@ -77,6 +90,7 @@ def markdown(
   found: Verdict | None,
   could_show: str = "",
   note: str = "",
+  beside: Sequence[Beside] = (),
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -84,8 +98,9 @@ def markdown(
     found: None while the comparison goes on, or where it has no verdict.
     could_show: what was said of the test rows' power before the work.
     note: what is to be known of the model.
+    beside: what papers publish of these recipes.
   """
-  parts = [table(results, names, "test"), *filter(None, [note])]
+  parts = [table(results, names, "test"), *filter(None, [note, published(beside)])]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
     parts += [f"## Verdict: {found.outcome}", found.words, pairs_table(found, titles)]

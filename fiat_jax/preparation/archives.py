@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
+from fiat_jax import shortage
 from fiat_jax.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -44,6 +45,8 @@ def unpack(archive: pathlib.Path, wanted: str, folder: pathlib.Path, limit: int)
           file.write(chunk)
       count += 1
   except BROKEN as e:
+    if shortage.disk_full(e):
+      raise
     reason = " ".join(str(e).split())[:120] or type(e).__name__
     raise UserError(f"is no archive that can be read ({reason}): fetch it again", archive) from None
   return count

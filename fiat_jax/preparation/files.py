@@ -121,8 +121,11 @@ def packed_rows(file: pathlib.Path) -> Iterator[Record]:
   try:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
       for number, line in enumerate(itertools.islice(lines, MOST_PACKED), 1):
-        yield Record(json.loads(line), file, number)
-  except (OSError, EOFError, ValueError, zlib.error) as e:
+        record = json.loads(line)
+        if not isinstance(record, dict):
+          raise ValueError(f"line {number} holds a {kind(record)}")
+        yield Record(record, file, number)
+  except (OSError, EOFError, ValueError, RecursionError, zlib.error) as e:
     raise UserError(f"is no packed JSON lines that can be read ({str(e)[:100]}): fetch it again", file) from None
 
 
@@ -130,7 +133,7 @@ def whole(file: pathlib.Path) -> Any:
   """A JSON file's content. Raises UserError where it is no JSON."""
   try:
     return json.loads(file.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as e:  # UnicodeDecodeError is a ValueError
+  except (OSError, ValueError, RecursionError) as e:  # UnicodeDecodeError is a ValueError
     raise UserError(f"is no JSON that can be read ({str(e)[:100]}): fetch it again", file) from None
 
 

@@ -34,13 +34,14 @@ def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None
   """
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-    if sample and given is not None:
-      sources, files = [{"given": given.name}], Files(given)
-    else:
-      sources, files = _files(wanted, given, pathlib.Path(scratch) / "unpacked")
     made = pathlib.Path(scratch) / "rows"
-    with _faults_in(files.folder, str(given or wanted.name)):
-      tally = _write(wanted, files, made)
+    with _downloads_kept_if_good(wanted, given):
+      if sample and given is not None:
+        sources, files = [{"given": given.name}], Files(given)
+      else:
+        sources, files = _files(wanted, given, pathlib.Path(scratch) / "unpacked")
+      with _faults_in(files.folder, str(given or wanted.name)):
+        tally = _write(wanted, files, made)
     if not sample:
       counts.check(tally, wanted.published, wanted.name)
       for line in counts.longer(tally, wanted.published):
@@ -82,10 +83,9 @@ def _files(wanted: Set, given: pathlib.Path | None, unpacked: pathlib.Path) -> t
   if given is not None and given.is_file() and len(names) > 1:
     raise UserError(f"{wanted.name} has {len(names)} files, {', '.join(names)}: give the folder that holds them", given)
   sources = []
-  cache = resources.cache_folder("downloads") / wanted.name
   for remote in wanted.remotes:
     if given is None:
-      file = download.fetch(remote, cache)
+      file = download.fetch(remote, _downloads(wanted))
     else:
       file = given if given.is_file() else given / remote.name
       if not file.exists():
@@ -113,6 +113,21 @@ def _write(wanted: Set, files: Files, folder: pathlib.Path) -> dict[str, dict[st
   if not tally.counts:
     raise UserError(f"no row of {wanted.name} is in it: it is another version", files.folder)
   return tally.plain()
+
+
+def _downloads(wanted: Set) -> pathlib.Path:
+  return resources.cache_folder("downloads") / wanted.name
+
+
+@contextlib.contextmanager
+def _downloads_kept_if_good(wanted: Set, given: pathlib.Path | None) -> Iterator[None]:
+  """What was downloaded and is not the set, a page to sign in perhaps, is not taken for it again."""
+  try:
+    yield
+  except UserError:
+    for remote in () if given else wanted.remotes:
+      (_downloads(wanted) / remote.name).unlink(missing_ok=True)
+    raise
 
 
 @contextlib.contextmanager

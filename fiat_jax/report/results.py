@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.published import Figure
 from fiat_jax.recipe import Recipe
 
 SWITCHES: Mapping[str, Any] = {  # with what they are in runs that are older than they
@@ -119,6 +120,7 @@ class Comparison:
   warnings: tuple[str, ...]
   not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
   programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  published: tuple[Figure, ...] = ()
 
   @property
   def metric(self) -> str:
@@ -188,6 +190,7 @@ def read(folder: pathlib.Path) -> Comparison:
     warnings=tuple(record.get("warnings", ())),
     not_run=record.get("not_run", {}),
     programs=record.get("programs", {}),
+    published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
   )
 
 

@@ -43,6 +43,7 @@ def of(comparison: Comparison) -> list[Part]:
 
 def _kinds(comparison: Comparison) -> Part | None:
   found = [table for table in (tables.kinds(comparison), tables.ladder(comparison, SURE)) if table]
+  found += tables.published(comparison)
   return Part(name="paper", heading="In the paper's shapes", tables=found) if found else None
 
 

@@ -15,7 +15,7 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
 from fiat_jax.data.keys import keys_of
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import diagnosis, metrics, report
+from fiat_jax.evaluation import diagnosis, metrics, published, report
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
 from fiat_jax.progress import say
@@ -43,6 +43,7 @@ def main(configuration: Configuration) -> None:
   if settings.chats:
     raise UserError("--objective chat: compare sets answers side by side; use `fiat train`, then `fiat evaluate`")
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
+  published.read(settings.published)  # refused here, not after hours
   AnswerRule.parse(settings.answer)
   optimizer_config(settings)
   runtime.start(settings)
@@ -152,9 +153,13 @@ def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], foun
   names = bench.settings.metrics
   rows = {split: audit.languages(rows) for split, rows in bench.rows.items()}
   record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None, "rows": rows}
+  figures = published.read(bench.settings.published)
+  record |= {"published": list(map(dataclasses.asdict, figures))} if figures else {}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
   told = note(bench.settings.model)
-  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told))
+  beside = published.beside(figures, said["recipes"], "test")
+  text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside)
+  write_whole(folder / "report.md", text)
   page.write(folder)
 
 

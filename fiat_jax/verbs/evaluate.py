@@ -11,7 +11,7 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation import metrics, report
+from fiat_jax.evaluation import metrics, published, report
 from fiat_jax.progress import say
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.best import restore_best
@@ -60,7 +60,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   configuration = configuration.only(split)
   runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
-  folder = pathlib.Path(settings.model_dir)
+  figures, folder = published.read(settings.published), pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
   bench.check_splits(folder)
@@ -73,5 +73,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   objective.show([result], split)
   if not settings.by_loss:
     print(f"\n{report.errors(result[split])}")
+    beside = published.beside(figures, [result], split)
+    print(f"\n{report.published(beside)}" if beside else "")
   print(f"\n{place}/{objective.written.format(split=split)}")
   return result[split]

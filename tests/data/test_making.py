@@ -135,7 +135,7 @@ def test_a_shard_whose_process_was_killed_goes_on_and_is_the_same(kind, smollm2_
   assert run("killed").returncode == -signal.SIGKILL and not spec.folder.exists()
   done = run("whole")
   assert done.returncode == 0, done.stderr
-  told = [line.split()[1:3] for line in done.stderr.splitlines() if line.startswith("\x1eprogress")]
+  told = [line.split()[1:3] for line in done.stderr.splitlines() if line.startswith("\x01progress")]
   assert told == [["32", "50"], ["40", "50"], ["48", "50"], ["50", "50"]], "the first 24 were kept"
   pieces = spec.folder
   monkeypatch.setenv("FIAT_CACHE", str(tmp_path / "whole"))

@@ -86,6 +86,8 @@ def crass(files: Files) -> Iterator[Part]:
         f"has {len(cells)} cells, and at least 6 are expected: it is not the format of the set", file, line
       )
     options = [cell.strip() for cell in cells[4:8] if cell.strip()]
+    if len(options) < 2 or not cells[4].strip():
+      raise UserError("has no right option and another: it is not the format of the set", file, line)
     answer = options[0]
     draw.shuffle(options)
     question, label = _crass({"premise": cells[2], "question": cells[3], "options": options, "answer": answer})
@@ -108,11 +110,15 @@ def _choices(answer: str, count: int) -> dict:
 def _mmlu_rows(file: pathlib.Path) -> list[tuple[str, list[str], str]]:
   """Question, options and letter of each row of a file without a header."""
   found = []
-  with file.open(encoding="utf-8", newline="") as handle:
-    for cells in csv.reader(handle):
-      if len(cells) != 6 or cells[5] not in LETTERS:
-        raise UserError(f"row {len(found) + 1} is no question, four options and a letter of them", file)
-      found.append((cells[0], cells[1:5], cells[5]))
+  csv.field_size_limit(2**31 - 1)  # one that is too long is no reason to stop
+  try:
+    with file.open(encoding="utf-8", newline="") as handle:
+      for cells in csv.reader(handle):
+        if len(cells) != 6 or cells[5] not in tuple(LETTERS):
+          raise UserError(f"row {len(found) + 1} is no question, four options and a letter of them", file)
+        found.append((cells[0], cells[1:5], cells[5]))
+  except (UnicodeDecodeError, csv.Error) as e:
+    raise UserError(f"is no CSV that can be read ({str(e)[:100]}): fetch it again", file) from None
   return found
 
 
@@ -123,9 +129,11 @@ def _drop_spans(pair: Record) -> list[str]:
   """
   spans: list[str] = []
   for answer in pair.inner("validated_answers"):
-    given = answer.get("date") or {}
-    date = " ".join(given.get(part, "") for part in ("day", "month", "year")).strip()
-    kinds = [answer.get("spans") or [], [str(answer["number"])] if answer.get("number") else [], [date] if date else []]
+    given, texts = answer.get("date") or {}, answer.get("spans") or []
+    if not isinstance(given, dict) or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+      raise answer.fault("the fields 'date' and 'spans' are no object and no list of texts")
+    date = " ".join(str(given.get(part, "")) for part in ("day", "month", "year")).strip()
+    kinds = [texts, [str(answer["number"])] if answer.get("number") else [], [date] if date else []]
     if sum(map(bool, kinds)) > 1:
       return []
     spans += next(filter(None, kinds), [])
@@ -142,15 +150,22 @@ def _crass_shots(file: pathlib.Path) -> list[dict]:
   """The keyword arguments of every call `CrassSample(…)` that are plain values."""
   try:
     calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-  except (SyntaxError, ValueError):
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
     raise UserError("is no Python that can be read: fetch it again", file) from None
   calls = sorted(
     (call for call in calls if getattr(call.func, "id", "") == "CrassSample"), key=lambda call: call.lineno
   )
   shots = [shot for call in calls if (shot := _plain_words(call))]
-  if len(shots) != CRASS_SHOTS or any(set(shot) != {"premise", "question", "options", "answer"} for shot in shots):
+  if len(shots) != CRASS_SHOTS or not all(map(_is_shot, shots)):
     raise UserError(f"holds {len(shots)} shots CrassSample(…), and {CRASS_SHOTS} are expected: another version", file)
   return shots
+
+
+def _is_shot(words: dict) -> bool:
+  if set(words) != {"premise", "question", "options", "answer"} or not isinstance(words["options"], list):
+    return False
+  texts = [words["premise"], words["question"], *words["options"]]
+  return all(isinstance(text, str) for text in texts) and words["answer"] in words["options"][: len(LETTERS)]
 
 
 def _plain_words(call: ast.Call) -> dict | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from fiat_jax.preparation.files import Files, rows
 from fiat_jax.preparation.sets import Part
@@ -44,11 +44,15 @@ CALLED = {
   "sharegpt": "share_gpt",
   "share_gpt": "share_gpt",
 }
-WORDS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ASSISTANTS = ("gpt", "assistant", "chatgpt", "bing", "bard")  # ShareGPT has them all
+WORDS = {"human": "user", "user": "user", "system": "system", **dict.fromkeys(ASSISTANTS, "assistant")}
 
 
 def convert(files: Files) -> Iterator[Part]:
-  """A view for each collection, and all of them in the view `all`, which holds some out for validation."""
+  """A view for each collection, and all of them in the view `all`, which holds some out for validation.
+
+  Chats in which nobody answers stand in its part `left_out`.
+  """
   for file, _ in files.find(r"chunk_\d+\.(?:parquet|jsonl)"):
     for record in rows(file):
       key = re.sub(r"\W+", "_", record.text("source").lower()).strip("_")
@@ -57,8 +61,17 @@ def convert(files: Files) -> Iterator[Part]:
         {"role": turn.one_of("from", WORDS), "content": turn.text("value")} for turn in record.inner("conversations")
       ]
       row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": turns}
+      if not _answered(turns):
+        yield Part("all", "left_out", row)
+        continue
       yield Part(name, "train", row)
       yield Part("all", "validation" if _held_out(row["id"]) else "train", row)
+
+
+def _answered(turns: Sequence[Mapping[str, str]]) -> bool:
+  """Whether there is anything to learn: an assistant's turn with words, after a user's."""
+  roles = [turn["role"] for turn in turns if turn["role"] != "assistant" or turn["content"].strip()]
+  return "user" in roles and "assistant" in roles[roles.index("user") :]
 
 
 def _held_out(identity: str) -> bool:

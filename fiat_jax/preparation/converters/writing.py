@@ -39,7 +39,7 @@ def _judgements(file: pathlib.Path) -> tuple[str, str]:
   """The two texts that are called `template`: the one that holds the prompt, and the other."""
   try:
     nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Assign)]
-  except (SyntaxError, ValueError):
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
     raise UserError("is no Python that can be read: fetch it again", file) from None
   named = [node.value for node in nodes if [getattr(target, "id", "") for target in node.targets] == ["template"]]
   texts = [node.value for node in named if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -1,0 +1,75 @@
+"""Published scores beside a run's own: over the same languages, and the papers' tables as they ship."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from fiat_jax.errors import UserError
+from fiat_jax.evaluation import published, report
+from fiat_jax.preparation.converters import xtreme_up
+from fiat_jax.resources import shipped
+
+TASKS = shipped("tasks")
+FILES = sorted(TASKS.glob("*/published*.csv"))
+
+
+def _result(recipe: str, **languages: float) -> dict:
+  overall = {"f1_squad": statistics.fmean(languages.values())}
+  scores = {lang: {"f1_squad": score} for lang, score in languages.items()}
+  return {"recipe": recipe, "title": recipe.upper(), "test": {"overall": overall, "languages": scores}}
+
+
+def test_means_are_over_the_same_languages():
+  figure = lambda who, langs, score: published.Figure(  # noqa: E731
+    who=who, recipe="fiat", metric="f1_squad", langs=tuple(langs.split()), score=score
+  )
+  figures = [figure("XS", "as bho", 60), figure("S", "as bho", 70), figure("XS", "ta", 1), figure("XS", "", 2)]
+  found = published.beside(figures, [_result("fiat", **{"as": 10, "bho": 20, "ur": 90}), _result("lora", ur=1)], "test")
+  assert [(row.langs, row.here, dict(row.scores)) for row in found] == [
+    (("as", "bho"), 15, {"XS": 60, "S": 70}),
+    (("ta",), None, {"XS": 1}),
+    ((), 40, {"XS": 2}),
+  ]
+  lines = report.published(found).splitlines()
+  assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
+    "FIAT",
+    "f1_squad",
+    "2 languages",
+    "15.0",
+    "60.0",
+    "70.0",
+  ]
+  assert report.published([]) == ""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_the_papers_figures_are_read_and_agree_with_themselves(file):
+  figures = published.read(str(file))
+  single = {(f.who, f.recipe, f.metric, f.langs[0]): f.score for f in figures if len(f.langs) == 1}
+  for figure in figures:
+    known = [single.get((figure.who, figure.recipe, figure.metric, lang)) for lang in figure.langs]
+    if len(known) > 1 and None not in known:
+      assert statistics.fmean(filter(None, known)) == pytest.approx(figure.score, abs=0.16)
+  assert all(0 <= figure.score <= 100 and figure.who for figure in figures)
+  assert all((shipped("gin") / "recipes" / f"{f.recipe}.gin").exists() for f in figures if f.recipe)
+
+
+def test_fiats_tables_2_and_3_are_there():
+  figures = published.read(str(TASKS / "xtreme_up" / "published_indic.csv"))
+  whole = {(f.who, f.recipe): f.score for f in figures if f.langs == xtreme_up.INDIC}
+  recipes = ("fiat", "fine_tuning", "lora", "full_fine_tuning", "base_full_fine_tuning")
+  assert [whole["FIAT XS", recipe] for recipe in recipes] == [73.6, 70.7, 69.8, 67.8, 63.5]
+  assert [whole["FIAT S", recipe] for recipe in recipes] == [77.3, 76.7, 75.3, 72.3, 67.1]
+  assert whole["FIAT, L in context", "beta"] == 68.9
+
+
+def test_what_is_no_table_of_scores_is_told_by_its_line(tmp_path):
+  file = tmp_path / "p.csv"
+  file.write_text("who,recipe,metric,lang,score\na,b,c,d,1\n")
+  with pytest.raises(UserError, match=r"p.csv:2: there is no column 'langs' .*did you mean lang"):
+    published.read(str(file))
+  file.write_text("who,recipe,metric,langs,score\na,b,c,d,high\n")
+  with pytest.raises(UserError, match=r"p.csv:2: the score 'high' is no number"):
+    published.read(str(file))
