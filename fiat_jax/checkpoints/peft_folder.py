@@ -125,8 +125,8 @@ def _check_base(folder: Path, fingerprint: str) -> None:
   known = read_json(folder / BASE)
   if known.get("fingerprint") not in (None, fingerprint):
     raise UserError(
-      f"was trained on another base than this: {known.get('base')!r}, whose weights have another fingerprint. Give that "
-      f"as --model (in the same form), or remove {BASE} if you know that they are the same",
+      f"was trained on another base than this: {known.get('base')!r}, whose weights have another fingerprint. Give "
+      f"that as --model (in the same form), or remove {BASE} if you know that they are the same",
       folder,
     )
 

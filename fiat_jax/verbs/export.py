@@ -15,7 +15,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.exports import card, proof
+from fiat_jax.exports import card, deployment, proof
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -28,7 +28,8 @@ from fiat_jax.workbench import Workbench
 
 Beside = Callable[[pathlib.Path], None]
 
-FORMATS = ("peft", "huggingface", "t5x")
+FORMATS = ("peft", "huggingface", "t5x", "orbax")
+CHECKED = ("peft", "huggingface")  # which transformers and peft load
 
 
 def main(configuration: Configuration) -> None:
@@ -85,7 +86,9 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
     card.write_card(place, settings, made)
     if rows:
       card.write_prompts(place, bench, recipe)
-      proof.write_proof(place, rows, script=settings.format != "t5x")
+      proof.write_proof(place, rows, script=settings.format in CHECKED)
+    if settings.format in CHECKED and not settings.by_loss:
+      deployment.write(place, bench, recipe, settings.format)
 
   return write
 
