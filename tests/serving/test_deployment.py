@@ -9,7 +9,7 @@ import signal
 import statistics
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 from bytes_model import write_bytes_model
 from commands import records
