@@ -82,6 +82,7 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
     task=bench.models.of(recipe).family.task,
     quantized=_quantized(settings.weights, bench.models.of(recipe)),
     proven=bool(rows),
+    rank=_largest_rank(folder) if settings.format == "peft" else 0,
   )
 
   def write(place: pathlib.Path) -> None:
@@ -96,6 +97,13 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
       deployment.write(place, bench, recipe, settings.format)
 
   return write
+
+
+def _largest_rank(folder: pathlib.Path) -> int:
+  """Of the run's adapter, 0 where it has none."""
+  file = folder / "adapter" / "adapter_config.json"
+  described = read_json(file) if file.exists() else {}
+  return max([described.get("r", 0), *described.get("rank_pattern", {}).values()])
 
 
 def _quantized(weights: str, described: Description) -> str:
