@@ -19,7 +19,7 @@ from started import Started, started
 from fiat_jax import cli
 
 pytestmark = pytest.mark.slow
-WORDS = ["--slots", "4", "--queue", "64", "--source_length", "192", "--max_tokens", "16"]
+WORDS = ["--slots", "4", "--queue", "64", "--source_length", "256", "--max_tokens", "16"]
 
 
 def write_rows(folder: Path) -> Path:
@@ -47,7 +47,7 @@ def run(model, rows, tmp_path_factory) -> Path:
   folder = tmp_path_factory.mktemp("runs") / "mine"
   files = [word for split in ("train", "validation", "test") for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
   words = ["--input", "{question}", "--steps", "24", "--batch", "4", "--learning_rate", "0.05", "--slots", "4"]
-  words += ["--target_length", "8", "--source_length", "192", "--metrics", "accuracy"]
+  words += ["--target_length", "8", "--source_length", "256", "--metrics", "accuracy"]
   assert cli.main(["train", *files, *words, "--model", str(model), "--model_dir", str(folder)]) == 0
   return folder
 
@@ -102,7 +102,7 @@ def test_rows_with_reasoning_are_answered_as_predict_answers_them(exported, mode
 def test_a_big_model_that_dies_or_hangs_keeps_the_policy_and_hangs_nobody(run, exported, model, tmp_path, policy):
   """The big model is our own engine in another process, with a run that has learned to end."""
   words = ["--beta_fails", policy, "--timeout", "8", "--store", str(tmp_path / "store")]
-  of_run = ["--model_dir", str(run), *WORDS, "--source_length", "512"]
+  of_run = ["--model_dir", str(run), *WORDS]
   with (
     started(*of_run) as big,
     started("--deployment", str(exported), "--model", str(model), *WORDS, *_named(big), *words) as server,
