@@ -89,6 +89,10 @@ def _run(arguments: list[str]) -> int:
   signals.listen()
   if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
     given.gin_files.insert(0, run_folder.configuration_of(pathlib.Path(given.settings["MODEL_DIR"])))
+  if "DEPLOYMENT" in given.settings:
+    from fiat_jax.exports import deployment
+
+    given.bindings[:0] = deployment.bindings(deployment.read(given.settings["DEPLOYMENT"]))
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:

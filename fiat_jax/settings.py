@@ -23,6 +23,7 @@ OF_MACHINE = (
   "remat",
   "attention",
 )  # no part of what a run is
+POLICIES = ("error", "tau_alone")
 KINDS_OF_WEIGHTS = ("int8", "nf4")
 REMATS, ATTENTIONS = ("none", "dots", "full"), ("auto", "plain", "fused")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
@@ -38,7 +39,7 @@ NOT_NEGATIVE += (
   "requests_per_minute",
   "tokens_per_minute",
 )
-NOT_NEGATIVE += ("queue", "drain", "train_rows")
+NOT_NEGATIVE += ("queue", "drain", "train_rows", "max_cost_a_day")
 TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
 
 
@@ -154,6 +155,10 @@ class Settings:
   set: str
   from_file: str
   sample: bool
+  deployment: str
+  beta_fails: str
+  max_cost_a_day: float
+  tau_url: str
   host: str
   port: int
   queue: int
@@ -212,6 +217,8 @@ class Settings:
       raise UserError("--completeness is a share from 0 to 1, and --timeout more than 0 seconds")
     if self.samples > 1 and not self.temperature:
       raise UserError(f"--samples {self.samples} of a greedy model are all the same: give --temperature 0.7, say")
+    if self.beta_fails not in POLICIES:
+      raise UserError(f"--beta_fails {self.beta_fails!r}: give {' or '.join(POLICIES)}")
     if self.filter_gold and not self.store:
       raise UserError("--filter_gold goes by a store's reasoning: give --store")
     if any(seed < 0 for seed in (*self.seeds, self.split_seed)):

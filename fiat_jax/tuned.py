@@ -15,6 +15,7 @@ from fiat_jax.data.row import Row, row_of
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
+from fiat_jax.exports import deployment
 from fiat_jax.reasoning.forms import answer_of
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import configuration_of
@@ -68,13 +69,19 @@ class Tuned:
     return row.labels[int(np.argmax(label_logprobs(self._engine.model, self._engine.weights, ids, labels)))]
 
 
-def load(run: str | os.PathLike[str]) -> Tuned:
-  """The tuned model of the run folder that `fiat train` wrote, or of one recipe in that of `fiat compare`.
+def load(run: str | os.PathLike[str], *, model: str = "") -> Tuned:
+  """The tuned model of a run folder that `fiat train` wrote, of one recipe in that of `fiat compare`, or of an export.
+
+  Args:
+    run: the folder. Of exports those of the formats peft and huggingface.
+    model: the base of an adapter that was exported, where that was trained on a folder or file.
 
   Raises:
     UserError: there is no run, it has no checkpoint, or its model is not to be had or is another now.
   """
   folder = pathlib.Path(run)
+  if (folder / deployment.FILE).exists():
+    return _exported(folder, model)
   configured = configuration.configure([configuration_of(folder)], [], {"MODEL_DIR": str(folder)})
   recipe = configured.recipe(one_recipe(configured.settings))
   if not recipe.runs_model:
@@ -83,3 +90,17 @@ def load(run: str | os.PathLike[str]) -> Tuned:
   bench = Workbench(configured.only())
   bench.prepare([recipe])
   return Tuned(bench, recipe, restore_best(bench, recipe, folder))
+
+
+def _exported(folder: pathlib.Path, model: str) -> Tuned:
+  found = deployment.read(str(folder))
+  flags = {"MODEL": model} if model else {}
+  configured = configuration.configure([], deployment.bindings(found), flags)
+  if not configured.settings.model:
+    raise UserError(f"load(…, model=…): give the base that it was trained on, {found.content.get('base')!r}", folder)
+  recipe = configured.recipe(deployment.RECIPE)
+  runtime.start(configured.settings)
+  bench = Workbench(configured.only())
+  bench.prepare([recipe])
+  deployment.check(found, bench.models.of(recipe).fingerprint)
+  return Tuned(bench, recipe, None)

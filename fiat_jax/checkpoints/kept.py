@@ -72,6 +72,8 @@ def abstract(tree: Any) -> Any:
   """Shapes and types of a tree's arrays, and where they lie."""
 
   def describe(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+      return leaf
     if isinstance(leaf, jax.Array):
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)

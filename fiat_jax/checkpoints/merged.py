@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -40,7 +41,8 @@ def write_hugging_face(
   Raises:
     UserError: there is something already.
   """
-  with new_folder(folder) as partial:
+  wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+  with new_folder(folder, wanted) as partial:
     if tokenizer:
       save_tokenizer(tokenizer, partial)
     dtype = _write_weights(partial, params, family, shard_bytes)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fiat_jax.errors import UserError
 
+MARGIN = 16 << 20  # bytes, for what is small
+
 
 def refuse_taken(folder: str | os.PathLike[str]) -> None:
   """Raises UserError where there is something already, be it not an empty folder."""
@@ -18,15 +20,33 @@ def refuse_taken(folder: str | os.PathLike[str]) -> None:
     raise UserError("is there already: give another folder, or remove it", final)
 
 
+def refuse_small(folder: str | os.PathLike[str], wanted: int) -> None:
+  """Raises UserError where the disk has not so many bytes free, and `MARGIN` more."""
+  place = Path(folder).absolute()
+  while not place.exists():
+    place = place.parent
+  free = shutil.disk_usage(place).free
+  if free < wanted + MARGIN:
+    raise UserError(
+      f"the disk has {free / 2**30:.2f} GiB free, and this takes {wanted / 2**30:.2f}: make room, or give another "
+      "folder",
+      folder,
+    )
+
+
 @contextlib.contextmanager
-def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def new_folder(folder: str | os.PathLike[str], wanted: int = 0) -> Iterator[Path]:
   """Gives an empty folder beside it to write into, which gets its name at the end.
 
+  Args:
+    wanted: how many bytes will be written, as far as that is known.
+
   Raises:
-    UserError: there is something already.
+    UserError: there is something already, or too little room.
   """
   final = Path(folder)
   refuse_taken(final)
+  refuse_small(final, wanted)
   partial = final.with_name(final.name + ".partial")
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from fiat_jax.checkpoints.new_folder import new_folder
@@ -142,7 +143,7 @@ def write_t5x(
   import tensorstore
   from flax import serialization
 
-  with new_folder(folder) as partial:
+  with new_folder(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(params))) as partial:
     if tokenizer:
       save_tokenizer(tokenizer, partial)
     target: dict[str, Any] = {}

@@ -136,6 +136,10 @@ class Session:
     return len(self._requests)
 
   @property
+  def engine(self) -> Engine:
+    return self._engine
+
+  @property
   def free(self) -> int:
     """How many slots stand idle."""
     return self._engine.slots - len(self._busy)

@@ -19,6 +19,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.workbench import Workbench
 
 VLLM_RANK = 16  # the largest that vLLM takes unless told otherwise
+VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)  # which it can be told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Made:
     task: what PEFT calls the use of the base's family.
     quantized: how the base's weights were kept, where they were.
     proven: whether `parity.jsonl` is there.
+    rank: the largest of an adapter's, where that is not LORA_RANK.
   """
 
   form: str
@@ -38,6 +40,7 @@ class Made:
   task: str
   quantized: str
   proven: bool
+  rank: int = 0
 
 
 def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> None:
@@ -59,7 +62,7 @@ def _pieces(template: prompts.Template) -> list[str | dict[str, str]]:
 
 def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
   """Writes `README.md` with what Hugging Face's Hub reads in front of it."""
-  library = "peft" if made.form == "peft" else "transformers"
+  library = {"peft": "peft", "huggingface": "transformers"}.get(made.form, "jax")
   front = {"base_model": made.base, "library_name": library, "tags": ["fiat_jax", made.recipe.title]}
   lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---", ""]
   lines += [f"# {made.recipe.title} on {made.base}", "", *_what(settings, made), ""]
@@ -69,9 +72,7 @@ def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
 
 def _what(settings: Settings, made: Made) -> list[str]:
   recipe = made.recipe
-  tuned = (
-    f"LoRA, rank {settings.lora_rank}, alpha {settings.lora_alpha:g}" if recipe.adapter == "lora" else "all weights"
-  )
+  tuned = _tuned(settings, recipe)
   rows = {split: pathlib.PurePath(file).name for split, file in settings.files().items()}
   lines = [
     f"- Recipe: {recipe.title}: {tuned}; instruction {_yes(recipe.instruction)}, reasoning {_yes(recipe.reasoning)}.",
@@ -82,6 +83,24 @@ def _what(settings: Settings, made: Made) -> list[str]:
     beta = "recorded answers" if settings.beta in ("", "recorded") else f"`{_name(settings.beta)}`"
     lines.append(f"- Reasoning: {beta}. Without it the model is not what was measured here.")
   return lines
+
+
+def _tuned(settings: Settings, recipe: Recipe) -> str:
+  """What was trained, in words."""
+  if recipe.adapter == "prompt":
+    return f"a soft prompt of {settings.prompt_tokens} places, which cannot be merged into weights"
+  if recipe.adapter == "ia3":
+    return "IA3"
+  if not recipe.adapts:
+    return "all weights"
+  begun = f", from {_adapters(settings.adapter)}, whose ranks it has" if settings.adapter else ""
+  name = {"rslora": "rsLoRA", "dora": "DoRA"}.get(recipe.adapter, "LoRA")
+  return f"{name}, rank {settings.lora_rank}, alpha {settings.lora_alpha:g}{begun}"
+
+
+def _adapters(given: str) -> str:
+  """The adapters that training began with: no path of this machine."""
+  return " and ".join(f"`{pathlib.PurePath(part.strip()).name}`" for part in given.split(","))
 
 
 def _grouped(settings: Settings) -> str:
@@ -124,6 +143,20 @@ def _interval(settings: Settings, run: pathlib.Path, split: str) -> str:
   return f" ({SURE} of {metric}, rows of a group drawn together: {low:.1f} to {high:.1f})"
 
 
+def _vllm(settings: Settings, made: Made) -> list[str]:
+  """The command that serves an adapter, or why there is none."""
+  if made.task != "CAUSAL_LM":
+    return ["", "vLLM serves no encoder–decoders: `fiat serve --deployment FOLDER` does."]
+  if made.recipe.adapter not in ("lora", "rslora"):
+    merged = "" if made.recipe.adapter == "prompt" else ", and what `fiat export --format huggingface` merges"
+    return ["", f"vLLM takes LoRA and rsLoRA alone{merged}."]
+  rank = made.rank or settings.lora_rank
+  most = f"--max-lora-rank {next(n for n in VLLM_RANKS if n >= rank)} " if VLLM_RANK < rank <= VLLM_RANKS[-1] else ""
+  if rank > VLLM_RANKS[-1]:
+    return ["", f"vLLM takes ranks up to {VLLM_RANKS[-1]}, and this has {rank}: merge it, --format huggingface."]
+  return [f"    vllm serve {made.base or 'BASE'} --enable-lora {most}--lora-modules tuned=FOLDER"]
+
+
 def _use(settings: Settings, made: Made) -> list[str]:
   lines = ["`prompts.json` says how a prompt is put together; `x` is the input."]
   if made.form == "peft":
@@ -131,12 +164,17 @@ def _use(settings: Settings, made: Made) -> list[str]:
       "",
       "    PeftModel.from_pretrained(model, FOLDER)    # model: the base, loaded by transformers",
     ]
-    if made.task == "CAUSAL_LM":
-      rank = f"--max-lora-rank {settings.lora_rank} " if settings.lora_rank > VLLM_RANK else ""
-      lines.append(f"    vllm serve BASE --enable-lora {rank}--lora-modules tuned=FOLDER")
+    lines += _vllm(settings, made)
   if made.form == "huggingface" and made.task == "CAUSAL_LM":
     lines += ["", "    vllm serve FOLDER"]
-  if made.proven and made.form != "t5x":
+  if made.form == "orbax":
+    lines += ["", '    python restore.py    # with orbax.checkpoint alone: `restore("model")` gives the arrays']
+  if made.form in ("peft", "huggingface"):
+    lines += [
+      "",
+      "`deployment.json` answers rows as the run did: `fiat predict` or `fiat serve`, with `--deployment FOLDER`.",
+    ]
+  if made.proven and made.form in ("peft", "huggingface"):
     base, tools = ("[BASE]", "transformers and peft") if made.form == "peft" else ("", "transformers")
     lines += [
       "",

@@ -121,7 +121,7 @@ class EngineReasoner:
       shared: ids that all begin with.
       lengths: the most of any.
     """
-    session = Session(self._engine, Lengths(*lengths), shared)
+    session = Session(self.engine, Lengths(*lengths), shared)
     numbers = {}
     for n, (ids, temperature, seed, stops) in enumerate(wanted):
       sampling = Sampling(temperature=temperature, seed=seed)
@@ -130,7 +130,8 @@ class EngineReasoner:
       yield [(numbers[number], completion) for number, completion in session.advance()]
 
   @functools.cached_property
-  def _engine(self) -> Engine:
+  def engine(self) -> Engine:
+    """The model with its weights, read now."""
     runtime.start(self._settings)
     weights = self._described.family.unstack(pretrained.load(self._described))
     stops, decode = self._described.tokenizer.stop_ids, self._described.tokenizer.decode

@@ -179,6 +179,25 @@ class EndpointReasoner:
       await asyncio.sleep(max(wait, back_off))
     return Failure(claim, "the endpoint refuses every form of the request", charged=False)
 
+  def client(self) -> openai.AsyncOpenAI:
+    """A client for `once`. Raises UserError where there is no key."""
+    timeout = self._settings.timeout
+    return openai.AsyncOpenAI(api_key=key_of(self._local), base_url=self.endpoint, max_retries=0, timeout=timeout)
+
+  async def once(self, client: openai.AsyncOpenAI, request: Request) -> Answer:
+    """The answer to one request, which is not repeated but for parameters that the endpoint does not take.
+
+    Raises:
+      openai.OpenAIError: there is none.
+      ValueError: what came is none.
+    """
+    while True:
+      try:
+        return await self._send(client, self._dialect.body(request), chat=is_chat(request))
+      except openai.APIStatusError as e:
+        if not self._dialect.learns(e.status_code, str(e)):
+          raise
+
   async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any], *, chat: bool) -> Answer:
     made: Any = await (client.chat.completions if chat else client.completions).create(**body)
     if not hasattr(made, "model_dump"):

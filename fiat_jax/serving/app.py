@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -42,11 +42,20 @@ class Served:
   limits: Limits
 
 
-def application(served: Served, worker: Worker, metrics: Metrics, *, token: str) -> ASGIApp:
-  """The whole server as an ASGI application."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def application(
+  served: Served, worker: Worker | None, metrics: Metrics, *, token: str, predict: Handler | None = None
+) -> ASGIApp:
+  """The whole server as an ASGI application; `predict` answers rows, where a deployment is served.
+
+  Without a worker the model is elsewhere, and is asked there.
+  """
   routes = Routes(served, worker, metrics)
   app = Starlette(
     routes=[
+      *([Route("/v1/predict", predict, methods=["POST"])] if predict else []),
       Route("/v1/completions", routes.completions, methods=["POST"]),
       Route("/v1/chat/completions", routes.chat, methods=["POST"]),
       Route("/v1/models", routes.models),
@@ -62,7 +71,7 @@ def application(served: Served, worker: Worker, metrics: Metrics, *, token: str)
 class Routes:
   """One method a route."""
 
-  def __init__(self, served: Served, worker: Worker, metrics: Metrics):
+  def __init__(self, served: Served, worker: Worker | None, metrics: Metrics):
     self._served, self._worker, self._metrics = served, worker, metrics
     self._spelling = Spelling(served.tokenizer)
     self._began = int(time.time())
@@ -81,7 +90,7 @@ class Routes:
     return JSONResponse(self._card())
 
   async def health(self, request: Request) -> Response:
-    broken = self._worker.failure is not None
+    broken = self._worker is not None and self._worker.failure is not None
     return JSONResponse({"status": "failed" if broken else "ok"}, 503 if broken else 200)
 
   async def metrics(self, request: Request) -> Response:
@@ -90,6 +99,8 @@ class Routes:
   async def _answer(self, request: Request, parse: Callable[[Mapping[str, Any]], Ask]) -> Any:
     ask = parse(fields.parse_object(await read_body(request)))
     self._check_name(ask.model)
+    if self._worker is None:
+      raise Refusal("the model is served elsewhere: this server answers /v1/predict", status=404)
     requests = await self._encoded(ask)
     job = self._worker.submit(requests, grows=ask.stream)
     answers = Answers(ask, requests, self._spelling)

@@ -15,7 +15,7 @@ from fiat_jax.serving.refusal import Refusal
 
 TOKEN = "FIAT_SERVE_TOKEN"
 OPEN_PATHS = ("/health",)
-PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models", "/health", "/metrics")
+PATHS = ("/v1/predict", "/v1/completions", "/v1/chat/completions", "/v1/models", "/health", "/metrics")
 
 
 def token_for(host: str) -> str:

@@ -15,6 +15,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.worker import Worker
+from fiat_jax.serving.workers import Workers
 
 BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 30
@@ -51,7 +52,7 @@ def address(bound: socket.socket) -> str:
 class Server(uvicorn.Server):
   """Ends on a signal, as `fiat_jax.signals` notes it, or when the engine fails."""
 
-  def __init__(self, config: uvicorn.Config, worker: Worker, drain: float, on_listening: Callable[[], None]):
+  def __init__(self, config: uvicorn.Config, worker: Worker | Workers, drain: float, on_listening: Callable[[], None]):
     super().__init__(config)
     self._worker, self._drain, self._on_listening = worker, drain, on_listening
     self.stopped: signals.Stopped | None = None
@@ -78,7 +79,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(
-  app: ASGIApp, bound: socket.socket, worker: Worker, *, drain: float, on_listening: Callable[[], None]
+  app: ASGIApp, bound: socket.socket, worker: Worker | Workers, *, drain: float, on_listening: Callable[[], None]
 ) -> None:
   """Serves until a signal comes; then takes no more connections and ends what is under way.
 

@@ -25,7 +25,7 @@ def restore_best(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Any 
   check_base(folder, bench.models.fingerprints([recipe]))
   if not processes.by_first((folder / "checkpoints" / "best").is_dir):
     raise UserError(f"holds no checkpoint of {recipe.title}: train first, or evaluate --recipes untuned", folder)
-  like = bench.models.params(recipe) if recipe.adapter == "full" else bench.models.new_adapter(recipe, seed=0)
+  like = bench.models.shapes(recipe) if recipe.adapter == "full" else bench.models.new_adapter(recipe, seed=0)
   processes.check_shared(folder)
   checkpoints = RunCheckpoints(folder / "checkpoints")
   try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,11 +12,12 @@ from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.checkpoints.new_folder import new_folder, refuse_taken
+from fiat_jax.checkpoints.plain_orbax import write_orbax
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.exports import card, proof
+from fiat_jax.exports import card, deployment, proof
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -28,7 +30,8 @@ from fiat_jax.workbench import Workbench
 
 Beside = Callable[[pathlib.Path], None]
 
-FORMATS = ("peft", "huggingface", "t5x")
+FORMATS = ("peft", "huggingface", "t5x", "orbax")
+CHECKED = ("peft", "huggingface")  # which transformers and peft load
 
 
 def main(configuration: Configuration) -> None:
@@ -79,15 +82,28 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
     task=bench.models.of(recipe).family.task,
     quantized=_quantized(settings.weights, bench.models.of(recipe)),
     proven=bool(rows),
+    rank=_largest_rank(folder) if settings.format == "peft" else 0,
   )
 
   def write(place: pathlib.Path) -> None:
     card.write_card(place, settings, made)
     if rows:
       card.write_prompts(place, bench, recipe)
-      proof.write_proof(place, rows, script=settings.format != "t5x")
+      proof.write_proof(place, rows, script=settings.format in CHECKED)
+    if settings.format == "orbax":
+      config = _description(bench.models.of(recipe))
+      (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if settings.format in CHECKED and not settings.by_loss:
+      deployment.write(place, bench, recipe, settings.format)
 
   return write
+
+
+def _largest_rank(folder: pathlib.Path) -> int:
+  """Of the run's adapter, 0 where it has none."""
+  file = folder / "adapter" / "adapter_config.json"
+  described = read_json(file) if file.exists() else {}
+  return max([described.get("r", 0), *described.get("rank_pattern", {}).values()])
 
 
 def _quantized(weights: str, described: Description) -> str:
@@ -108,6 +124,11 @@ def _check(settings: Settings, recipe: Recipe) -> None:
   if settings.format == "peft" and recipe.adapter == "full":
     raise UserError(
       f"--format peft: {recipe.title} trained all parameters, there is no adapter: give --format huggingface (or t5x)"
+    )
+  if recipe.adapter == "prompt" and settings.format not in ("peft", "orbax"):
+    raise UserError(
+      f"--format {settings.format}: a soft prompt is no part of any weight and cannot be merged: give --format peft, "
+      "which PEFT loads beside the base, or orbax"
     )
   refuse_taken(settings.output)
 
@@ -135,7 +156,7 @@ def write_model(
   `beside` writes what else shall stand in the folder.
 
   Raises:
-    UserError: the form, `huggingface` or `t5x`, cannot hold the model, or there is no checkpoint.
+    UserError: the form, `huggingface`, `t5x` or `orbax`, cannot hold the model, or there is no checkpoint.
   """
   described = bench.models.of(recipe)
   family, tokenizer = described.family, described.tokenizer
@@ -144,9 +165,13 @@ def write_model(
       raise UserError("--format t5x: T5X has encoder–decoders alone, and this model is none: give --format huggingface")
     if not any((pathlib.Path(tokenizer.path or "") / name).exists() for name in ("spiece.model", "tokenizer.json")):
       raise UserError("--format t5x: its vocabulary of bytes is kept in no file: give --format huggingface")
-  params = restore_best(bench, recipe, folder)
-  assert params is not None, "the recipe trains"
-  params = bench.models.merged(recipe, params)
+  trained = restore_best(bench, recipe, folder)
+  assert trained is not None, "the recipe trains"
+  if form == "orbax":
+    whole = bench.models.params(recipe) if recipe.adapter == "prompt" else bench.models.merged(recipe, trained)
+    write_orbax(output, whole, trained if recipe.adapts else None, tokenizer, beside)
+    return
+  params = bench.models.merged(recipe, trained)
   if isinstance(family, EncoderDecoder) and form == "t5x":
     write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer, beside)
   else:
@@ -171,5 +196,7 @@ def _description(described: Description) -> Mapping[str, Any]:
 def _next(settings: Settings) -> str:
   if settings.format == "peft":
     return f": PeftModel.from_pretrained(model, {settings.output!r}) loads it"
+  if settings.format == "orbax":
+    return f": {settings.output}/restore.py reads it with orbax.checkpoint alone"
   step = "; T5X takes its step from a name such as checkpoint_100" if settings.format == "t5x" else ""
   return f": --model {settings.output} takes it back in{step}"

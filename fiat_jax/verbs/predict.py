@@ -18,6 +18,10 @@ from fiat_jax.workbench import Workbench
 
 def main(configuration: Configuration) -> None:
   settings = configuration.settings
+  if settings.deployment:
+    from fiat_jax.verbs import predict_deployed  # the package `openai` is slow to import
+
+    return predict_deployed.main(configuration)
   settings.answers("predict")
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, judge=True)
   if "test" not in settings.files():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pathlib
 import socket
 
@@ -18,6 +19,7 @@ from fiat_jax.serving.guard import token_for
 from fiat_jax.serving.limits import Limits
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.worker import Worker
+from fiat_jax.serving.workers import Workers
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import Workbench
@@ -38,6 +40,8 @@ def main(configuration: Configuration) -> None:
   token = token_for(settings.host)
   with server.bind(settings.host, settings.port) as bound:
     runtime.start(settings)
+    if settings.deployment:
+      return _serve_deployment(configuration, bound, token)
     engine, served = load(configuration)
     session = Session(engine, served.limits.lengths)
     compile_all(session, engine, served.limits)
@@ -65,6 +69,37 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   return bench.models.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
 
 
+def _serve_deployment(configuration: Configuration, bound: socket.socket, token: str) -> None:
+  """The same of a deployment, which answers rows too."""
+  from fiat_jax.verbs import deployed  # the package `openai` is slow to import
+
+  settings = configuration.settings
+  found, recipe, bench = deployed.bench_of(configuration)
+  asked = deployed.asked_of(configuration, recipe)
+  deployed.unaided(bench, recipe)  # refused before anything is read
+  model = bench.models.of(recipe)
+  most = max(settings.target_length, settings.max_tokens)
+  limits = Limits.of(dataclasses.replace(settings, max_tokens=most), model.family.room)
+  ours = deployed.session_of_tau(bench, recipe, limits.lengths)
+  if ours:
+    compile_all(ours[1], ours[0], limits)
+  beta = deployed.session_of_beta(asked, settings) if recipe.reasoning else None
+  served = Served(names=(found.folder.name, str(found.folder)), tokenizer=model.tokenizer, limits=limits)
+
+  async def run() -> None:
+    sessions = ours[1] if ours else None, beta[1] if beta else None
+    async with deployed.running(bench, recipe, found, *sessions, asked) as (answers, workers, metrics):
+      first = workers[0] if ours else None
+      app = application(served, first, metrics, token=token, predict=answers.route)
+      await server.serve(app, bound, Workers(workers), drain=settings.drain, on_listening=lambda: _listening(bound))
+
+  asyncio.run(run())
+
+
+def _listening(bound: socket.socket) -> None:
+  print(f"listening on {server.address(bound)}", flush=True)
+
+
 def compile_all(session: Session, engine: Engine, limits: Limits) -> None:
   """Runs every program once, so that no client waits for a compiler."""
   batches = warm.batches(engine, limits.lengths)
@@ -84,8 +119,4 @@ async def _serve(
   settings, metrics = configuration.settings, Metrics()
   worker = Worker(session, slots=settings.slots, places=served.limits.answers, metrics=metrics)
   app = application(served, worker, metrics, token=token)
-
-  def on_listening() -> None:
-    print(f"listening on {server.address(bound)}", flush=True)
-
-  await server.serve(app, bound, worker, drain=settings.drain, on_listening=on_listening)
+  await server.serve(app, bound, worker, drain=settings.drain, on_listening=lambda: _listening(bound))

@@ -108,6 +108,15 @@ class Models:
     """That model's weights, as they came. Those of the other model are let go of first."""
     return self._held(recipe).params
 
+  def shapes(self, recipe: Recipe) -> Any:
+    """The tree of that model's weights as shapes, with their places; nothing is read."""
+    described = self._described[recipe.model_setting]
+    family, dtype = described.family, jnp.dtype(described.module.config.dtype)
+    lies = sharding.of_params(family)
+    if lies is None:
+      return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), family.shapes())
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=at), family.shapes(), lies)
+
   def let_go(self) -> None:
     """Of the weights, where another model needs the room; they are read again when they are needed."""
     self._weights.clear()
@@ -177,7 +186,11 @@ class Models:
     return found if trained is None else found | {"lora": trained}
 
   def merged(self, recipe: Recipe, trained: Any) -> Mapping[str, Any]:
-    """That model's weights with the adapter that the recipe trained folded in; all weights that it trained."""
+    """That model's weights with the adapter that the recipe trained folded in; all weights that it trained.
+
+    What decoding made of the weights is let go of first: the model is held once, beside the kernels that change.
+    """
+    self.let_go()
     if not recipe.adapts:
       return trained
     return adapters.merge(self.params(recipe), trained, lora_config(self._settings, recipe), self.scales(recipe))

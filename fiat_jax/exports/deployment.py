@@ -1,0 +1,150 @@
+"""`deployment.json`: all that answers a row as a run did, in one file beside the weights, and its way back in.
+
+It holds the settings that say how a row is read, how the big model and the tuned one are asked and how an answer is
+read out of reasoning, the recipe's switches, and the fingerprint of the weights. Weights and exemplars lie beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from fiat_jax.checkpoints.huggingface import read_json
+from fiat_jax.checkpoints.locate import is_place
+from fiat_jax.checkpoints.source import open_checkpoint
+from fiat_jax.data.rows import Row
+from fiat_jax.errors import UserError
+from fiat_jax.prompts import nearest
+from fiat_jax.reasoning.request import VERSION as PROMPT_VERSION
+from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
+from fiat_jax.workbench import Workbench
+
+FILE, EXEMPLARS = "deployment.json", "exemplars.jsonl"
+VERSION = 1
+RECIPE = "deployed"
+OF_ROWS = ("target", "lang", "group", "id", "reasoning", "input", "labels", "truncate")
+OF_TAU = ("instruction", "template", "dtype", "weights", "source_length", "target_length", "answer", "prompt_tokens")
+OF_BETA = ("beta", "beta_url", "beta_template", "beta_weights", "beta_context", "reasoning_instruction", "shots")
+OF_BETA += ("shot_choice", "split_seed", "reasoning_length", "stops", "temperature", "price", "timeout")
+SETTINGS = (*OF_ROWS, *OF_TAU, *OF_BETA)
+ROUTE = ("beta_fails", "max_cost_a_day", "tau_url")  # what whoever deploys decides, with what holds where nobody does
+
+
+def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> None:
+  """Writes the file, and the exemplars that the big model is shown, into an export of `form`.
+
+  The weights stand in the folder already.
+  """
+  settings = bench.settings
+  kept = {name: getattr(settings, name) for name in SETTINGS}
+  kept["weights"] = ""  # the export's own
+  name = bench.configuration.model_of(recipe)
+  alone = form == "huggingface"
+  kept |= {"model": "." if alone else "" if is_place(name) else name, "adapter": "" if alone else "."}
+  switches = dataclasses.asdict(recipe) | {
+    "adapter": "none",
+    "adapted": "attention",
+    "begins_with": "",
+    "overrides": {},
+  }
+  switches["instruction_tuned"] = True  # MODEL is what was tuned, whichever of the two it came from
+  kept["template"] = "plain" if bench.configuration.plain(recipe) else settings.template
+  if recipe.needs_reasoning and _shown(settings):
+    kept["exemplars"] = EXEMPLARS
+    _write_exemplars(folder / EXEMPLARS, settings)
+  described = bench.models.of(recipe)
+  fingerprint = open_checkpoint(folder).fingerprint if alone else described.fingerprint
+  written = {
+    "deployment": VERSION,
+    "versions": {"fiat_jax": importlib.metadata.version("fiat_jax"), "prompt": PROMPT_VERSION},
+    "base": bench.configuration.public_name(recipe),
+    "fingerprint": fingerprint,
+    "settings": kept | {name: getattr(settings, name) for name in ROUTE},
+    "recipe": switches,
+  }
+  if (kept["beta"] or "").startswith("/") or is_place(kept["beta"]):
+    written["settings"]["beta"] = ""  # a path of this machine
+  (folder / FILE).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _shown(settings: Settings) -> bool:
+  return bool(settings.exemplars and settings.shots and settings.beta != "recorded")
+
+
+def _write_exemplars(file: pathlib.Path, settings: Settings) -> None:
+  """The candidates in their order, as rows of the same layout."""
+  from fiat_jax.reasoning import exemplars
+
+  found = exemplars.load(settings)
+  rows = found.candidates if found else ()
+  lines = (json.dumps(_record(row, settings), ensure_ascii=False) for row in rows)
+  file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _record(row: Row, settings: Settings) -> dict[str, Any]:
+  record: dict[str, Any] = {settings.id: row.id, settings.lang: row.lang, settings.group: row.group, **row.fields}
+  record[settings.reasoning] = row.reasoning
+  return record | ({settings.labels: list(row.labels)} if isinstance(settings.labels, str) and settings.labels else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+  """A file that was read: its folder, its content, and a short name of it that changes when anything in it does."""
+
+  folder: pathlib.Path
+  content: Mapping[str, Any]
+  digest: str
+
+  @property
+  def fingerprint(self) -> str:
+    return self.content["fingerprint"]
+
+
+def read(path: str) -> Deployment:
+  """A deployment by its file or its folder.
+
+  Raises:
+    UserError: there is none, it is broken, or of a later version.
+  """
+  place = pathlib.Path(path).expanduser()
+  file = place / FILE if place.is_dir() else place
+  if not file.exists():
+    raise UserError(f"there is no {FILE}: give an export of `fiat export`, or its {FILE}", place)
+  content = read_json(file)
+  if content.get("deployment") != VERSION:
+    raise UserError(f"is a deployment of version {content.get('deployment')!r}, and this reads {VERSION}", file)
+  missing = {"settings", "recipe", "fingerprint"} - content.keys()
+  if missing:
+    raise UserError(f"lacks {', '.join(sorted(missing))}: export again", file)
+  return Deployment(file.resolve().parent, content, hashlib.sha256(file.read_bytes()).hexdigest()[:12])
+
+
+def bindings(deployment: Deployment) -> list[str]:
+  """Its settings and its recipe's switches as `NAME=VALUE`, with the paths beside it made whole."""
+  known = {field.name for field in dataclasses.fields(Settings)}
+  found = []
+  for name, value in deployment.content["settings"].items():
+    if name not in known:
+      raise UserError(f"the setting {name!r} is {nearest(name, known)}", deployment.folder / FILE)
+    if (name in ("model", "adapter") and value == ".") or name == "exemplars":
+      value = str(deployment.folder / value)
+    value = tuple(value) if isinstance(value, list) else value
+    found.append(f"{name.upper()}={value!r}")
+  found += [f"{RECIPE}/Recipe.{name}={value!r}" for name, value in deployment.content["recipe"].items()]
+  return [*found, f"RECIPES=({RECIPE!r},)"]
+
+
+def check(deployment: Deployment, fingerprint: str) -> None:
+  """Raises UserError where the base is another than the deployment was made for."""
+  if fingerprint != deployment.fingerprint:
+    raise UserError(
+      f"was made for {deployment.content.get('base')!r}, and the weights that are here now have another fingerprint: "
+      "give --model the base that it was trained on (in the same form), or export again",
+      deployment.folder / FILE,
+    )

@@ -1,0 +1,204 @@
+"""The big model as a deployment asks it: a row's reasoning from the store, or else bought within a day's limit.
+
+Equal questions that are under way are asked once. What comes back is kept before anybody reads it; what may have been
+charged without an answer counts as spent. Store and ledger are touched by one thread alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import datetime
+import pathlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import openai
+
+from fiat_jax.data.reasoned import row_key
+from fiat_jax.data.rows import Row
+from fiat_jax.errors import UserError
+from fiat_jax.reasoning import exemplars
+from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.exemplars import Question
+from fiat_jax.reasoning.ledger import Ledger, Price
+from fiat_jax.reasoning.prompt import ReasoningPrompt
+from fiat_jax.reasoning.reasoner import Reasoner
+from fiat_jax.reasoning.request import Answer, Asking, Claim, Request
+from fiat_jax.reasoning.store import Store
+from fiat_jax.reasoning.view import RECORDED
+from fiat_jax.settings import Settings
+
+Ask = Callable[[Request], Awaitable[Answer]]
+
+
+class Unanswered(Exception):
+  """Why there is no reasoning; `status` is what HTTP calls that. `charged`: it may have been paid for."""
+
+  def __init__(self, reason: str, status: int = 502, *, charged: bool = False):
+    super().__init__(reason)
+    self.status, self.charged = status, charged
+
+
+class Reasoning(NamedTuple):
+  """A row's reasoning, where it is from (`row`, `store` or `beta`), its tokens where it was asked for, and its cost."""
+
+  text: str
+  source: str
+  tokens: tuple[int, int] | None = None
+  cost: float = 0.0
+
+
+class Beta:
+  """Gives reasoning about rows.
+
+  Args:
+    reasoner: names the model and counts prompts.
+    ask: what it says to one request; within the time-out or not at all.
+    folder: of the store.
+  """
+
+  def __init__(self, settings: Settings, reasoner: Reasoner, ask: Ask, folder: pathlib.Path):
+    self._settings, self._reasoner, self._ask = settings, reasoner, ask
+    self._template = ReasoningPrompt.parse(settings.reasoning_instruction)
+    self._shown = exemplars.load(settings)
+    self._rule = AnswerRule.parse(settings.answer) if settings.answer else None
+    self._price = Price.parse(settings.price) if settings.price and reasoner.remote else None
+    if settings.max_cost_a_day and reasoner.remote and self._price is None:
+      raise UserError("--max_cost_a_day cannot be kept without the price: give --price INPUT,OUTPUT")
+    self._asking = Asking(
+      beta=reasoner.name,
+      endpoint=reasoner.endpoint,
+      template=settings.beta_template,
+      length=settings.reasoning_length,
+      temperature=settings.temperature,
+      stops=settings.reasoning_stops,
+    )
+    self._room = reasoner.context
+    self._folder, self._session = folder, uuid.uuid4().hex[:12]
+    self._books = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
+    self._store = Store(folder, self._session)
+    self._day, self._ledger = "", None
+    self._under_way: dict[str, asyncio.Task[Reasoning]] = {}
+    self._keeping = set[asyncio.Task[None]]()
+
+  @property
+  def name(self) -> str:
+    return self._reasoner.name
+
+  async def of(self, row: Row) -> Reasoning:
+    """The row's reasoning. Raises Unanswered where there is none."""
+    if row.reasoning:
+      return Reasoning(row.reasoning, "row")
+    if self._settings.beta == RECORDED:
+      raise Unanswered(f"the row has no {self._settings.reasoning!r}, and the deployment names no big model", 422)
+    request = self._request(row)
+    if self._store.answered(request.key):
+      return Reasoning(self._store.text(request.key), "store")
+    if request.key not in self._under_way:
+      task = asyncio.create_task(self._bought(request))
+      self._under_way[request.key] = task
+      task.add_done_callback(lambda _: self._under_way.pop(request.key, None))
+    return await asyncio.shield(self._under_way[request.key])  # one client that leaves takes it from no other
+
+  def _request(self, row: Row) -> Request:
+    """The question, with as many exemplars as fit."""
+    question = Question(row.x, row.lang, frozenset([row.group]))
+    for count in range(self._settings.shots if self._shown else 0, -1, -1):
+      shots = self._shown.of(question, count) if self._shown and count else ()
+      prompt = self._template.render(row.x, shots)
+      if self._room is None or self._reasoner.count([prompt])[0] + self._settings.reasoning_length <= self._room:
+        return Request(asking=self._asking, prompt=prompt, sample=0, row=row_key(row.x), lang=row.lang)
+    raise Unanswered(f"the question is longer than the {self._room} tokens that the big model takes", 422)
+
+  async def _bought(self, request: Request) -> Reasoning:
+    claim = Claim(request.asked, await self._reserved(request))
+    try:
+      async with asyncio.timeout(self._settings.timeout):
+        answer = await self._ask(request)
+    except TimeoutError:
+      await self._closed(claim, lost=True)
+      raise Unanswered(f"no answer of the big model within {self._settings.timeout:g} s", 504) from None
+    except Unanswered as e:
+      await self._closed(claim, lost=e.charged)
+      raise
+    answer = answer.ended_before(self._asking.stops)
+    cost = self._price.of(answer.tokens) if self._price and answer.tokens else None if self._price else 0.0
+    await self._kept(claim, answer, cost)
+    if fault := answer.fault or self._unparsed(answer.text):
+      raise Unanswered(f"the big model's answer cannot be used: {fault}")
+    return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0)
+
+  def _unparsed(self, text: str) -> str:
+    return "" if self._rule is None or self._rule.read(text) is not None else "--answer finds no answer in it"
+
+  async def _reserved(self, request: Request) -> str:
+    """A reservation's id; empty where nothing is counted."""
+    if not (self._price and self._settings.max_cost_a_day):
+      return ""
+    worst = self._price.of(request.most_tokens)
+    granted = await self._in_books(lambda: self._todays().reserve([(f"{request.key}-{uuid.uuid4().hex[:8]}", worst)]))
+    if not granted.ids:
+      raise Unanswered(f"the day's limit of {self._settings.max_cost_a_day:g} leaves no room for a request", 429)
+    return next(iter(granted.ids.values()))
+
+  async def _closed(self, claim: Claim, *, lost: bool) -> None:
+    if claim.reservation:
+      ids = [claim.reservation]
+      await self._in_books(lambda: self._todays().close_all(lost=ids if lost else (), released=() if lost else ids))
+
+  async def _kept(self, claim: Claim, answer: Answer, cost: float | None) -> None:
+    """Into the store, where equal questions find it; the ledger is settled while nobody waits for that."""
+    await self._in_books(lambda: self._store.add([(claim, answer, cost)]))
+    if claim.reservation:
+      task = asyncio.create_task(self._settled(claim.reservation, cost))
+      self._keeping.add(task)
+      task.add_done_callback(self._keeping.discard)
+
+  async def _settled(self, id: str, cost: float | None) -> None:
+    settled, lost = ({}, [id]) if cost is None else ({id: cost}, [])
+    await self._in_books(lambda: self._todays().close_all(settled=settled, lost=lost))
+
+  def _todays(self) -> Ledger:
+    """The ledger of the day; one that was open at midnight holds what was asked before."""
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if self._ledger is None or day != self._day:
+      if self._ledger:
+        self._ledger.close()
+      folder = self._folder / "days" / day
+      folder.mkdir(parents=True, exist_ok=True)
+      self._day, self._ledger = day, Ledger(folder, self._session, self._settings.max_cost_a_day)
+    return self._ledger
+
+  async def _in_books(self, work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(self._books, work)
+
+  async def close(self) -> None:
+    """Waits until all that came is kept and settled."""
+    if self._keeping:
+      await asyncio.wait(self._keeping)
+    self._books.shutdown()
+    if self._ledger:
+      self._ledger.close()
+
+
+def over_http(client: openai.AsyncOpenAI, once: Callable[..., Awaitable[Answer]]) -> Ask:
+  """Asks an endpoint once: who waits for a row waits for no second attempt."""
+
+  async def ask(request: Request) -> Answer:
+    began = time.monotonic()
+    try:
+      return await once(client, request)
+    except openai.APITimeoutError:
+      raise Unanswered(f"no answer of the big model in {time.monotonic() - began:.1f} s", 504, charged=True) from None
+    except openai.APIConnectionError as e:
+      refused = type(e.__cause__).__name__ == "ConnectError"
+      raise Unanswered(f"no connection to the big model: {e.__cause__ or e}", charged=not refused) from None
+    except openai.APIStatusError as e:
+      raise Unanswered(f"the big model's endpoint refuses: status {e.status_code}: {str(e.message)[:200]}") from None
+    except (openai.APIError, ValueError) as e:
+      raise Unanswered(f"a broken answer of the big model: {str(e)[:200]}", charged=True) from None
+
+  return ask

@@ -1,0 +1,199 @@
+"""What `fiat serve --deployment` and `fiat predict --deployment` have in common: the two models of a deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from fiat_jax import resources
+from fiat_jax.configuration import Configuration
+from fiat_jax.data.rows import Row
+from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.likelihood import label_logprobs
+from fiat_jax.errors import UserError
+from fiat_jax.exports import deployment
+from fiat_jax.exports.deployment import Deployment
+from fiat_jax.reasoning import reasoner
+from fiat_jax.reasoning.engine import EngineReasoner
+from fiat_jax.reasoning.openai import EndpointReasoner
+from fiat_jax.reasoning.reasoner import Reasoner
+from fiat_jax.reasoning.request import Answer, Request
+from fiat_jax.recipe import Recipe
+from fiat_jax.serving import tau
+from fiat_jax.serving.beta import Ask, Beta, over_http
+from fiat_jax.serving.metrics import Metrics
+from fiat_jax.serving.predict import Choose, Deployed
+from fiat_jax.serving.refusal import Refusal
+from fiat_jax.serving.worker import Worker
+from fiat_jax.settings import Settings
+from fiat_jax.workbench import Workbench
+
+
+def bench_of(configuration: Configuration) -> tuple[Deployment, Recipe, Workbench]:
+  """The deployment, what it does with rows, and a bench without any.
+
+  Raises:
+    UserError: its base is not here, or is another now.
+  """
+  found = deployment.read(configuration.settings.deployment)
+  if not configuration.settings.model:
+    raise UserError(f"--model: give the base that it was trained on, {found.content.get('base')!r}", found.folder)
+  recipe = configuration.recipe(deployment.RECIPE)
+  bench = Workbench(configuration.only())
+  bench.prepare([recipe])
+  deployment.check(found, bench.models.of(recipe).fingerprint)
+  return found, recipe, bench
+
+
+def store_of(settings: Settings, found: Deployment) -> pathlib.Path:
+  """Where its reasoning is kept: STORE, or a folder in the cache."""
+  return pathlib.Path(settings.store) if settings.store else resources.cache_folder("deployments") / found.digest
+
+
+def unaided(bench: Workbench, recipe: Recipe) -> Recipe | None:
+  """The form in which rows without reasoning are answered; None where the policy is to refuse them.
+
+  Raises:
+    UserError: there is no such form, and the policy asks for it.
+  """
+  if bench.settings.beta_fails != "tau_alone" or not recipe.reasoning:
+    return None
+  form = bench.templates.unaided(recipe)
+  if form is None:
+    raise UserError("--beta_fails tau_alone: its instruction holds the row on one line with the reasoning: give error")
+  return form
+
+
+@contextlib.asynccontextmanager
+async def running(
+  bench: Workbench,
+  recipe: Recipe,
+  found: Deployment,
+  session: Session | None,
+  beta_session: Session | None,
+  asked: Reasoner,
+) -> AsyncIterator[tuple[Deployed, list[Worker], Metrics]]:
+  """The deployment at work, with its engines' workers; the first is the tuned model's, where that runs here."""
+  settings, metrics, workers = bench.settings, Metrics(), list[Worker]()
+  described = bench.models.of(recipe)
+  async with contextlib.AsyncExitStack() as open_:
+    if session is None:
+      client = await open_.enter_async_context(_client(settings.tau_url, settings.timeout))
+      generate = tau.of_endpoint(client, settings.timeout)
+    else:
+      workers.append(Worker(session, slots=settings.slots, places=settings.slots + settings.queue, metrics=metrics))
+      generate = tau.of_worker(workers[0], described.tokenizer)
+    beta = None
+    if recipe.reasoning:
+      ask: Ask = _nobody
+      if isinstance(asked, EndpointReasoner):
+        ask = over_http(await open_.enter_async_context(asked.client()), asked.once)
+      elif beta_session is not None and isinstance(asked, EngineReasoner):
+        places = settings.slots + settings.queue
+        workers.append(Worker(beta_session, slots=settings.slots, places=places, metrics=Metrics()))
+        ask = _of_engine(workers[-1], asked)
+      beta = Beta(settings, asked, ask, store_of(settings, found))
+      open_.push_async_callback(beta.close)
+    yield (
+      Deployed(
+        layout=settings.layout,
+        recipe=recipe,
+        unaided=unaided(bench, recipe),
+        prompts=bench.templates.prompt_ids,
+        longest=settings.source_length,
+        most=settings.target_length,
+        generate=generate,
+        choose=_choose(bench, recipe, session) if settings.labels else None,
+        beta=beta,
+        answer_rule=settings.answer,
+        timeout=settings.timeout,
+        versions={
+          "deployment": found.digest,
+          "tau": found.fingerprint[:12],
+          **({"beta": asked.name} if beta else {}),
+          **found.content.get("versions", {}),
+        },
+      ),
+      workers,
+      metrics,
+    )
+
+
+def session_of_tau(bench: Workbench, recipe: Recipe, lengths: Lengths) -> tuple[Engine, Session] | None:
+  """The tuned model, its weights read; None where it is served elsewhere.
+
+  Raises:
+    UserError: labels are to be scored elsewhere.
+  """
+  settings = bench.settings
+  if settings.tau_url:
+    if settings.labels:
+      raise UserError("--tau_url: labels are scored, which endpoints do not: leave it out")
+    return None
+  engine = bench.models.engine(recipe)
+  return engine, Session(engine, lengths)
+
+
+def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Session] | None:
+  """The big model, where it runs here."""
+  if not isinstance(asked, EngineReasoner):
+    return None
+  length, engine = settings.reasoning_length, asked.engine
+  prompt = min(settings.source_length * 4, (asked.context or settings.source_length * 4) - length)
+  return engine, Session(engine, Lengths(prompt, prompt + length, length))
+
+
+def asked_of(configuration: Configuration, recipe: Recipe) -> Reasoner:
+  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked."""
+  return reasoner.make(configuration if recipe.reasoning else configuration.replace(beta="recorded"))
+
+
+@contextlib.asynccontextmanager
+async def _client(url: str, timeout: float):
+  import openai
+
+  from fiat_jax.reasoning.dialect import key_of
+
+  local = any(name in url for name in ("//127.0.0.1", "//localhost", "//[::1]"))
+  async with openai.AsyncOpenAI(api_key=key_of(local), base_url=url, max_retries=0, timeout=timeout) as client:
+    yield client
+
+
+async def _nobody(request: Request) -> Answer:
+  raise AssertionError("no big model is named, and nobody is asked")
+
+
+def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
+  """Asks the big model behind a worker in this process."""
+  from fiat_jax.serving.beta import Unanswered
+
+  tokenizer = asked.described.tokenizer
+
+  async def ask(request: Request) -> Answer:
+    (ids,) = tokenizer.encode_prompts([request.prompt])
+    say = tau.of_worker(
+      worker, tokenizer, temperature=request.asking.temperature, seed=request.seed, stops=request.asking.stops
+    )
+    try:
+      said = await say(ids, request.asking.length)
+    except Refusal as e:
+      raise Unanswered(f"the big model: {e.message}", e.status) from None
+    return Answer(text=said.text, finish=said.finish, tokens=said.tokens)
+
+  return ask
+
+
+def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose:
+  """Scores a row's labels, one row at a time."""
+  assert session is not None, "labels are scored here"
+  engine, tokenizer = session.engine, bench.models.of(recipe).tokenizer
+  end = [] if tokenizer.end_id is None else [tokenizer.end_id]
+
+  def choose(row: Row, ids: Sequence[int]) -> str:
+    labels = [tokenizer.encode(label) + end for label in row.labels]
+    return row.labels[int(np.argmax(label_logprobs(engine.model, engine.weights, ids, labels)))]
+
+  return choose
