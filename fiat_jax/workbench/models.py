@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,12 +40,14 @@ class Models:
   def __init__(self, configuration: Configuration):
     self._configuration, self._settings = configuration, configuration.settings
     self._described: dict[str, Description] = {}  # by the setting that names it
+    self._others = {configuration.settings.model: self._described}  # of recipes with a MODEL of their own, by its name
     self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
 
   def under(self, configuration: Configuration) -> Models:
     """The same models with other settings of training."""
     models = copy.copy(self)
     models._configuration, models._settings = configuration, configuration.settings
+    models._described = self._others.setdefault(configuration.settings.model, {})
     return models
 
   def describe(self, recipe: Recipe) -> None:
@@ -82,7 +85,10 @@ class Models:
 
   def of(self, recipe: Recipe) -> Description:
     """What is known of the model that the recipe works on."""
-    return self._described[recipe.model_setting]
+    described, config = self._described[recipe.model_setting], lora_config(self._settings, recipe)
+    if described.module.lora == config:
+      return described
+    return dataclasses.replace(described, module=described.module.clone(lora=config))
 
   def params(self, recipe: Recipe) -> Mapping[str, Any]:
     """That model's weights, as they came. Those of the other model are let go of first."""
@@ -93,8 +99,9 @@ class Models:
     self._weights.clear()
 
   def _held(self, recipe: Recipe) -> Weights:
-    if not self._weights or self._weights[0].of is not self.of(recipe):
-      self._weights[:] = [Weights(self.of(recipe))]  # reads nothing yet
+    described = self._described[recipe.model_setting]
+    if not self._weights or self._weights[0].of is not described:
+      self._weights[:] = [Weights(described)]  # reads nothing yet
     return self._weights[0]
 
   def new_adapter(self, recipe: Recipe, seed: int) -> dict[str, Any]:
