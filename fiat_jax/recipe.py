@@ -9,11 +9,16 @@ from fiat_jax.errors import UserError
 
 Trained = Literal["lora", "rslora", "dora", "ia3", "prompt", "full", "none"]
 ModelSetting = Literal["model", "base_model"]
-OWN = ("OPTIMIZER", "LEARNING_RATE", "SCHEDULE", "WARMUP", "WEIGHT_DECAY", "CLIP", "BATCH", "STEPS", "EPOCHS")
+ReasoningForm = Literal["whole", "answer", "shuffled", "truncated", "unanswered", "wrong"]
+OWN = (  # settings that a recipe may have of its own
+  *("OPTIMIZER", "LEARNING_RATE", "SCHEDULE", "WARMUP", "WEIGHT_DECAY", "CLIP", "BATCH", "STEPS", "EPOCHS"),
+  *("LORA_RANK", "LORA_ALPHA", "LORA_SCALING", "LORA_DROPOUT", "LORA_TARGETS", "MODEL"),
+  *("INSTRUCTION", "REASONING_INSTRUCTION", "SHOTS"),
+)
 CHOICES = {
   "adapter": get_args(Trained),
   "adapted": ("attention", "linear"),
-  "reasoning_form": ("whole", "answer"),
+  "reasoning_form": get_args(ReasoningForm),
   "in_context": ("", "beta", "model"),
   "exemplars": ("none", "shown", "nearest"),
 }
@@ -26,7 +31,9 @@ class Recipe:
   Attributes:
     instruction: the tuned model reads I_τ around x, else x alone.
     reasoning: the tuned model reads β's reasoning.
-    reasoning_form: it reads all of it (`whole`), or the `answer` alone that is read out of it, which is left to copy.
+    reasoning_form: it reads all of it (`whole`), or the `answer` alone that is read out of it, which is left to copy;
+      or, to learn what reasoning has to be like, another row's (`shuffled`), its first half (`truncated`), all but the
+      answer (`unanswered`), or a `wrong` answer in place of it (`reasoning/forms.py`).
     adapter: what is tuned: `lora`; `rslora`, which is LoRA scaled by alpha / √rank; `dora`; `ia3`; a soft `prompt` of
       PROMPT_TOKENS; `full` (all parameters); or `none`.
     adapted: which projections get LoRA, rsLoRA or DoRA: those of LORA_TARGETS (`attention`: its query and value), or
@@ -40,13 +47,13 @@ class Recipe:
     exemplars: rows that are shown before each: `none`, SHOTS of them as SHOT_CHOICE says (`shown`), the `nearest` ones.
     thinks: it reasons step by step (REASONING_INSTRUCTION) and ends with the answer; else it answers at once.
     votes: it answers several times, and the majority's answer counts (self-consistency).
-    overrides: settings of training that are its own, as published for it: those of `OWN`, with values.
+    overrides: settings that are its own: those of `OWN`, with values.
     title: what tables call it.
   """
 
   instruction: bool = True
   reasoning: bool = False
-  reasoning_form: Literal["whole", "answer"] = "whole"
+  reasoning_form: ReasoningForm = "whole"
   adapter: Trained = "lora"
   adapted: Literal["attention", "linear"] = "attention"
   instruction_tuned: bool = True

@@ -51,6 +51,7 @@ class Settings:
   validation_share: float
   test_share: float
   split_seed: int
+  folds: int
   train: str
   validation: str
   test: str
@@ -189,6 +190,8 @@ class Settings:
         f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "
         "something to train on"
       )
+    if self.folds:
+      self._check_folds()
     if self.objective not in OBJECTIVES:
       raise UserError(f"--objective {self.objective!r}: give one of {', '.join(OBJECTIVES)}")
     if self.corrupts and self.truncate:
@@ -229,6 +232,14 @@ class Settings:
       raise UserError("--seeds is empty: name at least one")
     if not self.metrics:
       raise UserError("--metrics is empty: name at least one")
+
+  def _check_folds(self) -> None:
+    if self.folds < 3:
+      raise UserError(
+        f"--folds {self.folds}: give 3 or more, a part to test on, one to validate on and one to learn from"
+      )
+    if not self.data or self.train or self.validation or self.test:
+      raise UserError("--folds deals the rows of --data: give that, and no --train, --validation or --test")
 
   @property
   def corrupts(self) -> bool:

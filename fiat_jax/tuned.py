@@ -16,7 +16,7 @@ from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.exports import deployment
-from fiat_jax.reasoning.forms import answer_of
+from fiat_jax.reasoning import forms
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import configuration_of
 from fiat_jax.verbs.best import restore_best
@@ -43,6 +43,9 @@ class Tuned:
     """
     found = [self._row(record, number) for number, record in enumerate(rows, 1)]
     settings, tokenizer = self._bench.settings, self._bench.models.of(self._recipe).tokenizer
+    if self._recipe.reasoning and self._recipe.reasoning_form != "whole":
+      texts = forms.texts(found, self._recipe.reasoning_form, settings.answer, settings.split_seed)
+      found = [dataclasses.replace(row, reasoning=text) for row, text in zip(found, texts, strict=True)]
     prompts = self._bench.templates.prompt_ids(self._recipe, found)
     for row, ids in zip(found, prompts, strict=True):
       if len(ids) > settings.source_length:
@@ -58,8 +61,6 @@ class Tuned:
       raise UserError(
         f"row {number} has no {self._bench.settings.reasoning!r}: this model reads the big model's reasoning"
       )
-    if self._recipe.reasoning_form == "answer":
-      return dataclasses.replace(row, reasoning=answer_of(row, self._bench.settings.answer))
     return row
 
   def _best_label(self, row: Row, ids: list[int]) -> str:

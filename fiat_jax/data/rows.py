@@ -75,7 +75,8 @@ def _read(path: str, layout: Layout, labelled: bool) -> Spilled[Row]:
   whole, split = splits.parse(path)
   if split is None:
     return _spilled(_checked_rows(whole, layout, labelled))
-  return _dealt(whole, layout, labelled, split.shares, split.seed, digest(whole))[split.name]
+  rows, dealt = _dealt(whole, layout, labelled, split.shares, split.seed, digest(whole))
+  return rows.take(np.flatnonzero(np.isin(dealt, split.names)))
 
 
 def iter_rows(path: str, layout: Layout, *, labelled: bool = True) -> Iterator[Row]:
@@ -111,10 +112,10 @@ def _hash(file: str, _state: tuple[int, ...]) -> Any:
 @functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another
 def _dealt(
   path: str, layout: Layout, labelled: bool, shares: tuple[tuple[str, float], ...], seed: int, _digest: str
-) -> dict[str, Spilled[Row]]:
+) -> tuple[Spilled[Row], np.ndarray]:
+  """All rows, and the name of the split of each."""
   rows = _spilled(_checked_rows(path, layout, labelled))
-  dealt = np.array(splits.deal(rows, dict(shares), seed, locate(path)[0]))
-  return {name: rows.take(np.flatnonzero(dealt == name)) for name, _ in shares}
+  return rows, np.array(splits.deal(rows, dict(shares), seed, locate(path)[0]))
 
 
 def _spilled(rows: Iterable[Row]) -> Spilled[Row]:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from fiat_jax.errors import UserError
 
 SUFFIX = re.compile(
-  r"^(?P<path>.*)\[(?P<name>\w+) of (?P<shares>\w+=[\d.]+(?:,\w+=[\d.]+)*) seed (?P<seed>-?\d+)\]$", re.S
+  r"^(?P<path>.*)\[(?P<name>\w+(?:\+\w+)*) of (?P<shares>\w+=[\d.]+(?:,\w+=[\d.]+)*) seed (?P<seed>-?\d+)\]$", re.S
 )
 
 
@@ -45,11 +45,16 @@ class Member(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """One of the splits that the shares make; they need not sum to 1."""
+  """One of the splits that the shares make, or several joined by `+`; the shares need not sum to 1."""
 
   name: str
   shares: tuple[tuple[str, float], ...]
   seed: int
+
+  @property
+  def names(self) -> list[str]:
+    """Those that are joined."""
+    return self.name.split("+")
 
   def __str__(self) -> str:
     return f"{self.name} of {','.join(f'{name}={share:g}' for name, share in self.shares)} seed {self.seed}"
@@ -71,7 +76,7 @@ def parse(path: str) -> tuple[str, Split | None]:
     split = Split(match["name"], tuple((name, float(share)) for name, share in shares.items()), int(match["seed"]))
   except ValueError:
     raise UserError(f"the shares {match['shares']} are no numbers", match["path"]) from None
-  if split.name not in shares or min(share for _, share in split.shares) <= 0:
+  if not set(split.names) <= set(shares) or min(share for _, share in split.shares) <= 0:
     raise UserError(f"no split {split.name!r} with a share above 0 is dealt: {match['shares']}", match["path"])
   return match["path"], split
 
@@ -82,6 +87,15 @@ def paths(data: str, given: Collection[str], validation_share: float, test_share
   of_data = {"train": 1 - sum(of_data.values())} | of_data
   shares = tuple((split, share) for split, share in of_data.items() if share and split not in given)
   return {split: f"{data}[{Split(split, shares, seed)}]" for split, _ in shares}
+
+
+def folds(data: str, count: int, seed: int) -> list[dict[str, str]]:
+  """For each of `count` folds the paths of its splits: it is test, the next one validation, the others train."""
+  names = [f"fold{n}" for n in range(count)]
+  shares = tuple((name, 1 / count) for name in names)
+  path = lambda *parts: f"{data}[{Split('+'.join(parts), shares, seed)}]"  # noqa: E731
+  turned = [names[n:] + names[:n] for n in range(count)]
+  return [{"train": path(*rest), "validation": path(second), "test": path(first)} for first, second, *rest in turned]
 
 
 def deal(rows: Sequence[Member], shares: Mapping[str, float], seed: int, path: str | pathlib.Path) -> list[str]:

@@ -17,6 +17,8 @@ from fiat_jax.data.row import Layout, Row, compose
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 
+Prompt = Callable[[Row, str], str]
+Count = Callable[[Sequence[str]], list[int]]
 Side = Literal["left", "right", "exemplars"]
 EXEMPLAR = r"\nAnswer:[^\n]*\n\n"  # how each ends, as few-shot benchmarks write them
 
@@ -67,14 +69,28 @@ def cut(
   Raises:
     UserError: x is not made of the column.
   """
-  lengths = [len(ids) for ids in tokenizer.encode_prompts([prompt_text(template, row) for row in rows])]
+
+  def count(texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer.encode_prompts(texts)]
+
+  return cut_prompts(rows, layout, lambda row, x: prompt_text(template, row, x), count, truncation)
+
+
+def cut_prompts(rows: Sequence[Row], layout: Layout, prompt: Prompt, count: Count, truncation: Truncation) -> list[str]:
+  """The same for prompts of any kind.
+
+  Args:
+    prompt: that of a row with this x.
+    count: the tokens of each of these prompts.
+  """
+  lengths = count([prompt(row, row.x) for row in rows])
   return [
-    row.x if length <= truncation.limit else _cut(row, layout, template, tokenizer, truncation)
+    row.x if length <= truncation.limit else _cut(row, layout, prompt, count, truncation)
     for row, length in zip(rows, lengths, strict=True)
   ]
 
 
-def _cut(row: Row, layout: Layout, template: prompts.Template, tokenizer: Tokenizer, truncation: Truncation) -> str:
+def _cut(row: Row, layout: Layout, prompt: Prompt, count: Count, truncation: Truncation) -> str:
   truncation.check(row.fields)
   value = row.fields[truncation.column]
   pieces = EXEMPLAR if truncation.side == "exemplars" else r"\X"
@@ -86,7 +102,7 @@ def _cut(row: Row, layout: Layout, template: prompts.Template, tokenizer: Tokeni
     return compose(layout, {**row.fields, truncation.column: part})
 
   def fits(characters: int) -> bool:
-    return len(tokenizer.encode_prompt(prompt_text(template, row, kept(characters)))) <= truncation.limit
+    return count([prompt(row, kept(characters))])[0] <= truncation.limit
 
   return kept(_most(len(ends) - 1, fits)) if fits(0) else row.x
 

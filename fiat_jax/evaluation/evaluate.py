@@ -167,6 +167,35 @@ def write_predictions(
   write_whole(path, "".join(lines))
 
 
+def read_predictions(path: pathlib.Path) -> list[Prediction]:
+  """What `write_predictions` wrote of rows with targets: all that is scored and shown of them."""
+  with open(path, encoding="utf-8") as file:
+    return [_prediction(json.loads(line)) for line in file]
+
+
+def _prediction(record: dict[str, Any]) -> Prediction:
+  target = record["target"]
+  row = Row(
+    id=record["id"],
+    lang=record["lang"],
+    group=record["group"],
+    x=record["input"],
+    targets=(target,) if isinstance(target, str) else tuple(target),
+    reasoning=record.get("reasoning"),
+    labels=(),
+    line=0,
+    fields={},
+  )
+  return Prediction(
+    row=row,
+    text=record["prediction"],
+    fault=record.get("fault", ""),
+    logprob=record.get("logprob"),
+    label_logprobs=record.get("label_logprobs"),
+    judged={name: record[name] for name in metrics.JUDGED if name in record},
+  )
+
+
 def read_scores(path: pathlib.Path, metric: str) -> list[float]:
   """One metric of every row, in the rows' order, from what `write_predictions` wrote."""
   with open(path, encoding="utf-8") as file:  # not `splitlines`: a text may hold other line separators

@@ -1,6 +1,8 @@
-"""How long one answer takes when nobody else asks: prompts one after another, compiling left out."""
+"""How long one answer takes when nobody else asks: rows one after another, compiling left out."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,13 +19,26 @@ def measured(engine: Engine, shard: Shard, target_length: int) -> dict[str, floa
   """Seconds of greedy answers to the first prompts: `p50`, `p95`, and of how many `rows`; empty where there are few."""
   if len(shard) < FEWEST:
     return {}
-  requests = [Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length) for n in range(len(shard))]
-  session = Session(engine, Lengths.of(requests), requests[0].tokens[: shard.shared_prefix()])
+  requests = [[Request(tokens=shard[n].inputs.tolist(), max_new_tokens=target_length)] for n in range(len(shard))]
+  return of_requests(engine, requests, shard.shared_prefix())
+
+
+def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int) -> dict[str, float]:
+  """The same of requests, a row's together where it takes several.
+
+  Args:
+    shared: so many first tokens are the same in all, and not the whole of any: they are computed once, and not timed.
+  """
+  if len(asked) < FEWEST:
+    return {}
+  every = [request for of_row in asked for request in of_row]
+  session = Session(engine, Lengths.of(every), every[0].tokens[:shared])
   seconds: list[float] = []
-  for request in requests[:MOST]:
+  for of_row in asked[:MOST]:
     if len(seconds) >= FEWEST and sum(seconds) > ENOUGH:
       break
-    session.add(request)
+    for request in of_row:
+      session.add(request)
     with stopwatch.warm() as elapsed:
       while session:
         session.advance()

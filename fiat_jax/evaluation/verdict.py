@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from fiat_jax.evaluation import power, statistics
@@ -33,8 +33,9 @@ Interval and p come from about {statistics.REPLICATES:,} random subsets of the g
 one of its own), all recipes on the same ones, a row weighing what it does in the macro average over languages:
 Hartigan's typical values, the inversion of a test that swaps two recipes' names group by group. Several seeds add the
 error of their mean; with one, the verdict is about these trained models, not about what another seed would give. The
-p-values of pairs without the pick are corrected by Holm. "Could show" is the true difference that rows like these show
-in {100 * power.POWER:g} % of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
+p-values of pairs without the pick are corrected by Holm; with folds, where every row is a validation row of one fold
+and a test row of another, those of all pairs are. "Could show" is the true difference that rows like these show in
+{100 * power.POWER:g} % of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,17 +107,29 @@ def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
   return low, high
 
 
-def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str) -> Verdict:
+def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str, *, apart: bool = True) -> Verdict:
   """The verdict over two or more recipes, by `RULE`.
 
   Args:
     candidates: in any order.
     drawn: their scores on test, resampled.
     metric: what was scored, for the record.
+    apart: validation rows are no test rows; else, with folds, the pick's pairs are corrected as all others are.
   """
   pick = min(candidates, key=lambda c: (-c.validation, c.cost, c.name))
   others = [c for c in candidates if c is not pick]
-  own = {c.name: _pair(drawn, pick.name, c.name) for c in others}
+  own, rest = [_pair(drawn, pick.name, c.name) for c in others], _pairs(drawn, [c.name for c in others])
+  if apart:
+    rest = _corrected(rest)
+  else:
+    own, rest = (found := _corrected([*own, *rest]))[: len(own)], found[len(own) :]
+  return _decided(pick, others, {pair.second: pair for pair in own}, rest, drawn, metric)
+
+
+def _decided(
+  pick: Candidate, others: Sequence[Candidate], own: Mapping[str, Pair], rest: Sequence[Pair], drawn: Drawn, metric: str
+) -> Verdict:
+  """By `RULE`, of the pick's pairs, by the other's name, and the rest."""
   above = [c for c in others if own[c.name].shown and own[c.name].difference < 0]
   rivals = [c for c in others if not (own[c.name].shown and own[c.name].difference > 0)]
   small = all(max(map(abs, own[c.name].interval)) <= MARGIN for c in rivals)
@@ -137,7 +150,7 @@ def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str) -> Verdic
     difference=main.difference,
     interval=main.interval,
     p=main.p,
-    pairs=(*own.values(), *_other_pairs(drawn, [c.name for c in others])),
+    pairs=(*own.values(), *rest),
     words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored),
   )
 
@@ -155,8 +168,12 @@ def _pair(drawn: Drawn, first: str, second: str) -> Pair:
   )
 
 
-def _other_pairs(drawn: Drawn, names: Sequence[str]) -> list[Pair]:
-  pairs = [_pair(drawn, one, other) for one, other in itertools.combinations(names, 2)]
+def _pairs(drawn: Drawn, names: Sequence[str]) -> list[Pair]:
+  return [_pair(drawn, one, other) for one, other in itertools.combinations(names, 2)]
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+  """With Holm's p-values."""
   adjusted = statistics.holm([pair.p for pair in pairs])
   return [dataclasses.replace(pair, p=p) for pair, p in zip(pairs, adjusted, strict=True)]
 

@@ -21,6 +21,7 @@ from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Completion
 from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
+from fiat_jax.evaluation import latency
 from fiat_jax.models import pretrained
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.pretrained import Description
@@ -85,6 +86,26 @@ class EngineReasoner:
       if not groups:
         time.sleep(WAIT_SECONDS)  # another command is at what is left
       _go_on()
+
+  def latency(self, asked: Sequence[Sequence[Request]]) -> dict[str, float]:
+    """Seconds of single rows (`evaluation/latency.py`), each with all the requests about it."""
+    ids = self._described.tokenizer.encode_prompts([of_row[0].prompt for of_row in asked])
+    found = [
+      [
+        EngineRequest(
+          tokens=tokens,
+          max_new_tokens=self._length,
+          sampling=Sampling(temperature=request.asking.temperature, seed=request.seed),
+          stops=request.asking.stops,
+        )
+        for request in of_row
+      ]
+      for tokens, of_row in zip(ids, asked, strict=True)
+    ]
+    first, last = min(ids), max(ids)  # what these two share all share
+    least = min(map(len, ids)) - 1
+    shared = next((n for n, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), least)
+    return latency.of_requests(self.engine, found, min(shared, least))
 
   def follow(self) -> None:
     """Computes, in a process that is not the first, what the first one's `run` computes (`processes.led`)."""

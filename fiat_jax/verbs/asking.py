@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import uuid
@@ -13,8 +14,10 @@ from typing import Any
 from fiat_jax import stopwatch
 from fiat_jax.data.reasoned import row_key
 from fiat_jax.data.rows import Row
+from fiat_jax.data.truncation import cut_prompts
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation import latency
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
 from fiat_jax.models import lora
 from fiat_jax.progress import progress, say
@@ -25,8 +28,9 @@ from fiat_jax.reasoning.engine import EngineReasoner
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.outcome import Outcome
 from fiat_jax.reasoning.plan import Plan
+from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.reasoning.reasoner import Reasoner
-from fiat_jax.reasoning.request import digest
+from fiat_jax.reasoning.request import Request, digest
 from fiat_jax.reasoning.store import Store
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
@@ -78,16 +82,21 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
     return found
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}
   seconds = _ask(bench, asked)
+  cut = {split: _cut(bench.rows[split], rows) for split, rows in asked.plan.rows.items()}
+  result |= {"truncated": cut} if bench.templates.truncation else {}
   rule = AnswerRule.parse(bench.settings.answer) if recipe.thinks else None
   outcomes = outcome.outcomes(asked.plan, asked.store, rule)
   _require(asked)
   for split, rows in asked.plan.rows.items():
-    predictions = [_prediction(asked, row, outcomes[row_key(row.x)]) for row in rows]
+    pairs = zip(bench.rows[split], rows, strict=True)  # as it came, and as it was asked about
+    predictions = [_prediction(asked, row, read, outcomes[row_key(read.x)]) for row, read in pairs]
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, bench.settings.metrics, with_reasoning=recipe.thinks)
     result[split] = summarise(predictions, bench.settings.metrics)
   if seconds is not None and "test" in asked.plan.rows:
     result["answer_seconds"] = {"test": round(seconds * len(asked.plan.rows["test"]) / len(asked.plan.inputs), 3)}
+  if isinstance(asked.reasoner, EngineReasoner) and (timed := asked.reasoner.latency(_first(asked))):
+    result["latency"] = timed
   inputs = [row.x for row in asked.plan.rows.get("test", ())]
   if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
     result["reasoning_cost"] = cost
@@ -97,6 +106,7 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
 
 def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
   """Renders every prompt; nothing is asked, and no weights are read."""
+  bench = bench.of(recipe)
   settings = in_context.settings_of(bench.settings, recipe)
   if recipe.in_context == "model":
     asked: Reasoner = TunedReasoner(bench, recipe, settings)
@@ -104,10 +114,31 @@ def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
     asked = reasoner.make(dataclasses.replace(bench.configuration, settings=settings))
   shown = in_context.exemplars_of(settings, recipe, bench.rows)
   rows = {split: bench.rows[split] for split in ASKED if split in bench.rows}
-  planned = plan.of(settings, asked, rows, in_context.template_of(settings, recipe), shown)
+  template = in_context.template_of(settings, recipe)
+  if bench.templates.truncation:
+    rows = {split: _short(bench, found, template, asked) for split, found in rows.items()}
+  planned = plan.of(settings, asked, rows, template, shown)
   bought = recipe.in_context == "beta" and settings.store
   store = Store(pathlib.Path(settings.store) if bought else folder / "answers", uuid.uuid4().hex[:12])
   return Asked(recipe=recipe, settings=settings, reasoner=asked, plan=planned, store=store)
+
+
+def _short(bench: Workbench, rows: Sequence[Row], template: ReasoningPrompt, asked: Reasoner) -> list[Row]:
+  """The rows with their x cut where TRUNCATE says so, so that the prompt without exemplars has SOURCE_LENGTH tokens."""
+  found, limit = list(rows), bench.templates.truncation
+  assert limit
+  xs = cut_prompts(found, bench.settings.layout, lambda _, x: template.render(x, ()), asked.count, limit)
+  return [dataclasses.replace(row, x=x) for row, x in zip(found, xs, strict=True)]
+
+
+def _cut(rows: Sequence[Row], read: Sequence[Row]) -> int:
+  return sum(row.x != other.x for row, other in zip(rows, read, strict=True))
+
+
+def _first(asked: Asked) -> list[list[Request]]:
+  """All requests about each of the first test rows."""
+  places = [asked.plan.first[row_key(row.x)] for row in itertools.islice(asked.plan.rows.get("test", ()), latency.MOST)]
+  return [[asked.plan.requests[place + n] for n in range(asked.plan.samples)] for place in places]
 
 
 def parameters(asked: Reasoner) -> int:
@@ -153,14 +184,14 @@ def _require(asked: Asked) -> None:
     )
 
 
-def _prediction(asked: Asked, row: Row, found: Outcome) -> Prediction:
+def _prediction(asked: Asked, row: Row, read: Row, found: Outcome) -> Prediction:
   """Where it reasons, the answer in it is the prediction; else the text up to a blank line."""
   if asked.recipe.thinks:
-    kept = [key for key in asked.plan.keys_of(row_key(row.x)) if key in asked.store.kept]
+    kept = [key for key in asked.plan.keys_of(row_key(read.x)) if key in asked.store.kept]
     text = asked.store.text(found.key or kept[0]) if kept else ""
     fault = "" if found.answer else "unparsed" if found.key else "unfinished" if text else "empty"
     return Prediction(row=dataclasses.replace(row, reasoning=text), text=found.answer or "", fault=fault)
-  (key,) = asked.plan.keys_of(row_key(row.x))
+  (key,) = asked.plan.keys_of(row_key(read.x))
   text = _first_paragraph(asked.store.text(key)) if key in asked.store.kept else ""
   return Prediction(row=row, text=text, fault="" if text and found.done else "unfinished" if text else "empty")
 

@@ -182,7 +182,8 @@ def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[
 
 def _of_model(bench: Workbench, recipe: Recipe) -> float:
   """Minutes of one run of a recipe in which MODEL or BASE_MODEL reads the tokenised rows."""
-  settings = bench.configuration.own(recipe).settings
+  bench = bench.of(recipe)
+  settings = bench.settings
   size = lora.count(bench.models.of(recipe).family.shapes())
   passes = {split: 1.0 for split in ("validation", "test") if split in bench.rows}
   training = 0.0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fiat_jax.configuration import NEEDED
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
+from fiat_jax.reasoning import forms
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import asking
@@ -73,7 +74,7 @@ def _expanded(word: str) -> Sequence[str]:
 
 def lacking(bench: Workbench, recipe: Recipe) -> str:
   """What the recipe needs and is not there, with what to do; else nothing."""
-  return next(filter(None, (look(bench, recipe) for look in LOOKS)), "")
+  return next(filter(None, (look(bench.of(recipe), recipe) for look in LOOKS)), "")
 
 
 def _model(bench: Workbench, recipe: Recipe) -> str:
@@ -105,7 +106,7 @@ def _reasoning(bench: Workbench, recipe: Recipe) -> str:
 
 
 def _answers(bench: Workbench, recipe: Recipe) -> str:
-  if recipe.reasoning_form != "answer":
+  if recipe.reasoning_form not in forms.BY_ANSWER:
     return ""
   read = AnswerRule.parse(bench.settings.answer).read
   if any(read(row.reasoning or "") for rows in bench.rows.values() for row in rows):

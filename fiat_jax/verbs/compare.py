@@ -2,96 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from fiat_jax import compilations, processes, runtime
 from fiat_jax.configuration import Configuration
-from fiat_jax.data import audit
-from fiat_jax.data.keys import keys_of
-from fiat_jax.errors import UserError
-from fiat_jax.evaluation import diagnosis, metrics, published, report
-from fiat_jax.evaluation.statistics import Scored, resample
-from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
-from fiat_jax.progress import say
-from fiat_jax.reasoning import view
-from fiat_jax.reasoning.answers import AnswerRule
-from fiat_jax.recipe import Recipe
-from fiat_jax.report import page
-from fiat_jax.run_folder import occupied
-from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import choice, recipe_runs
-from fiat_jax.verbs.budget import Budget, Runs, forecasts
-from fiat_jax.verbs.choice import Choice
+from fiat_jax.evaluation import report
+from fiat_jax.verbs import comparison, folds
 from fiat_jax.verbs.made import note
-from fiat_jax.verbs.predictions import predict, say_doubts
-from fiat_jax.verbs.train import first_stage, optimizer_config
-from fiat_jax.verbs.validation import repeats
-from fiat_jax.verbs.validation.findings import Findings
-from fiat_jax.whole import write_whole
-from fiat_jax.workbench import Workbench
+from fiat_jax.verbs.predictions import say_doubts
 
 
 def main(configuration: Configuration) -> None:
-  settings = configuration.settings
-  settings.answers("compare")
-  if settings.chats:
-    raise UserError("--objective chat: compare sets answers side by side; use `fiat train`, then `fiat evaluate`")
-  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
-  published.read(settings.published)  # refused here, not after hours
-  AnswerRule.parse(settings.answer)
-  optimizer_config(settings)
-  runtime.start(settings)
-  processes.by_first(lambda: view.make_room(settings))
-  bench = Workbench(configuration)
-  chosen = choice.choose(bench)
-  recipes = dict(chosen.recipes)
-  if any(recipe.in_context for recipe in recipes.values()):
-    processes.check_alone(settings, "a comparison with recipes in context")
-  first = [found for recipe in recipes.values() for found in first_stage(bench, recipe).values()]
-  bench.prepare([*recipes.values(), *first, *filter(None, map(bench.templates.unaided, recipes.values()))])
-  bench.check()
-  folder, used = pathlib.Path(settings.model_dir), bench.fingerprints(recipes.values())
-  langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
-  power = report.power_line(langs, groups)
-  leaks, told = _repeats(bench), note(settings.model)
-  done: dict[str, dict[str, Any]] = {}
-  scores: dict[str, np.ndarray] = {}
-  results: list[dict[str, Any]] = []
-  found = None
-  whole = configuration.replace(recipes=tuple(recipes)).text()
-  with compilations.counted() as programs, occupied(folder, whole, used, widens=True):
-    bench.keep_splits(folder)
-    say(power)
-    runs = _plan(bench, recipes, folder)
-    if settings.dry_run:
-      return
-    _show_example(bench, {name: recipes[name] for name in runs.names})
-    while name := processes.of_first(runs.next()):
-      recipe = recipes[name]
-      done[name] = {**recipe_runs.run(bench, name, recipe, folder / name), **recipe_runs.about(bench, recipe)}
-      scores[name] = recipe_runs.scores(bench, recipe, folder / name)
-      runs.end(name)
-      results = [done[name] for name in recipes if name in done]
-      found = _judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), settings.metrics[0])
-      warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
-      said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen, runs.over)}
-      said |= {"planned": [name for name in recipes if name in runs.names], "recipes": results}
-      said |= {"programs": dataclasses.asdict(programs)}
-      _write(bench, folder, said, None if runs.left else found)
-  say(f"{programs} of earlier commands")
+  settings, folder = configuration.settings, configuration.settings.model_dir
+  comparison.check(configuration)
+  compared = folds.run(configuration) if settings.folds else comparison.run(configuration)
+  if compared is None:
+    return
+  results, found = compared.results, compared.verdict
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
   say_doubts(results, settings.metrics, "test")
-  if told:
+  if told := note(settings.model):
     print(f"\n{told}")
-  tuned = [name for name in done if recipes[name].trains]
+  tuned = [result["recipe"] for result in results if compared.recipes[result["recipe"]].trains]
   print(f"\n{folder}/report.html shows it; results.json and report.md hold this table")
+  if settings.folds:
+    print(f"{folder}/fold_0 to fold_{settings.folds - 1}: what was learned on each fold's training rows")
+    return
   for name in tuned:
     print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   if tuned:
@@ -99,82 +36,7 @@ def main(configuration: Configuration) -> None:
     print(f"\nNext: fiat predict --model_dir {folder}/{best} --test {asked} --output answers.jsonl")
 
 
-def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> Runs:
-  """Says what the comparison will take, and returns what the budget allows of it.
-
-  Raises:
-    UserError: that is nothing.
-  """
-  budget, found = Budget.parse(bench.settings.budget), forecasts(bench, recipes, folder)
-  runs = Runs(found, budget)
-  say(budgeting.table(found, runs.names, budget))
-  if not runs.names:
-    raise UserError(f"--budget {bench.settings.budget} allows no run: raise it, or name cheaper --recipes")
-  return runs
-
-
-def _not_run(bench: Workbench, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
-  """What recipes that were left out need, with their titles, for the report."""
-  needs = {**chosen.not_run, **dict.fromkeys(over, "more than --budget")}
-  return {name: {"title": bench.configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
-
-
-def _judge(
-  recipes: Mapping[str, Recipe], results: Sequence[dict[str, Any]], scored: Scored, metric: str
-) -> Verdict | None:
-  """Adds each result's interval; the verdict, where there is something to pick among and validation to pick on."""
-  drawn = resample(scored)
-  for result in results:
-    result["interval"] = score_interval(drawn, result["recipe"])
-  if len(results) < 2 or not all("validation" in result for result in results):
-    return None
-  candidates = [
-    Candidate(name=r["recipe"], recipe=recipes[r["recipe"]], validation=r["validation"]["overall"][metric])
-    for r in results
-  ]
-  return decide(candidates, drawn, metric)
-
-
 def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:
   if len(results) < 2:
     return "No verdict: there is one recipe, and nothing to compare it with."
   return "No verdict: the recipe is picked on validation rows. Give --validation FILE."
-
-
-def _repeats(bench: Workbench) -> list[str]:
-  """What `fiat validate` says of rows that stand twice, near duplicates aside, which take long to find."""
-  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
-  repeats.warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
-  return findings.warnings
-
-
-def _write(bench: Workbench, folder: pathlib.Path, said: Mapping[str, Any], found: Verdict | None) -> None:
-  """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
-  names = bench.settings.metrics
-  rows = {split: audit.languages(rows) for split, rows in bench.rows.items()}
-  record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None, "rows": rows}
-  figures = published.read(bench.settings.published)
-  record |= {"published": list(map(dataclasses.asdict, figures))} if figures else {}
-  write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
-  told = note(bench.settings.model)
-  beside = published.beside(figures, said["recipes"], "test")
-  text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside)
-  write_whole(folder / "report.md", text)
-  page.write(folder)
-
-
-def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:
-  """One row worked through before any training: what the tuned model reads, and what it answers untuned."""
-  model_recipes = [recipe for recipe in recipes.values() if recipe.reads_rows]
-  if not model_recipes:
-    return
-  recipe = max(model_recipes, key=lambda recipe: recipe.needs_reasoning)
-  split = "validation" if "validation" in bench.rows else "test"
-  row, shard = bench.shards.read(split, recipe)[0], bench.shards.of(split, recipe)
-  prediction = predict(bench, split, recipe, bench.models.engine(recipe), limit=1)[0]
-  prompt = bench.templates.prompt(recipe, row)
-  say(f"\n--- one row of {split}, {row.id} ({row.lang}), as {recipe.title} sees it ---\n{row.x}\n")
-  if row.reasoning:
-    say(f"reasoning of the big model: {row.reasoning}\n")
-  say(f"the exact prompt ({len(shard[0].inputs)} tokens):\n{prompt}")
-  say(f"\nuntuned, the model answers: {prediction.text!r}\nthe right answer: {' | '.join(row.targets)}\n---\n")

@@ -30,6 +30,7 @@ UNAIDED = "without_reasoning"
 
 def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
   """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+  bench = bench.of(recipe)
   settings = bench.settings
   if recipe.in_context:
     return asking.judge(bench, name, recipe, folder)
@@ -49,7 +50,7 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
     for seed, run, first in zip(settings.seeds, folders(bench, recipe, folder), firsts, strict=True)
   ]
   more = {"tried": found.tried} if found.tried else {}
-  result = _over_seeds(runs) | more
+  result = over_seeds(runs) | more
   return result | _learning_curve(bench, name, recipe, folder, result)
 
 
@@ -60,7 +61,7 @@ def _learning_curve(
   if not (sizes := learning_curve.sizes(bench)):
     return {}
   metric, rows, whole = bench.settings.metrics[0], bench.rows["test"], learning_curve.whole(bench)
-  found = {size: _over_seeds(learning_curve.runs(bench, name, recipe, folder, size)) for size in sizes}
+  found = {size: over_seeds(learning_curve.runs(bench, name, recipe, folder, size)) for size in sizes}
   validation = {size: of["validation"]["overall"][metric] for size, of in {**found, whole: result}.items()}
   places = {size: learning_curve.home(folder, size, bench.settings.seeds) for size in sizes}
   of_rows = {size: _of_rows(homes, metric) for size, homes in places.items()}
@@ -69,7 +70,7 @@ def _learning_curve(
   return {"sizes": curve.judge(of_rows, validation, langs, groups)}
 
 
-def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
   """The mean of the scores, with each seed's own run beside; of one seed, its run."""
   if len(runs) == 1:
     return runs[0]

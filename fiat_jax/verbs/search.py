@@ -30,11 +30,12 @@ class Found:
 
 
 def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
-  """The changes of settings to try; a recipe with settings of its own keeps to them."""
-  if recipe.overrides:
-    return [{}]
-  rates = [{"learning_rate": rate} for rate in settings.try_learning_rates] or [{}]
-  epochs = [{"epochs": count, "steps": 0} for count in settings.try_epochs] or [{}]
+  """The changes of settings to try; a recipe with such of its own keeps to them."""
+  own = set(recipe.overrides)
+  tried = () if "LEARNING_RATE" in own else settings.try_learning_rates
+  rates = [{"learning_rate": rate} for rate in tried] or [{}]
+  tried = () if own & {"EPOCHS", "STEPS"} else settings.try_epochs
+  epochs = [{"epochs": count, "steps": 0} for count in tried] or [{}]
   return [{**rate, **count} for rate, count in itertools.product(rates, epochs)]
 
 

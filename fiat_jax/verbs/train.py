@@ -104,11 +104,11 @@ def train_recipe(
   Raises:
     UserError: no training or validation rows, or the folder holds another run.
   """
-  bench = bench.under(bench.configuration.own(recipe))
+  bench = bench.of(recipe)
   for split in ("train", "validation"):
     if split not in bench.rows:
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
-  bench.check()
+  bench.check([recipe])
   configuration = bench.configuration.of_run(name, seed, str(folder))
   with occupied(folder, configuration.text(), bench.fingerprints([recipe])):
     bench.keep_splits(folder)

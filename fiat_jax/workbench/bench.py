@@ -46,6 +46,10 @@ class Workbench:
     bench.shards = self.shards.under(bench.settings, bench.models, bench.templates)
     return bench
 
+  def of(self, recipe: Recipe) -> Workbench:
+    """The same bench with the settings that are the recipe's own."""
+    return self.under(self.configuration.own(recipe)) if recipe.overrides else self
+
   def check_splits(self, folder: pathlib.Path) -> bool:
     """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.
 
@@ -74,25 +78,31 @@ class Workbench:
     for recipe in [*recipes, *self.shards.dropped(self._recipes)]:
       self._require_reasoning(recipe)
       if recipe.reads_rows:
-        self.templates.of(recipe)  # refused here, not in the tokenising process
+        self.of(recipe).templates.of(recipe)  # refused here, not in the tokenising process
     for recipe in self._recipes:
-      self.models.describe(recipe)
-    if reading := [recipe for recipe in self._recipes if recipe.reads_rows]:
-      self.shards.start(reading)
+      self.of(recipe).models.describe(recipe)
+    if specs := [spec for r in self._recipes if r.reads_rows for spec in self.of(r).shards.specs([r])]:
+      self.shards.start(specs)
 
-  def check(self) -> None:
-    """Refuses what would fail later: before weights are read and before anything is written.
+  def check(self, recipes: Sequence[Recipe] = ()) -> None:
+    """Refuses what would fail later, of these recipes or all: before weights are read and before anything is written.
 
     Raises:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
-    for recipe in self._recipes:
-      self.models.check_training(recipe)
-    self.shards.check(self._recipes)
+    for recipe in recipes or self._recipes:
+      own = self.of(recipe)
+      own.models.check_training(recipe)
+      own.shards.check([recipe])
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """What these recipes' results depend on beside the settings: their models' fingerprints, each split's SHA-256."""
-    return self.models.fingerprints(recipes) | {split: digest(path) for split, path in self.settings.files().items()}
+    found = {split: digest(path) for split, path in self.settings.files().items()}
+    for recipe in recipes:
+      own = self.of(recipe)
+      name = "" if own.settings.model == self.settings.model else f" {own.settings.model}"
+      found |= {f"{setting}{name}": value for setting, value in own.models.fingerprints([recipe]).items()}
+    return found
 
   def _require_reasoning(self, recipe: Recipe) -> None:
     """Of a recipe that reads it with every row, or learns to write it from the training rows."""

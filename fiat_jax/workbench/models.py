@@ -54,12 +54,14 @@ class Models:
     self._configuration, self._settings = configuration, configuration.settings
     self._described: dict[str, Description] = {}  # by the setting that names it
     self._given: dict[tuple[str, str], Given] = {}
+    self._others = {configuration.settings.model: self._described}  # of recipes with a MODEL of their own, by its name
     self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
 
   def under(self, configuration: Configuration) -> Models:
     """The same models with other settings of training."""
     models = copy.copy(self)
     models._configuration, models._settings = configuration, configuration.settings
+    models._described = self._others.setdefault(configuration.settings.model, {})
     return models
 
   def describe(self, recipe: Recipe) -> None:

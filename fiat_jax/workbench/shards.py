@@ -35,6 +35,7 @@ class Shards:
     self._settings, self._rows, self._models, self._templates = settings, rows, models, templates
     self._labelled = labelled
     self._told: set[pathlib.Path] = set()
+    self._tokenising: list[Tokenising] = []  # one at most, and the same for all that `under` gives
     self._forms: dict[str, Spilled[Row]] = {}  # rows with another reasoning than their own, by their paths
     if templates.truncation:
       for found in rows.values():
@@ -46,12 +47,20 @@ class Shards:
     shards._settings, shards._models, shards._templates = settings, models, templates
     return shards
 
-  def start(self, recipes: Sequence[Recipe]) -> None:
-    """Starts to tokenise the rows in every form that these recipes read."""
+  def specs(self, recipes: Sequence[Recipe]) -> list[ShardSpec]:
+    """Every form in which these recipes read the rows."""
     specs = [self._spec(split, recipe) for recipe in recipes for split in self._settings.files()]
     specs += [self._spec("train", recipe) for recipe in self.dropped(recipes)]
     specs += [self._spec("train", recipe, explains=True) for recipe in self._distilling(recipes)]
-    self._tokenising = Tokenising(specs)
+    return specs
+
+  def start(self, specs: Sequence[ShardSpec]) -> None:
+    """Starts to tokenise the rows in these forms."""
+    self._tokenising[:] = [Tokenising(list(specs))]
+
+  def _wait(self) -> None:
+    for tokenising in self._tokenising:
+      tokenising.wait()
 
   def check(self, recipes: Sequence[Recipe]) -> None:
     """Refuses rows longer than a limit, in every form that is read."""
@@ -69,7 +78,7 @@ class Shards:
     Raises:
       UserError: a prompt or a target is longer than its limit; how many, and the limit that would fit.
     """
-    self._tokenising.wait()
+    self._wait()
     folder = self._spec(split, recipe).folder
     shard = Shard(folder)
     truncation = self._templates.truncation
@@ -101,7 +110,7 @@ class Shards:
     Raises:
       UserError: a prompt or a reasoning is longer than its limit.
     """
-    self._tokenising.wait()
+    self._wait()
     shard = Shard(self._spec("train", recipe, explains=True).folder)
     self._check_length("train", shard.lengths("inputs"), "source_length", "prompt")
     self._check_length("train", shard.lengths("targets"), "reasoning_length", "reasoning")
@@ -124,7 +133,7 @@ class Shards:
     """
     if not self._settings.by_loss:
       return self.of(split, recipe)
-    self._tokenising.wait()
+    self._wait()
     if self._settings.chats:
       return self._dialogues(split, recipe)
     return CorruptedPieces(self._spec(split, recipe).folder, Corruption.of(self._models.of(recipe).tokenizer))
@@ -151,7 +160,8 @@ class Shards:
     path = self._settings.files()[split]
     if not recipe.reasoning or recipe.reasoning_form == "whole":
       return path
-    return forms.answers_of(path, self._rows[split], self._settings.answer)
+    s = self._settings
+    return forms.path_of(path, self._rows[split], recipe.reasoning_form, s.answer, s.split_seed)
 
   def _spec(self, split: str, recipe: Recipe, *, explains: bool = False) -> ShardSpec:
     tokenizer = self._models.of(recipe).tokenizer

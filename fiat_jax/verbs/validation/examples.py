@@ -34,9 +34,11 @@ def shown(
     prefix=prompts.PREDICT if recipe.distils else "",
   )
   lines, loss = [], paint()
-  for position, row in enumerate(rows[: configuration.settings.show]):
-    if recipe.reasoning_form == "answer":
-      row = dataclasses.replace(row, reasoning=forms.answer_of(row, configuration.settings.answer))
+  shown, settings = list(rows[: configuration.settings.show]), configuration.settings
+  if recipe.reasoning and recipe.reasoning_form != "whole":
+    texts = forms.texts(shown, recipe.reasoning_form, settings.answer, settings.split_seed)
+    shown = [dataclasses.replace(row, reasoning=text) for row, text in zip(shown, texts, strict=True)]
+  for position, row in enumerate(shown):
     lines += [f"--- {findings.place(split, position)} as {recipe.title} sees it ---"]
     lines += [*show.lines(tokenizer, show.example(tokenizer, template, row), loss), ""]
   return lines
