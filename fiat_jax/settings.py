@@ -27,7 +27,7 @@ KINDS_OF_WEIGHTS = ("int8", "nf4")
 REMATS, ATTENTIONS = ("none", "dots", "full"), ("auto", "plain", "fused")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
-POSITIVE += ("beams", "max_tokens")
+POSITIVE += ("beams", "max_tokens", "prompt_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += (
   "temperature",
@@ -84,6 +84,7 @@ class Settings:
   lora_scaling: str
   lora_dropout: float
   lora_targets: str
+  prompt_tokens: int
   adapter: str
   train_rows: int
   try_learning_rates: tuple[float, ...]

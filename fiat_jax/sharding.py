@@ -209,7 +209,9 @@ def of_adapter(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[st
   """Where an adapter's leaves lie: A as its kernel's inputs, B as its outputs, the rank whole."""
   where = {}
   for name, node in adapter.items():
-    if "a" in node and "kernel" in params[name]:
+    if not isinstance(node, Mapping):  # a soft prompt
+      where[name] = everywhere()
+    elif any(not isinstance(leaf, Mapping) for leaf in node.values()):
       kernel = getattr(params[name]["kernel"], "qvalue", params[name]["kernel"])  # as a quantized one's levels lie
       *stack, inputs, outputs = (*kernel.sharding.spec, *[None] * kernel.ndim)[: kernel.ndim]
       axes = {"a": (*stack, inputs, None), "b": (*stack, None, outputs)}  # anything else is small, and whole

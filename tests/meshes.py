@@ -180,9 +180,10 @@ def step_of(name: str, collection: str, optimizer: str, steps: int) -> tuple[Any
   # Adam moves a weight by the rate even where its gradient is rounding alone: a high one would show that, not a fault.
   rate = 1e-3 if collection == "lora" else 2e-4
   config = optimizers.OptimizerConfig(learning_rate=rate, optimizer=optimizer)  # pyright: ignore
-  transform = optimizers.optimizer(config, steps)
+  transform = optimizers.optimizer(config)
   state = init_state(trained, transform)
-  step = make_step(module, transform, collection, 0, sharding.lies(state))  # pyright: ignore
+  rates = optimizers.learning_rates(config, steps)
+  step = make_step(module, transform, collection, 0, sharding.lies(state), rates)  # pyright: ignore
   examples = tiny.random_examples([(5 + n % 23, 1 + n % 7) for n in range(90)])
   shape = Shape(rows=DEVICES, length=48, targets=16)
   packing, parts = packing_of(family.start_id), sharding.ways("batch")

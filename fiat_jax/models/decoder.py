@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax import sharding
-from fiat_jax.models import attention, fused, layers, neftune, remat
+from fiat_jax.models import adapters, attention, fused, layers, neftune, remat
 from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
     self.embedding: Any = self.param("embedding", init, (c.vocab_size, c.width), jnp.float32)
     self.layers = nn.scan(
       remat.wrapped(Layer, self.remat),
-      variable_axes={"params": 0, "lora": 0},
+      variable_axes={"params": 0, "lora": 0, "lora_scale": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]  flax takes more than integers
       length=c.layers,
@@ -130,6 +130,8 @@ class Decoder(nn.Module):
     x = embed(c, sharding.constrain(self.embedding, "vocab"), tokens)
     if self.neftune and self.has_rng("neftune"):
       x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
+    if self.has_variable("lora", adapters.PROMPT):
+      x = adapters.put_prompt(x, tokens, self.get_variable("lora", adapters.PROMPT))
     pick, view = stacked(c, views(c, positions, segment_mask(segments), positions))
     if self.kernel == "splash" and fused.splash_takes(c, tokens.shape[1]):
       view = view._replace(segments=segments)
@@ -172,9 +174,11 @@ def unstack(variables: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 def with_adapter(weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
   """Unstacked weights with a (stacked) adapter beside them; the base is shared, not copied."""
+  if adapters.PROMPT in adapter:
+    return {**weights, adapters.PROMPT: adapter[adapters.PROMPT]}
   slices = _slices(adapter["layers"], len(weights["layers"]))
   layers_ = [{**layer, "lora": lora} for layer, lora in zip(weights["layers"], slices, strict=True)]
-  return {"outer": weights["outer"], "layers": layers_}
+  return {**weights, "layers": layers_}
 
 
 def _slices(stacked: Mapping[str, Any], count: int) -> list[Any]:
@@ -206,7 +210,7 @@ def cached_hidden(
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
-  x = embed(c, weights["outer"]["embedding"], tokens)
+  x = adapters.put_prompt(embed(c, weights["outer"]["embedding"], tokens), tokens, weights.get(adapters.PROMPT))
   seen = views(c, positions, mask, key_positions(positions, mask.shape[-1], cached=bool(cache)))
   filled = []
   for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):
