@@ -17,10 +17,10 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-MODELS = {"flan_t5_small": 1, "flan_t5_base": 1, "flan_t5_large": 1, "flan_t5_xl": 4, "flan_t5_xxl": 16}  # and chips
+MODELS = {"flan_t5_xxl": 16, "flan_t5_xl": 4, "flan_t5_large": 1, "flan_t5_base": 1, "flan_t5_small": 1}  # and chips
 SHAPES = {2: {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"},
           3: {1: "1x1x1", 4: "2x2x1", 8: "2x2x2", 16: "2x2x4"}}  # fmt: skip
-KINDS = ("v4", "v5e", "v5p", "v6e")
+KINDS = {"v5e": 2, "v6e": 2, "v4": 3, "v5p": 3}  # and axes
 RUN = "--dtype bfloat16 --batch 128 --source_length 512 --target_length 128 --remat full"
 SWEEP = ("flan_t5_xxl", "v5e", (4, 8, 16, 32, 64))
 TRIALS = 3
@@ -84,8 +84,7 @@ def wanted(devices: bool) -> list[tuple[str, str]]:
   if devices:
     model, kind, counts = SWEEP
     return [(model, f"{kind}:{SHAPES[2][count]}") for count in counts]
-  three = ("v4", "v5p")
-  return [(model, f"{kind}:{SHAPES[3 if kind in three else 2][n]}") for model, n in MODELS.items() for kind in KINDS]
+  return [(model, f"{kind}:{SHAPES[axes][n]}") for model, n in MODELS.items() for kind, axes in KINDS.items()]
 
 
 def table(cells: dict[tuple[str, str], dict[str, Any]], places: list[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@
 #   setup   sends this code, and the files that the command names (rows, a store), and sets up on all workers
 #   run     begins the command on all workers; with --recipe_a_chip, a comparison's recipes each on a chip of one host
 #   follow  shows its log until it ends
-#   fetch   copies the run folder here
+#   fetch   copies the run folder here, and the store
 #   delete  gives the slice back
 #   all     these one after the other; after a preemption from the beginning, where the run goes on from its checkpoint
 # --dry_run prints bucket, zone and quota, and every command, and changes nothing. What asks an endpoint stays here: with
@@ -127,6 +127,10 @@ travel() {
     path=${word%%\[*} # rows.jsonl[:512]
     if [ "$before" = --model_dir ]; then
       there+=("../$home")
+    elif [ "$before" = --store ]; then
+      place=stores/$(basename "$word")
+      there+=("../bucket/$place")
+      if [ -e "$word" ]; then sent+=("$word" "$place"); fi
     elif [ "${word#--}" = "$word" ] && [ -e "$path" ] && [ "${path#gin/}" = "$path" ] && [ "${path#tasks/}" = "$path" ]; then
       number=$((number + 1)) place=files/$number/$(basename "$path")
       sent+=("$path" "$place")
@@ -229,11 +233,13 @@ follow() {
 }
 
 fetch() {
-  local folder
+  local folder store
   folder=$(value_of --model_dir ${words[@]+"${words[@]}"})
   folder=${folder:-runs/$name}
   does mkdir -p "$folder"
-  cloud storage rsync --recursive "$bucket/runs/$name" "$folder"
+  if [ "${words[0]:-}" != annotate ]; then cloud storage rsync --recursive "$bucket/runs/$name" "$folder"; fi
+  store=$(value_of --store ${words[@]+"${words[@]}"})
+  if [ -n "$store" ]; then cloud storage rsync --recursive "$bucket/stores/$(basename "$store")" "$store"; fi
 }
 
 delete() { cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet; }

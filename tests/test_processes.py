@@ -19,6 +19,7 @@ from fiat_jax import cli
 
 ROOT = Path(__file__).parents[1]
 LOGGED = "metrics.jsonl"
+PATIENCE = 1200  # seconds: each collective waits for all devices' threads, which a machine with other work runs in turn
 
 
 def free_port() -> int:
@@ -54,7 +55,7 @@ def begin(
 
 def end(started: list[subprocess.Popen[str]], code: int = 0) -> list[tuple[str, str]]:
   """What each wrote to stdout and stderr, once all have ended with this exit code."""
-  told = [process.communicate(timeout=300) for process in started]
+  told = [process.communicate(timeout=PATIENCE) for process in started]
   assert [process.returncode for process in started] == [code] * len(started), told
   return told
 

@@ -96,6 +96,9 @@ MODELS: dict[str, Known] = {
   "llama3_1_8b_instruct": Known(
     _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 32, 4096, 32, 8, 14336, 128256)
   ),
+  "llama3_1_70b_instruct": Known(
+    _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 80, 8192, 64, 8, 28672, 128256)
+  ),
   "llama2_7b_chat": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
   "vicuna_7b": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
   "vicuna_13b": Known(_ENGLISH, _LLAMA2, _shape("llama", 40, 5120, 40, 40, 13824, 32000)),

@@ -118,11 +118,11 @@ def test_a_run_goes_from_creation_to_deletion_and_on_after_a_preemption(cloud):
   verbs = [call[4] for call in calls(cloud, "gcloud", "compute", "tpus", "queued-resources") if call[4] != "describe"]
   assert verbs == ["create", "delete", "create", "delete"] and not (cloud / "states").exists()
   assert calls(cloud, "fiat")[0] == ["fiat", "annotate", *words]  # here
-  sent = ["--data", "../bucket/files/1/my.csv[:512]", "--beta", "openai:big", "--store", "../bucket/files/2/mine"]
+  sent = ["--data", "../bucket/files/1/my.csv[:512]", "--beta", "openai:big", "--store", "../bucket/stores/mine"]
   wanted = ["train", "--model", "flan_t5_xl", *sent, *words[8:-1], "../bucket/runs/trial"]
   assert [call[1:] for call in calls(cloud, "fiat") if call[1] == "train"] == [wanted, wanted]
   bucket = cloud / "buckets/mine/fiat"
-  assert (bucket / "files/2/mine/answers-0.jsonl").exists() and (bucket / "files/1/my.csv").exists()
+  assert (bucket / "stores/mine/answers-0.jsonl").exists() and (bucket / "files/1/my.csv").exists()
   assert json.loads((cloud.parent / "runs/mine/results.json").read_text())[1:] == wanted
   assert not any("OPENAI_API_KEY" in word for call in calls(cloud) for word in call)
 

@@ -15,6 +15,7 @@ PUBLISHED = {
   "qwen3_8b": 8_190_735_360,
   "llama3_2_1b_instruct": 1_235_814_400,
   "llama3_1_8b_instruct": 8_030_261_248,
+  "llama3_1_70b_instruct": 70_553_706_496,
   "llama2_7b_chat": 6_738_415_616,
   "mistral_7b_instruct": 7_248_023_552,
   "flan_t5_small": 76_961_152,

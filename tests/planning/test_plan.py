@@ -75,6 +75,15 @@ def test_a_plan_by_estimate_says_what_is_held_and_that_nothing_was_compiled(caps
 
 
 @pytest.mark.slow
+def test_flan_t5_xxl_in_nf4_under_lora_stays_under_24_gb_by_estimate(capsys):
+  words = ("--topology", "cuda:24GB", "--model", "flan_t5_xxl", "--weights", "nf4", "--remat", "full")
+  assert planned(*words, "--source_length", "512", "--target_length", "128") == 0
+  told = capsys.readouterr().out
+  steps = [line.split() for line in told.splitlines() if line.startswith(("train", "evaluate", "prefill", "decode"))]
+  assert len(steps) == 4 and all(step[-1] == "yes" for step in steps)
+
+
+@pytest.mark.slow
 def test_weights_are_dealt_out_over_the_devices_of_a_mesh(capsys):
   words = ("--topology", "cuda:8x80GB", "--model", "flan_t5_xxl", "--source_length", "512", "--target_length", "128")
   held = []
