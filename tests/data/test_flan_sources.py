@@ -25,7 +25,8 @@ LABELS = lambda *names: F.ClassLabel(names=list(names))
 def store(name, features, row, count=40):
   whole, version = name.split(":")
   called, _, config = whole.partition("/")
-  data = {key: [row[key].format(n) if isinstance(row[key], str) else row[key] for n in range(count)] for key in features}
+  filled = lambda value, n: value.format(n) if isinstance(value, str) else value
+  data = {key: [filled(row[key], n) for n in range(count)] for key in features}
   tfds.dataset_builders.store_as_tfds_dataset(
     name=called, version=version, config=config or None, features=F.FeaturesDict(features),
     split_datasets={"train": tf.data.Dataset.from_tensor_slices(data)}, data_dir=DATA,
