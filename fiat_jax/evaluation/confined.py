@@ -25,7 +25,7 @@ NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER = 38, 22, 2  # of prctl
 
 # Numbers of system calls. computes: reading, memory, time, signals to oneself, waiting, ending. harms: processes,
 # threads, sockets, files written, removed, renamed, their rights, limits, mounts. opens: those that open a file, and
-# which argument says how. asks: those that would do much else too, and what alone they may be asked for: fcntl to copy a
+# which argument says how. asks: those that do much else too, and what alone they may be asked for: fcntl to copy a
 # descriptor and to read its flags (with F_SETOWN and F_SETSIG it signals others), ioctl to tell a terminal from a file
 # (with TIOCSTI it types).
 MACHINES = {
