@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.evaluation import power, verdict
-from fiat_jax.evaluation.published import Beside, over, whose
+from fiat_jax.evaluation.published import Beside, Figure, over, whose
 from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
 from fiat_jax.evaluation.verdict import Verdict
 
@@ -43,13 +43,16 @@ def errors(summary: Mapping[str, Any]) -> str:
   return f"With standard errors: {shown}" if shown else "One group of rows has no standard error"
 
 
-def suite(summaries: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> str:
-  """A row a task and metric of a suite: task, its metrics, and what `evaluate.summarise` gives."""
-  rows = [["task", "rows", "metric", "score", "standard error"], ["---"] + ["---:"] * 4]
-  for task, names, summary in summaries:
+def suite(summaries: Sequence[tuple[str, Sequence[str], Mapping[str, Any], Sequence[Figure]]]) -> str:
+  """A row a task and metric of a suite: task, its metrics, what `evaluate.summarise` gives, and what is published."""
+  known = [figure for *_, figures in summaries for figure in figures if not figure.langs]
+  others = list(dict.fromkeys(figure.who for figure in known))
+  rows = [["task", "rows", "metric", "score", "standard error", *others], ["---"] + ["---:"] * (4 + len(others))]
+  for task, names, summary, figures in summaries:
     for name in names:
       cells = [_score(summary["overall"].get(name)), _score(summary["standard_error"].get(name))]
-      rows.append([task, str(summary["rows"]), name, *cells])
+      theirs = {figure.who: figure.score for figure in figures if figure.metric == name and not figure.langs}
+      rows.append([task, str(summary["rows"]), name, *cells, *(_score(theirs.get(who)) for who in others)])
   return lay_out(rows)
 
 

@@ -119,8 +119,8 @@ class Comparison:
   rows: Mapping[str, Mapping[str, int]]
   warnings: tuple[str, ...]
   not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
-  programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
   published: tuple[Figure, ...] = ()
+  programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def metric(self) -> str:
@@ -189,8 +189,8 @@ def read(folder: pathlib.Path) -> Comparison:
     rows=record.get("rows", {}),
     warnings=tuple(record.get("warnings", ())),
     not_run=record.get("not_run", {}),
-    programs=record.get("programs", {}),
     published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
+    programs=record.get("programs", {}),
   )
 
 

@@ -6,7 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from fiat_jax.evaluation import verdict
-from fiat_jax.report import ablation, languages, part_figures, part_tables, rows, tables, training_figures, unaided
+from fiat_jax.report import (
+  ablation,
+  languages,
+  part_figures,
+  part_tables,
+  published,
+  rows,
+  tables,
+  training_figures,
+  unaided,
+)
 from fiat_jax.report.results import Comparison, Result
 from fiat_jax.report.table import Table
 
@@ -43,7 +53,7 @@ def of(comparison: Comparison) -> list[Part]:
 
 def _kinds(comparison: Comparison) -> Part | None:
   found = [table for table in (tables.kinds(comparison), tables.ladder(comparison, SURE)) if table]
-  found += tables.published(comparison)
+  found += published.published(comparison)
   return Part(name="paper", heading="In the paper's shapes", tables=found) if found else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fiat_jax.evaluation.published import Beside, beside, over, whose
 from fiat_jax.evaluation.verdict import SHOWN
 from fiat_jax.report import ablation
 from fiat_jax.report.languages import LanguageScore
@@ -119,35 +118,6 @@ def ladder(comparison: Comparison, sure: str) -> Table | None:
   columns = ["removed so far", "recipe", f"{comparison.metric} on test", "to the one above", sure, "p"]
   notes = ["Each removal adds to those above it; differences are to the nearest rung above that was run."]
   return Table(name="ladder", caption="FIAT, taken apart (Table 3)", columns=columns, rows=rows, notes=notes)
-
-
-def published(comparison: Comparison) -> list[Table]:
-  """What the papers have of recipes that were run beside their scores here: over languages, then of each of them."""
-  rows = beside(comparison.published, [result.record for result in comparison.results], "test")
-  means, single = [row for row in rows if len(row.langs) != 1], [row for row in rows if len(row.langs) == 1]
-  note = (
-    "Other models, and perhaps other reasoning: what is to be alike is which recipe is above which, and by how much."
-  )
-  return [
-    _beside(found, name, caption, note)
-    for found, name, caption in (
-      (means, "published", "Beside what is published"),
-      (single, "published-by-language", "Beside what is published, by language"),
-    )
-    if any(row.here is not None for row in found)
-  ]
-
-
-def _beside(found: Sequence[Beside], name: str, caption: str, note: str) -> Table:
-  names = whose(found)
-  rows = [
-    [Cell(text=row.title), Cell(text=row.metric), Cell(text=over(row) or "all"), number(row.here)]
-    + [number(row.scores.get(who)) for who in names]
-    for row in found
-    if row.here is not None
-  ]
-  columns = ["recipe", "metric", "mean over", "here", *names]
-  return Table(name=name, caption=caption, columns=columns, rows=rows, notes=[note])
 
 
 def crossed(found: Crossed, total: int) -> Table:

@@ -40,7 +40,8 @@ def main(configuration: Configuration) -> None:
   summaries = []
   for task, configured in asked.items():
     print(f"{task}\n")
-    summaries.append((task, configured.settings.metrics, evaluate(configured)))
+    figures = published.read(configured.settings.published)
+    summaries.append((task, configured.settings.metrics, evaluate(configured), figures))
     print()
   print(report.suite(summaries))
 

@@ -48,6 +48,11 @@ HOSTILE = {
   "renames a file": "import os\nos.rename('{folder}/kept', '{folder}/evil')",
   "changes rights": "import os\nos.chmod('{folder}/kept', 0)",
   "ends its parent": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+  "has the kernel signal its parent": (
+    "import fcntl, os, signal\nread, write = os.pipe()\nfcntl.fcntl(read, fcntl.F_SETOWN, os.getppid())\n"
+    "fcntl.fcntl(read, 10, signal.SIGKILL)\nfcntl.fcntl(read, fcntl.F_SETFL, os.O_ASYNC)\nos.write(write, b'x')"
+  ),
+  "types into a terminal": "import fcntl\nfcntl.ioctl(0, 0x5412, b'x')",
   "raises its limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (99, 99))",
   "floods its output": "import os\nwhile True: os.write(3, b'x' * 9999)",
   "crashes": "import ctypes\nctypes.string_at(0)",

@@ -73,3 +73,13 @@ def test_what_is_no_table_of_scores_is_told_by_its_line(tmp_path):
   file.write_text("who,recipe,metric,langs,score\na,b,c,d,high\n")
   with pytest.raises(UserError, match=r"p.csv:2: the score 'high' is no number"):
     published.read(str(file))
+
+
+def test_a_suite_sets_what_is_published_beside_each_metric():
+  figures = published.read(str(TASKS / "mmlu" / "published.csv"))
+  summary = {"rows": 9, "overall": {"starts_with": 40.0}, "standard_error": {"starts_with": 1.0}}
+  other = {"rows": 9, "overall": {"accuracy": 50.0}, "standard_error": {"accuracy": 1.0}}
+  table = report.suite([("mmlu", ["starts_with"], summary, figures), ("mmlu_likelihood", ["accuracy"], other, figures)])
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+  assert cells[0][5:] == ["Vicuna 13B", "Flacuna 13B", "Flan-T5 XXL"]
+  assert cells[2][3:] == ["40.0", "1.0", "50.6", "51.1", "54.5"] and cells[3][5:] == ["-", "-", "-"]

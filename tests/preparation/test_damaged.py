@@ -56,7 +56,11 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETS)
+QUICK = ("mmlu", "drop", "crass", "humaneval")  # one of each kind of file
+MARKED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SETS]
+
+
+@pytest.mark.parametrize("name", MARKED)
 def test_a_damaged_file_is_told_in_one_line(name, tmp_path, capsys):
   whole, draw, told = prepare.sample_folder(name), random.Random(name), 0
   for file in sorted(path for path in whole.rglob("*") if path.is_file()):

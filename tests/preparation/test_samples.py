@@ -177,6 +177,22 @@ def test_a_collection_that_nobody_knows_gets_a_view_of_its_own(tmp_path):
   assert [(part.view, part.row["source"]) for part in found] == [("new_set", "new_set"), ("all", "new_set")]
 
 
+def test_chats_in_which_nobody_answers_are_left_out_and_counted(tmp_path):
+  turn = lambda who, words: {"from": who, "value": words}  # noqa: E731
+  chats = [
+    [turn("gpt", "a")],
+    [],
+    [turn("human", "a"), turn("gpt", " ")],
+    [turn("human", "a"), turn("gpt", "b"), turn("human", "c"), turn("gpt", "")],
+    [turn("human", "a"), turn("bing", "b")],
+  ]
+  lines = [json.dumps({"source": "sharegpt", "conversations": turns}) + "\n" for turns in chats]
+  (tmp_path / "chunk_0.jsonl").write_text("".join(lines))
+  found = [part for part in flan_mini.convert(Files(tmp_path)) if part.view == "all"]
+  assert [part.split == "left_out" for part in found] == [True, True, True, False, False]
+  assert [turn["content"] for turn in found[3].row["messages"]] == ["a", "b"]
+
+
 def test_humanevals_targets_are_whole_programs_but_for_the_answer(prepared):
   for row in prepared("humaneval", "test"):
     assert row["target"].startswith(row["prompt"] + COMPLETION) and row["target"].endswith(")\n")

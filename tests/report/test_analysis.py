@@ -7,7 +7,7 @@ import pytest
 import simulated
 
 from fiat_jax.evaluation import statistics
-from fiat_jax.report import ablation, languages, page, results, rows, tables, unaided
+from fiat_jax.report import ablation, languages, page, published, results, rows, tables, unaided
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +152,13 @@ def test_switches_of_an_older_folder_are_not_guessed(tmp_path):
 
 def test_what_is_published_stands_beside_what_was_run(tmp_path):
   folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
-  assert tables.published(results.read(folder)) == []
+  assert published.published(results.read(folder)) == []
   record = json.loads((folder / "results.json").read_text())
   figure = {"who": "XS", "recipe": "fiat", "metric": "exact_match", "langs": ["bn", "hi"], "score": 73.6}
   record["published"] = [figure, {**figure, "langs": ["bn"]}, {**figure, "langs": ["ta"]}]
   (folder / "results.json").write_text(json.dumps(record))
   comparison = results.read(folder)
-  means, single = tables.published(comparison)
+  means, single = published.published(comparison)
   langs = comparison.result("fiat").test["languages"]
   wanted = (langs["bn"]["exact_match"] + langs["hi"]["exact_match"]) / 2
   ((title, metric, over, here, there),) = means.rows

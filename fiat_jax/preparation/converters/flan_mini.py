@@ -60,7 +60,7 @@ def convert(files: Files) -> Iterator[Part]:
       turns = [
         {"role": turn.one_of("from", WORDS), "content": turn.text("value")} for turn in record.inner("conversations")
       ]
-      row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": turns}
+      row = {"id": f"{name}-{file.stem}-{record.line}", "source": name, "messages": _answered(turns) or turns}
       if not _answered(turns):
         yield Part("all", "left_out", row)
         continue
@@ -68,10 +68,11 @@ def convert(files: Files) -> Iterator[Part]:
       yield Part("all", "validation" if _held_out(row["id"]) else "train", row)
 
 
-def _answered(turns: Sequence[Mapping[str, str]]) -> bool:
-  """Whether there is anything to learn: an assistant's turn with words, after a user's."""
-  roles = [turn["role"] for turn in turns if turn["role"] != "assistant" or turn["content"].strip()]
-  return "user" in roles and "assistant" in roles[roles.index("user") :]
+def _answered(turns: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
+  """The turns up to the assistant's last one with words; none where no user's turn stands before it."""
+  spoken = [n for n, turn in enumerate(turns) if turn["role"] == "assistant" and turn["content"].strip()]
+  kept = turns[: spoken[-1] + 1] if spoken else []
+  return kept if any(turn["role"] == "user" for turn in kept) else []
 
 
 def _held_out(identity: str) -> bool:
