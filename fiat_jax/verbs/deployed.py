@@ -42,7 +42,7 @@ def bench_of(configuration: Configuration) -> tuple[Deployment, Recipe, Workbenc
   if not configuration.settings.model:
     raise UserError(f"--model: give the base that it was trained on, {found.content.get('base')!r}", found.folder)
   recipe = configuration.recipe(deployment.RECIPE)
-  bench = Workbench(configuration.only())
+  bench = Workbench(configuration.only().replace(store=""))  # which has no rows to join its reasoning to
   bench.prepare([recipe])
   deployment.check(found, bench.models.of(recipe).fingerprint)
   return found, recipe, bench
@@ -69,6 +69,7 @@ def unaided(bench: Workbench, recipe: Recipe) -> Recipe | None:
 
 @contextlib.asynccontextmanager
 async def running(
+  settings: Settings,
   bench: Workbench,
   recipe: Recipe,
   found: Deployment,
@@ -77,7 +78,7 @@ async def running(
   asked: Reasoner,
 ) -> AsyncIterator[tuple[Deployed, list[Worker], Metrics]]:
   """The deployment at work, with its engines' workers; the first is the tuned model's, where that runs here."""
-  settings, metrics, workers = bench.settings, Metrics(), list[Worker]()
+  metrics, workers = Metrics(), list[Worker]()
   described = bench.models.of(recipe)
   async with contextlib.AsyncExitStack() as open_:
     if session is None:
