@@ -148,7 +148,13 @@ def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Sessio
 
 
 def asked_of(configuration: Configuration, recipe: Recipe) -> Reasoner:
-  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked."""
+  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked.
+
+  Raises:
+    UserError: it stood in a file or folder of another machine, or is not to be had.
+  """
+  if recipe.reasoning and not configuration.settings.beta:
+    raise UserError("--beta: the deployment's big model was a file or folder elsewhere: name it, or give recorded")
   return reasoner.make(configuration if recipe.reasoning else configuration.replace(beta="recorded"))
 
 
