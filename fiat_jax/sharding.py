@@ -105,6 +105,12 @@ def mesh() -> Mesh | None:
   return None if found.empty else found
 
 
+def platform() -> str:
+  """What the devices in use are: cpu, gpu or tpu; of a mesh that is planned for, those that it stands for."""
+  found = mesh()
+  return jax.default_backend() if found is None else found.devices.flat[0].platform
+
+
 def over(found: Mesh | None) -> contextlib.AbstractContextManager[Any]:
   """Within, this thread works over a mesh that another began with."""
   return contextlib.nullcontext() if found is None else jax.set_mesh(found)

@@ -125,10 +125,16 @@ def resumed(name: str, before: str | None, mesh: str | None) -> list[float]:
 def gathered(name: str, collection: str, mesh: str | None) -> dict[str, int]:
   """Elements of the largest array that the step collects from devices, of a layer, of the embedding, of all."""
   import jax
+  import numpy as np
+
+  from fiat_jax import sharding
+  from fiat_jax.training.optimizers import OptimizerConfig, optimizer
+  from fiat_jax.training.step import program
 
   with over(mesh):
-    step, state, frozen, batch_of = step_of(name, collection, "adamw", 4)
-    text = step.lower(state, frozen, batch_of(0)).compile().as_text()
+    _, state, frozen, batch_of = step_of(name, collection, "adamw", 4)
+    compiled = program(family_of(name)[0], optimizer(OptimizerConfig(), 4), collection, sharding.lies(state))
+    text = compiled.lower(state, frozen, batch_of(0), np.uint32(0)).compile().as_text()
     params = frozen.get("params", state.trained)
   sizes = [math.prod(map(int, shape.split(","))) for shape in re.findall(r"= \(?\w+\[([\d,]+)\]\S* all-gather", text)]
   stacked = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if "layers" in str(path)]
@@ -174,9 +180,10 @@ def step_of(name: str, collection: str, optimizer: str, steps: int) -> tuple[Any
   # Adam moves a weight by the rate even where its gradient is rounding alone: a high one would show that, not a fault.
   rate = 1e-3 if collection == "lora" else 2e-4
   config = optimizers.OptimizerConfig(learning_rate=rate, optimizer=optimizer)  # pyright: ignore
-  transform = optimizers.optimizer(config, steps)
+  transform = optimizers.optimizer(config)
   state = init_state(trained, transform)
-  step = make_step(module, transform, collection, 0, sharding.lies(state))  # pyright: ignore
+  rates = optimizers.learning_rates(config, steps)
+  step = make_step(module, transform, collection, 0, sharding.lies(state), rates)  # pyright: ignore
   examples = tiny.random_examples([(5 + n % 23, 1 + n % 7) for n in range(90)])
   shape = Shape(rows=DEVICES, length=48, targets=16)
   packing, parts = packing_of(family.start_id), sharding.ways("batch")

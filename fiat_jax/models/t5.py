@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax import sharding
-from fiat_jax.models import adapters, layers, neftune, relative
+from fiat_jax.models import adapters, layers, neftune, relative, remat
 from fiat_jax.models.attention import KV, segment_mask
 from fiat_jax.models.lora import LoraConfig
 
@@ -156,14 +156,14 @@ class Stack(nn.Module):
   count: int
   bidirectional: bool
   lora: LoraConfig | None = None
-  remat: bool = False
+  remat: str = "none"
 
   def setup(self):
     c = self.config
     init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("heads", "buckets"))
     self.relative_bias: Any = self.param("relative_bias", init, (c.heads, c.buckets), jnp.float32)
     self.layers = nn.scan(
-      nn.remat(self.layer, prevent_cse=False) if self.remat else self.layer,
+      remat.wrapped(self.layer, self.remat),
       variable_axes={"params": 0, "lora": 0, "lora_scale": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]  flax takes it for every argument at once
@@ -199,7 +199,7 @@ class T5(nn.Module):
 
   config: T5Config
   lora: LoraConfig | None = None
-  remat: bool = False
+  remat: str = "none"
   neftune: float = 0.0
 
   def setup(self):

@@ -49,6 +49,26 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Uses:
+  """What was made of the big model's reasoning, each one switch away from a recipe that does without.
+
+  It was learned to be `written` (distilled), `read`, or `both`, one after the other; None: not run.
+  """
+
+  without: Result
+  written: Result
+  read: Result | None
+  both: Result | None
+
+  @property
+  def ways(self) -> list[tuple[str, Result]]:
+    """What each is called, with its result."""
+    named = [("no reasoning", self.without), ("learned to be written (distilled)", self.written)]
+    named += [("read", self.read)] if self.read else []
+    return named + ([("written first, then read", self.both)] if self.both else [])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
   """A row of Table 3: what is missing beside those above, and its result; `missing` says why there is none."""
 
@@ -80,6 +100,32 @@ def parts(comparison: Comparison) -> list[Part]:
       if same and (one.switches[switch], other.switches[switch]) == (more, less):
         found.append(Part(called=called, more=one, less=other, switch=switch))
   return found
+
+
+def uses(comparison: Comparison) -> list[Uses]:
+  """Figure 4's: recipes without the big model's reasoning beside which it was learned to be written."""
+  switched: dict[tuple[str, str], Result] = {}
+  for part in parts(comparison):
+    switched.setdefault((part.switch, part.less.name), part.more)
+  found = []
+  for (switch, name), written in switched.items():
+    if switch == "distils":
+      read = switched.get(("reasoning", name))
+      both = switched.get(("begins_with", read.name)) if read else None
+      found.append(Uses(without=comparison.result(name), written=written, read=read, both=both))
+  return found
+
+
+def instructed(comparison: Comparison) -> list[tuple[Part, Part]]:
+  """Figure 6's: what the instruction brings the instruction-tuned model, and the same for the other."""
+  pairs = [part for part in parts(comparison) if part.switch == "instruction"]
+  same = lambda result: {name: value for name, value in result.switches.items() if name != "instruction_tuned"}  # noqa: E731
+  return [
+    (tuned, base)
+    for tuned, base in itertools.permutations(pairs, 2)
+    if tuned.more.switches["instruction_tuned"] > base.more.switches["instruction_tuned"]
+    and same(tuned.more) == same(base.more)
+  ]
 
 
 def ladder(comparison: Comparison) -> list[Rung]:

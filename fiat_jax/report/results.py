@@ -106,7 +106,8 @@ class Result:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
   """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
-  `not_run` has `title` and `needs` of those that lack something.
+  `not_run` has `title` and `needs` of those that lack something; `programs` counts those that JAX `made`, and those of
+  them that it `found` compiled.
   """
 
   results: tuple[Result, ...]
@@ -117,6 +118,7 @@ class Comparison:
   rows: Mapping[str, Mapping[str, int]]
   warnings: tuple[str, ...]
   not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+  programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def metric(self) -> str:
@@ -185,6 +187,7 @@ def read(folder: pathlib.Path) -> Comparison:
     rows=record.get("rows", {}),
     warnings=tuple(record.get("warnings", ())),
     not_run=record.get("not_run", {}),
+    programs=record.get("programs", {}),
   )
 
 

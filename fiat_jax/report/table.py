@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 NONE = "–"  # what stands where there is nothing to say
 
@@ -41,3 +42,10 @@ def interval(ends: Sequence[float] | None) -> Cell:
   if ends is None:
     return Cell(text=NONE)
   return Cell(text=f"{ends[0]:.1f} to {ends[1]:.1f}".replace("-", "−"), by=ends[0])
+
+
+def difference(pair: Mapping[str, Any] | None) -> list[Cell]:
+  """Of a pair of recipes on test: by how much the first is above, the interval, p."""
+  if pair is None:
+    return [Cell(text=NONE)] * 3
+  return [number(pair["difference"], "+.1f"), interval(pair["interval"]), number(pair["p"], ".2g")]

@@ -1,4 +1,4 @@
-"""The page's tables."""
+"""The page's tables of recipes, languages, rows and answers, and those in the paper's shapes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from fiat_jax.evaluation.verdict import SHOWN
 from fiat_jax.report import ablation
-from fiat_jax.report.ablation import Part
-from fiat_jax.report.languages import Gains, LanguageScore
-from fiat_jax.report.results import Comparison, Result
+from fiat_jax.report.languages import LanguageScore
+from fiat_jax.report.results import Comparison
 from fiat_jax.report.rows import Crossed
-from fiat_jax.report.table import NONE, Cell, Table, interval, number
+from fiat_jax.report.table import NONE, Cell, Table, difference, interval, number
 from fiat_jax.report.unaided import Unaided
 
 
@@ -111,7 +110,7 @@ def ladder(comparison: Comparison, sure: str) -> Table | None:
     cells = [Cell(text=rung.called), Cell(text=rung.title)]
     if rung.result:
       cells += [number(rung.result.test["overall"][comparison.metric])]
-      cells += _difference(comparison.pair(rung.result, above) if above else None)
+      cells += difference(comparison.pair(rung.result, above) if above else None)
       above = rung.result
     else:
       cells += [Cell(text=rung.missing), *[Cell(text=NONE)] * 3]
@@ -119,77 +118,6 @@ def ladder(comparison: Comparison, sure: str) -> Table | None:
   columns = ["removed so far", "recipe", f"{comparison.metric} on test", "to the one above", sure, "p"]
   notes = ["Each removal adds to those above it; differences are to the nearest rung above that was run."]
   return Table(name="ladder", caption="FIAT, taken apart (Table 3)", columns=columns, rows=rows, notes=notes)
-
-
-def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> Table:
-  """Beside the picture of what each switch brings."""
-  rows = [
-    [
-      Cell(text=part.called),
-      Cell(text=part.more.title),
-      Cell(text=part.less.title),
-      *_difference(comparison.pair(part.more, part.less)),
-    ]
-    for part in found
-  ]
-  columns = ["part", "with it", "without it", "gain", sure, "p"]
-  return Table(name="parts", caption="What each part brings, one switch at a time", columns=columns, rows=rows)
-
-
-def _difference(pair: Mapping | None) -> list[Cell]:
-  if pair is None:
-    return [Cell(text=NONE)] * 3
-  return [number(pair["difference"], "+.1f"), interval(pair["interval"]), number(pair["p"], ".2g")]
-
-
-def gains(found: Gains, metric: str) -> Table:
-  """Beside the paper's Figure 3."""
-  rows = [[Cell(text=lang), number(less), number(gain, "+.1f")] for lang, (less, gain) in found.points.items()]
-  columns = ["language", f"{metric} without", "gain"]
-  caption = f"Gain of {found.more.title} over {found.less.title}"
-  return Table(name=f"gains-of-{found.more.name}-{found.less.name}", caption=caption, columns=columns, rows=rows)
-
-
-def curves(comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[int, float]]]]) -> Table:
-  """Beside the paper's Figure 5: validation before the first step, at its best, at the end."""
-  rows = []
-  for result, points in drawn:
-    best = max(points, key=lambda point: point[1])
-    cells = [Cell(text=result.title), number(points[0][1]) if points[0][0] == 0 else Cell(text=NONE)]
-    rows.append([*cells, number(best[1]), number(best[0], "g"), number(points[-1][1])])
-  columns = ["recipe", "before step 1", "best", "at step", "at the end"]
-  return Table(name="curves", caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
-
-
-def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
-  """Beside the learning curve: the scores, and what more rows would bring."""
-  every = sorted({point["rows"] for result in drawn for point in result.record["sizes"]["points"]})
-  more = drawn[0].record["sizes"]["more"]["rows"]
-  rows = []
-  for result in drawn:
-    found = {point["rows"]: point["test"] for point in result.record["sizes"]["points"]}
-    ahead = result.record["sizes"]["more"]
-    cells = [Cell(text=result.title), *(number(found.get(size)) for size in every)]
-    rows.append([*cells, number(ahead["gain"], "+.1f"), interval(ahead["interval"])])
-  columns = ["recipe", *(f"{size:,} rows" for size in every), f"{more} rows more", sure]
-  note = (
-    f"{more} rows more: what the last step brought a doubling, carried on; curves flatten, so it is what to hope for."
-  )
-  return Table(
-    name="sizes", caption=f"{comparison.metric} on test by training rows", columns=columns, rows=rows, notes=[note]
-  )
-
-
-def tried(drawn: Sequence[Result], metric: str) -> Table:
-  """Settings that were tried on validation."""
-  rows = []
-  for result in drawn:
-    for trial in result.record["tried"]:
-      shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
-      cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
-      rows.append([*cells, number(trial["best_step"], "g"), Cell(text="chosen" if trial.get("chosen") else "")])
-  columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
-  return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)
 
 
 def crossed(found: Crossed, total: int) -> Table:
@@ -229,7 +157,7 @@ def pairs(comparison: Comparison, sure: str) -> Table | None:
   for pair in comparison.verdict["pairs"]:
     first, second = comparison.result(pair["first"]), comparison.result(pair["second"])
     own = comparison.verdict["pick"] in (first.name, second.name)
-    cells = [Cell(text=first.title), Cell(text=second.title), *_difference(pair)]
+    cells = [Cell(text=first.title), Cell(text=second.title), *difference(pair)]
     rows.append([*cells, Cell(text="" if own else "Holm"), number(pair["could_show"])])
   columns = ["recipe", "against", "difference", sure, "p", "corrected", "could show"]
   note = f"Could show: the true difference that rows like these would show most times; {SHOWN:g} points is a usual aim."

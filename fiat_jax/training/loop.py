@@ -46,7 +46,6 @@ class Training:
     frozen: collections that do not change.
     batches: global batch i for step i; the loop makes their microbatches smaller where memory does not suffice.
     validate: metrics of a trained tree on the validation split.
-    rates: the learning rate of step i.
     names: a row's id, for messages.
     keeps_state: the step leaves the state it was given intact (adapters; full fine-tuning donates it).
   """
@@ -56,7 +55,6 @@ class Training:
   frozen: Mapping[str, Any]
   batches: Batches
   validate: Callable[[Any], dict[str, float]]
-  rates: Callable[[int], Any]
   names: Callable[[int], str]
   keeps_state: bool
 
@@ -120,12 +118,11 @@ def _agree_on_shape(work: Training, journal: Journal) -> None:
 def _advance(work: Training, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
   try:
     state, metrics = work.advance(state, work.frozen, sharding.rows(work.batches[step]))
-    loss, grad_norm, tokens = (float(x) for x in jax.device_get(metrics))
+    loss, grad_norm, tokens, rate = (float(x) for x in jax.device_get(metrics))
   except Exception as e:
     if out_of_memory(e):
       raise _OutOfMemory from e
     raise
-  rate = float(np.asarray(work.rates(step)))
   if not (math.isfinite(loss) and math.isfinite(grad_norm)):
     raise UserError(_not_finite(work, step, loss, grad_norm, rate))
   return state, {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "target_tokens": round(tokens)}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, get_args
+import math
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fiat_jax.errors import UserError
@@ -39,29 +42,46 @@ class OptimizerConfig:
       raise UserError(f"a learning rate of {self.learning_rate}: give more than 0")
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+class Rates(NamedTuple):
+  """The learning rate of every step, as numbers that a compiled step is given: it serves any.
+
+  Attributes:
+    peak: the highest.
+    warmup: updates over which it rises. Update n (from 0) takes a step of (n + 1) / warmup of the peak: the first is
+      not wasted on a rate of zero.
+    decay: updates after those over which a cosine takes it towards zero; infinite: it stays.
+  """
+
+  peak: Any
+  warmup: Any
+  decay: Any
+
+  def at(self, step: Any) -> jax.Array:
+    """That of update `step`, from 0."""
+    share = jnp.minimum((step - self.warmup) / self.decay, 1.0)
+    after = 0.5 * (1 + jnp.cos(jnp.pi * share))
+    return self.peak * jnp.where(step < self.warmup, (step + 1) / self.warmup, after)
+
+
+def learning_rates(config: OptimizerConfig, steps: int) -> Rates:
   """Linear warm-up to the peak, then constant, or a cosine towards zero."""
   warmup = max(1, round(config.warmup * steps))
-  if config.schedule == "constant":
-    after = optax.constant_schedule(config.learning_rate)
-  else:
-    after = optax.cosine_decay_schedule(config.learning_rate, max(1, steps - warmup))
-  # Update n (from 0) takes a step of (n + 1) / warmup of the peak: the first is not wasted on a rate of zero.
-  rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, max(1, warmup - 1))
-  return optax.join_schedules([rise, after], [warmup])
+  decay = math.inf if config.schedule == "constant" else max(1, steps - warmup)
+  return Rates(*map(np.float32, (config.learning_rate, warmup, decay)))
+
+
+def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Its updates are those of a learning rate of 1, whatever the config's: a step multiplies them by its own."""
+  return _optimizer(config.optimizer, config.weight_decay, config.clip)
 
 
 @functools.cache  # the same one each time: what is compiled for it is found again
-def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-  rate = learning_rate(config, steps)
-  if config.optimizer == "adamw":
-    rule = optax.adamw(rate, weight_decay=config.weight_decay)
+def _optimizer(name: Optimizer, weight_decay: float, clip: float) -> optax.GradientTransformation:
+  if name == "adamw":
+    rule = optax.scale_by_adam()
   else:
-    scaled = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
-    rule = optax.chain(
-      per_layer(scaled), optax.add_decayed_weights(config.weight_decay), optax.scale_by_learning_rate(rate)
-    )
-  return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+    rule = per_layer(optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)))
+  return optax.chain(optax.clip_by_global_norm(clip), rule, optax.add_decayed_weights(weight_decay), optax.scale(-1.0))
 
 
 def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +17,9 @@ from flax import linen as nn
 from fiat_jax import sharding
 from fiat_jax.data.pairs import PairBatch
 from fiat_jax.data.sequences import Batch
+from fiat_jax.training.optimizers import Rates
 
+ONE = Rates(*map(np.float32, (1.0, 1.0, math.inf)))  # of an optimizer that has its own rate
 Collection = Literal["lora", "params"]
 AnyBatch = Batch | PairBatch  # of a decoder-only model, of an encoder–decoder
 
@@ -29,11 +33,12 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-  """Mean loss per target token (nats), gradient norm before clipping, target tokens."""
+  """Mean loss per target token (nats), gradient norm before clipping, target tokens, the learning rate."""
 
   loss: jax.Array
   grad_norm: jax.Array
   tokens: jax.Array
+  rate: jax.Array
 
 
 def init_state(trained: Any, optimizer: optax.GradientTransformation) -> TrainState:
@@ -78,23 +83,40 @@ def summed_gradients(
   return jax.lax.fori_loop(0, batch.microbatches, add_microbatch, zero)
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A jitted `(state, frozen, batch) → (state, metrics)`: a program, and the numbers that set one run's apart."""
+
+  compiled: Any
+  seed: np.uint32
+  rates: Rates
+
+  def __call__(self, state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch) -> tuple[TrainState, StepMetrics]:
+    return self.compiled(state, frozen, batch, self.seed, self.rates)
+
+  def lower(self, state: Any, frozen: Mapping[str, Any], batch: Any) -> Any:
+    """`jax.stages.Lowered` of it, for arguments that may be abstract."""
+    return self.compiled.lower(state, frozen, batch, self.seed, self.rates)
+
+
 def make_step(
   module: nn.Module,
   optimizer: optax.GradientTransformation,
   collection: Collection,
   seed: int,
   lies: TrainState | None = None,
-) -> Callable[[TrainState, Mapping[str, Any], AnyBatch], tuple[TrainState, StepMetrics]]:
-  """A jitted `(state, frozen, batch) → (state, metrics)`.
+  rates: Rates = ONE,
+) -> Step:
+  """A step of training.
 
   `frozen` holds every collection but the trained one. Dropout and noise are keyed by (seed, step, microbatch). An
   adapter's state is small and not donated, so that the state before a step can still be validated; full fine-tuning
-  donates it. Runs that differ in their seed alone share one program. What comes in lies where it lies
-  (`fiat_jax.sharding`); `lies` (of `sharding.lies`) keeps the state there.
+  donates it. What `optimizer` gives is multiplied by the learning rate. Runs that differ in seed, learning rates and
+  number of steps alone share one program. What comes in lies where it lies (`fiat_jax.sharding`); `lies` (of
+  `sharding.lies`) keeps the state there.
   """
   places, tree = jax.tree.flatten(lies)
-  compiled = _compiled(module, optimizer, collection, tuple(places), tree)
-  return lambda state, frozen, batch: compiled(state, frozen, batch, np.uint32(seed))
+  return Step(_compiled(module, optimizer, collection, tuple(places), tree), np.uint32(seed), rates)
 
 
 @functools.cache
@@ -102,14 +124,15 @@ def _compiled(
   module: nn.Module, optimizer: optax.GradientTransformation, collection: Collection, places: tuple[Any, ...], tree: Any
 ) -> Callable[..., Any]:
   def step(
-    state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch, seed: jax.Array
+    state: TrainState, frozen: Mapping[str, Any], batch: AnyBatch, seed: jax.Array, rates: Rates
   ) -> tuple[TrainState, StepMetrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     loss, gradient, tokens = summed_gradients(module, collection, state.trained, frozen, batch, key)
     gradient = jax.tree.map(lambda g: g / tokens, gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trained)
-    trained = optax.apply_updates(state.trained, updates)
-    metrics = StepMetrics(loss / tokens, optax.tree.norm(gradient), tokens)
+    rate = rates.at(state.step)
+    trained = optax.apply_updates(state.trained, jax.tree.map(lambda update: rate * update, updates))
+    metrics = StepMetrics(loss / tokens, optax.tree.norm(gradient), tokens, rate)
     return TrainState(trained, optimizer_state, state.step + 1), metrics
 
   lies = jax.tree.unflatten(tree, places)

@@ -18,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch, optimizers
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
 from fiat_jax.workbench import Workbench
@@ -48,10 +49,12 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   steps = settings.steps or len(shard) // settings.batch
   if steps < 2:
     raise UserError(f"{len(shard)} rows make {steps} batches of {settings.batch}: at least 2 are needed")
-  optimizer = optimizers.optimizer(optimizer_config(settings), steps)
+  config = optimizer_config(settings)
+  optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   params = bench.models.params(recipe)
   state = init_state(bench.models.new_adapter(recipe, seed=0), optimizer)
-  step = make_step(bench.models.of(recipe).module, optimizer, "lora", seed=0, lies=sharding.lies(state))
+  trained = for_training(bench.models.of(recipe).module, settings)
+  step = make_step(trained, optimizer, "lora", 0, lies=sharding.lies(state), rates=rates)
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[0])))
@@ -63,8 +66,8 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
     say(f"step {number + 1}/{steps}")
   seconds = time.perf_counter() - begun
   examples = (steps - 1) * settings.batch
-  rates = {"examples_per_s": examples / seconds, "tokens_per_s": tokens / seconds}
-  return rates | {"first_step_s": begun - started}
+  speeds = {"examples_per_s": examples / seconds, "tokens_per_s": tokens / seconds}
+  return speeds | {"first_step_s": begun - started}
 
 
 def _generate(bench: Workbench, recipe: Recipe) -> dict[str, float]:

@@ -81,6 +81,7 @@ def main(configuration: Configuration) -> None:
       warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, settings.metrics, "test")]
       said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen, runs.over)}
       said |= {"planned": [name for name in recipes if name in runs.names], "recipes": results}
+      said |= {"programs": dataclasses.asdict(programs)}
       _write(bench, folder, said, None if runs.left else found)
   say(f"{programs} of earlier commands")
   print(report.table(results, settings.metrics, "test"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import pathlib
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax import processes, runtime, sharding
+from fiat_jax import compilations, processes, runtime, sharding
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.batches import Batches, Examples, Subset, choose_shape, drawn, longest_size
@@ -29,6 +30,7 @@ from fiat_jax.run_folder import occupied
 from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
@@ -114,7 +116,9 @@ def train_recipe(
     if processes.by_first(done.exists):
       say(f"{folder} is done")
       return json.loads(done.read_text())
-    result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
+    with compilations.counted() as programs:
+      result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
+    result["programs"] = dataclasses.asdict(programs)
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 
@@ -179,7 +183,8 @@ def _train(
   else:
     trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
     frozen = bench.models.variables(recipe, None)
-  optimizer = optimizers.optimizer(optimizer_config(settings), steps)
+  config = optimizer_config(settings)
+  optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
@@ -195,12 +200,16 @@ def _train(
       patience=settings.patience,
     ),
     advance=make_step(
-      module.clone(neftune=settings.neftune), optimizer, "params" if full else "lora", seed, sharding.lies(state)
+      for_training(module, settings),
+      optimizer,
+      "params" if full else "lora",
+      seed,
+      lies=sharding.lies(state),
+      rates=rates,
     ),
     frozen=frozen,
     batches=batches,
     validate=objective.validate,
-    rates=optimizers.learning_rate(optimizer_config(settings), steps),
     names=lambda number: bench.rows["train"][int(places[number])].id,
     keeps_state=not full,
   )
@@ -225,7 +234,7 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   family = bench.models.of(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
-    family, longest_size(packing, shard, short, explained), held
+    family, longest_size(packing, shard, short, explained), held, settings.remat
   )
   parts = sharding.ways("batch")
   shape = choose_shape(shard, tokens, size, short, packing, explained, parts)

@@ -23,7 +23,7 @@ FLIPS = 40
 def states(tiny_model):
   """What two steps left: the adapter random, so that nothing in it compresses to nothing."""
   fresh = init_adapter(jax.random.key(0), tiny_model.params, LoraConfig(rank=2))
-  state = init_state(fresh, optimizer(OptimizerConfig(), 8))
+  state = init_state(fresh, optimizer(OptimizerConfig()))
 
   def at(step: int):
     noise = lambda x: x + jax.random.normal(jax.random.key(step), x.shape)  # noqa: E731

@@ -196,14 +196,15 @@ def test_the_cached_path_gives_the_training_path_s_logits(models, stacks):
     np.testing.assert_allclose(logits, wanted[[0, 1], places], atol=TOLERANCE)
 
 
-def test_rematerialisation_changes_neither_names_nor_numbers(models):
+@pytest.mark.parametrize("policy", ["full", pytest.param("dots", marks=pytest.mark.slow)])
+def test_rematerialisation_changes_neither_names_nor_numbers(models, policy):
   base, params = models["mt5"]
   batch = small.rows_of(pairs("mt5"), 160, 24)
   plain, again = (
     jax.jit(jax.value_and_grad(lambda tree, remat=remat: mean_loss(T5(base.config, remat=remat), tree, batch)))(
       {"params": params}
     )
-    for remat in (False, True)
+    for remat in ("none", policy)
   )
   np.testing.assert_allclose(plain[0], again[0], rtol=1e-6)
   scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain[1]))

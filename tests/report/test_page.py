@@ -98,7 +98,8 @@ def test_the_verdict_and_its_rule_stand_there_in_words(folder, text):
 
 def test_every_picture_is_there_well_formed_and_described(text):
   pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-  assert len(pictures) == 1 + len(simulated.LANGS) + 3, "the first, one a language, parts, gains, curves"
+  said = "the first, one a language, parts, gains, curves, and those with and without instruction"
+  assert len(pictures) == 1 + len(simulated.LANGS) + 4, said
   for picture in pictures:
     root = ET.fromstring(picture)
     assert root.get("role") == "img" and [child.tag for child in root[:2]] == ["title", "desc"]
@@ -126,6 +127,25 @@ def test_nothing_is_fetched(text):
 def test_text_has_its_direction_and_language(text):
   assert re.search(r'<dd class="text" dir="auto" lang="ar">ما هي', text)
   assert re.search(r'<dd class="text" dir="auto" lang="hi">फ़्रांस', text)
+
+
+def test_the_papers_figures_have_pictures_of_their_own(tmp_path):
+  folder = simulated.write(tmp_path, tuple(simulated.EVERY))
+  shown = page.page(results.read(folder))
+  ids = re.findall(r'<svg id="([^"]+)"', shown)
+  assert "gains-fiat-fine_tuning" in ids and "uses-distilled" in ids, "Figures 3 and 4"
+  assert "instruction-fiat" in ids and "instructed-fiat" in ids, "Figures 5 and 6"
+  found, record = Page(shown).cells, json.loads((folder / "results.json").read_text())
+  scores = {result["title"]: f"{result['test']['overall']['exact_match']:.1f}" for result in record["recipes"]}
+  written = {row[1]: row[2] for row in found["uses-distilled"][1:]}
+  assert written == {t: scores[t] for t in ("fine-tuning", "distilled CoT", "FIAT", "distilled, then FIAT")}
+  instructed = {row[0]: row[2:4] for row in found["instructed-fiat"][1:]}
+  assert instructed == {
+    "instruction-tuned": [scores["FIAT without instruction"], scores["FIAT"]],
+    "base": [scores["bare, base model"], scores["FIAT, base model"]],
+  }
+  assert [row[1] for row in found["instruction-fiat"][1:]] == ["0.0", "0.0"], "from step 0"
+  assert "71 programs were made" in shown and "4 of them found compiled" in shown
 
 
 def test_one_recipe_two_and_several_seeds_are_pages_too(tmp_path):

@@ -46,7 +46,8 @@ class FailsToSave(RunCheckpoints):
 @pytest.fixture(scope="module")
 def jitted():
   """One compiled step for all runs."""
-  return make_step(Decoder(tiny.CONFIG, LORA), optimizers.optimizer(OPTIMIZER, STEPS), "lora", seed=3)
+  rates = optimizers.learning_rates(OPTIMIZER, STEPS)
+  return make_step(Decoder(tiny.CONFIG, LORA), optimizers.optimizer(OPTIMIZER), "lora", seed=3, rates=rates)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,6 @@ def start(tmp_path_factory, tiny_model, jitted):
       frozen={"params": params},
       batches=batches,
       validate=validate,
-      rates=optimizers.learning_rate(OPTIMIZER, STEPS),
       names=lambda number: f"row-{number}",
       keeps_state=True,
     )
@@ -95,7 +95,7 @@ def start(tmp_path_factory, tiny_model, jitted):
     checkpoints, journal = FailsToSave(folder / "checkpoints"), Journal(folder)
     checkpoints.at = at if what == "save" else -1
     try:
-      best, trained = loop.train(work, init_state(fresh, optimizers.optimizer(OPTIMIZER, STEPS)), checkpoints, journal)
+      best, trained = loop.train(work, init_state(fresh, optimizers.optimizer(OPTIMIZER)), checkpoints, journal)
     finally:
       checkpoints.close()
       journal.close()

@@ -30,8 +30,8 @@ def run(tmp_path, tiny_model):
   def start(scores, rates=None, folder=tmp_path / "run", patience=0):
     folder.mkdir(exist_ok=True)
     config = optimizers.OptimizerConfig(learning_rate=0.01)
-    transform = optimizers.optimizer(config, STEPS)
-    step = make_step(Decoder(tiny.CONFIG, LORA), transform, "lora", seed=3)
+    transform, of_steps = optimizers.optimizer(config), optimizers.learning_rates(config, STEPS)
+    step = make_step(Decoder(tiny.CONFIG, LORA), transform, "lora", seed=3, rates=of_steps)
     seen = []
 
     def validate(tree):
@@ -44,7 +44,6 @@ def run(tmp_path, tiny_model):
       frozen={"params": tiny_model.params},
       batches=Batches(shard, size=4, seed=3, shape=Shape(rows=2, length=32, targets=16)),
       validate=validate,
-      rates=optimizers.learning_rate(config, STEPS),
       names=lambda number: f"row-{number}",
       keeps_state=True,
     )

@@ -40,8 +40,8 @@ def run(request, tmp_path_factory, tiny_model):
   """Runs a loop in a folder: `room(step)` is how many tokens a microbatch may have, `stop` where it breaks off."""
   collection = request.param
   shard = tiny.write_shard(tmp_path_factory.mktemp("shard"), tiny.random_examples([(30, 9), (11, 20), (40, 2)] * 4))
-  transform = optimizers.optimizer(OPTIMIZER, STEPS)
-  jitted = make_step(Decoder(tiny.CONFIG, LORA), transform, collection, seed=3)
+  transform, rates = optimizers.optimizer(OPTIMIZER), optimizers.learning_rates(OPTIMIZER, STEPS)
+  jitted = make_step(Decoder(tiny.CONFIG, LORA), transform, collection, seed=3, rates=rates)
 
   def start(folder, room, shape=WHOLE, stop=-1):
     def advance(state, frozen, batch):
@@ -61,7 +61,6 @@ def run(request, tmp_path_factory, tiny_model):
       frozen={"params": params} if collection == "lora" else {},
       batches=Batches(shard, size=6, seed=3, shape=shape),
       validate=lambda tree: {"f1_squad": float(jax.tree.leaves(tree)[0].sum())},
-      rates=optimizers.learning_rate(OPTIMIZER, STEPS),
       names=lambda number: f"row-{number}",
       keeps_state=collection == "lora",
     )

@@ -117,16 +117,25 @@ def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path
 @pytest.mark.slow
 def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, settings, tmp_path):
   run, tried = runner(rows, *settings), ("--try_learning_rates", "0.001,0.1", "--try_sizes", "8,99")
-  run("compare", tmp_path / "run", "--recipes", "fine_tuning", *tried)
-  (found,) = results(tmp_path / "run")["recipes"]
+  run("compare", tmp_path / "run", "--recipes", "fine_tuning", "--seeds", "0,1", *tried)
+  (found,), own = results(tmp_path / "run")["recipes"], tmp_path / "run" / "fine_tuning" / "seed_0"
   assert [trial["learning_rate"] for trial in found["tried"]] == [0.001, 0.1]
   (chosen,) = (trial for trial in found["tried"] if trial.get("chosen"))
   assert chosen["validation"] == max(trial["validation"] for trial in found["tried"])
   trial = tmp_path / "run" / "tried" / "fine_tuning" / f"learning_rate_{chosen['learning_rate']:g}"
   assert "test" not in results(trial) and not (trial / "predictions" / "test.jsonl").exists()
-  assert (trial / "metrics.jsonl").read_bytes() == (tmp_path / "run" / "fine_tuning" / "metrics.jsonl").read_bytes()
-  config = (tmp_path / "run" / "fine_tuning" / "config.gin").read_text()
+  assert (trial / "metrics.jsonl").read_bytes() == (own / "metrics.jsonl").read_bytes()
+  config = (own / "config.gin").read_text()
   assert f"LEARNING_RATE = {chosen['learning_rate']}" in config and str(trial) not in config
   assert [point["rows"] for point in found["sizes"]["points"]] == [8, 16]
-  of_fewer = (tmp_path / "run" / "sizes" / "fine_tuning" / "8" / "config.gin").read_text()
+  of_fewer = (tmp_path / "run" / "sizes" / "fine_tuning" / "8" / "seed_1" / "config.gin").read_text()
   assert "TRAIN_ROWS = 8" in of_fewer and f"LEARNING_RATE = {chosen['learning_rate']}" in of_fewer
+  made = {
+    str(file.parent.relative_to(tmp_path / "run")): json.loads(file.read_text())["programs"]["made"]
+    for file in (tmp_path / "run").rglob("results.json")
+  }
+  first = "tried/fine_tuning/learning_rate_0.001"
+  assert made[first] > 0 and made["."] >= made[first], "those of the whole comparison"
+  assert made["fine_tuning/seed_0"] <= 2, "what answers test, which no trial did"
+  later = [place for place in made if place not in (".", first, "fine_tuning/seed_0")]
+  assert len(later) == 4 and all(made[place] == 0 for place in later), "seeds, rates and sizes share their programs"

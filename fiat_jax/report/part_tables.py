@@ -1,0 +1,105 @@
+"""The tables beside the pictures of parts and of learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fiat_jax.report.ablation import Part, Uses
+from fiat_jax.report.languages import Gains
+from fiat_jax.report.results import Comparison, Result
+from fiat_jax.report.table import NONE, Cell, Table, difference, interval, number
+
+
+def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> Table:
+  """Beside the picture of what each switch brings."""
+  rows = [
+    [
+      Cell(text=part.called),
+      Cell(text=part.more.title),
+      Cell(text=part.less.title),
+      *difference(comparison.pair(part.more, part.less)),
+    ]
+    for part in found
+  ]
+  columns = ["part", "with it", "without it", "gain", sure, "p"]
+  return Table(name="parts", caption="What each part brings, one switch at a time", columns=columns, rows=rows)
+
+
+def uses(comparison: Comparison, found: Uses, sure: str) -> Table:
+  """Beside the paper's Figure 4."""
+  rows = []
+  for called, result in found.ways:
+    cells = [Cell(text=called), Cell(text=result.title), number(result.test["overall"][comparison.metric])]
+    pair = comparison.pair(result, found.without)
+    rows.append([*cells, interval(result.interval), *difference(pair)])
+  columns = ["the reasoning is", "recipe", f"{comparison.metric} on test", sure]
+  columns += [f"above {found.without.title}", f"{sure} of that", "p"]
+  return Table(name=f"uses-{found.written.name}", caption="What is made of the reasoning", columns=columns, rows=rows)
+
+
+def instructed(comparison: Comparison, kinds: Sequence[str], found: Sequence[Part], sure: str) -> Table:
+  """Beside the paper's Figure 6."""
+  rows = [
+    [
+      Cell(text=called),
+      Cell(text=part.more.title),
+      *(number(result.test["overall"][comparison.metric]) for result in (part.less, part.more)),
+      *difference(comparison.pair(part.more, part.less)),
+    ]
+    for called, part in zip(kinds, found, strict=True)
+  ]
+  columns = ["model", "recipe", "without instruction", "with it", "gain", sure, "p"]
+  name = f"instructed-{found[0].more.name}"
+  return Table(name=name, caption="What the instruction brings", columns=columns, rows=rows)
+
+
+def gains(found: Gains, metric: str) -> Table:
+  """Beside the paper's Figure 3."""
+  rows = [[Cell(text=lang), number(less), number(gain, "+.1f")] for lang, (less, gain) in found.points.items()]
+  columns = ["language", f"{metric} without", "gain"]
+  caption = f"Gain of {found.more.title} over {found.less.title}"
+  return Table(name=f"gains-of-{found.more.name}-{found.less.name}", caption=caption, columns=columns, rows=rows)
+
+
+def curves(
+  comparison: Comparison, drawn: Sequence[tuple[Result, Sequence[tuple[int, float]]]], name: str = "curves"
+) -> Table:
+  """Beside the paper's Figure 5: validation before the first step, at its best, at the end."""
+  rows = []
+  for result, points in drawn:
+    best = max(points, key=lambda point: point[1])
+    cells = [Cell(text=result.title), number(points[0][1]) if points[0][0] == 0 else Cell(text=NONE)]
+    rows.append([*cells, number(best[1]), number(best[0], "g"), number(points[-1][1])])
+  columns = ["recipe", "before step 1", "best", "at step", "at the end"]
+  return Table(name=name, caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
+
+
+def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
+  """Beside the learning curve: the scores, and what more rows would bring."""
+  every = sorted({point["rows"] for result in drawn for point in result.record["sizes"]["points"]})
+  more = drawn[0].record["sizes"]["more"]["rows"]
+  rows = []
+  for result in drawn:
+    found = {point["rows"]: point["test"] for point in result.record["sizes"]["points"]}
+    ahead = result.record["sizes"]["more"]
+    cells = [Cell(text=result.title), *(number(found.get(size)) for size in every)]
+    rows.append([*cells, number(ahead["gain"], "+.1f"), interval(ahead["interval"])])
+  columns = ["recipe", *(f"{size:,} rows" for size in every), f"{more} rows more", sure]
+  note = (
+    f"{more} rows more: what the last step brought a doubling, carried on; curves flatten, so it is what to hope for."
+  )
+  return Table(
+    name="sizes", caption=f"{comparison.metric} on test by training rows", columns=columns, rows=rows, notes=[note]
+  )
+
+
+def tried(drawn: Sequence[Result], metric: str) -> Table:
+  """Settings that were tried on validation."""
+  rows = []
+  for result in drawn:
+    for trial in result.record["tried"]:
+      shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
+      cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
+      rows.append([*cells, number(trial["best_step"], "g"), Cell(text="chosen" if trial.get("chosen") else "")])
+  columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
+  return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)
