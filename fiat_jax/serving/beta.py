@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import openai
 
 from fiat_jax.data.reasoned import row_key
-from fiat_jax.data.rows import Row
+from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars

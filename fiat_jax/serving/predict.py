@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fiat_jax.data.rows import Layout, Row, row_of
+from fiat_jax.data.row import Layout, Row, row_of
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.forms import answer_of
 from fiat_jax.recipe import Recipe

@@ -10,7 +10,7 @@ import numpy as np
 
 from fiat_jax import resources
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.rows import Row
+from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.errors import UserError
