@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +11,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
+from fiat_jax.checkpoints import streamed
 from fiat_jax.checkpoints.new_folder import new_folder
+from fiat_jax.checkpoints.streamed import Tensor
 from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.models.family import Family
 
-SHARD_BYTES = 4 << 30  # so much is held a second time while it is written
+SHARD_BYTES = 4 << 30
 
 
 def write_hugging_face(
@@ -57,40 +59,37 @@ def write_hugging_face(
 
 def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shard_bytes: int) -> str:
   """Writes the tensors and returns their type's name."""
-  shards: list[dict[str, np.ndarray]] = [{}]
-  weight_map: dict[str, int] = {}
-  filled = total = 0
-  dtype = ""
-
-  def write(number: int) -> None:
-    save_file(shards[number], folder / f"{number}.safetensors", metadata={"format": "pt"})
-    shards[number] = {}
-
-  for name, tensor in _tensors(params, family):
-    if filled and filled + tensor.nbytes > shard_bytes:
-      write(len(shards) - 1)
-      shards.append({})
-      filled = 0
-    shards[-1][name], weight_map[name] = tensor, len(shards) - 1
-    filled, total, dtype = filled + tensor.nbytes, total + tensor.nbytes, tensor.dtype.name
-  write(len(shards) - 1)
+  shards: list[list[Tensor]] = [[]]
+  for tensor in _tensors(params, family):
+    if shards[-1] and sum(one.nbytes for one in shards[-1]) + tensor.nbytes > shard_bytes:
+      shards.append([])
+    shards[-1].append(tensor)
+  dtype = shards[0][0].dtype.name
   if len(shards) == 1:
-    (folder / "0.safetensors").rename(folder / "model.safetensors")
+    streamed.write(folder / "model.safetensors", shards[0])
     return dtype
   files = [f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors" for n in range(len(shards))]
-  for number, file in enumerate(files):
-    (folder / f"{number}.safetensors").rename(folder / file)
-  index = {"metadata": {"total_size": total}, "weight_map": {name: files[n] for name, n in weight_map.items()}}
+  for file, shard in zip(files, shards, strict=True):
+    streamed.write(folder / file, shard)
+  weight_map = {tensor.name: file for file, shard in zip(files, shards, strict=True) for tensor in shard}
+  total = sum(tensor.nbytes for shard in shards for tensor in shard)
+  index = {"metadata": {"total_size": total}, "weight_map": weight_map}
   (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
   return dtype
 
 
-def _tensors(params: Mapping[str, Any], family: Family) -> Iterator[tuple[str, np.ndarray]]:
-  """Every tensor under Hugging Face's name and in its layout, one at a time."""
+def _tensors(params: Mapping[str, Any], family: Family) -> Iterator[Tensor]:
+  """Every tensor under Hugging Face's name and in its layout."""
   for leaf in family.leaves():
     values: Any = params
     for part in leaf.path:
       values = values[part]
     for number in range(values.shape[0]) if leaf.stacked else (None,):
-      tensor = np.asarray(values if number is None else values[number])
-      yield leaf.source.format(number), np.ascontiguousarray(tensor.T if leaf.transposed else tensor)
+      shape = values.shape if number is None else values.shape[1:]
+      make = functools.partial(_made, values, number, leaf.transposed)
+      yield Tensor(leaf.source.format(number), shape[::-1] if leaf.transposed else shape, values.dtype, make)
+
+
+def _made(values: Any, number: int | None, transposed: bool) -> np.ndarray:
+  tensor = np.asarray(values if number is None else values[number])
+  return np.ascontiguousarray(tensor.T if transposed else tensor)

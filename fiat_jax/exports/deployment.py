@@ -17,7 +17,7 @@ from typing import Any
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.locate import is_place
 from fiat_jax.checkpoints.source import open_checkpoint
-from fiat_jax.data.rows import Row
+from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.prompts import nearest
 from fiat_jax.reasoning.request import VERSION as PROMPT_VERSION

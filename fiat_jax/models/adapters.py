@@ -13,6 +13,7 @@ Their places have the ids -1 to -n. Leaves of stacked layers have a first axis m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,38 +129,55 @@ def _folded(adapter: Tree, scales: Tree, scale: float) -> dict[str, Any]:
   return found
 
 
-def merge(params: Tree, adapter: Tree, config: LoraConfig, scales: Tree | None = None) -> dict[str, Any]:
-  """`params` with the adapter folded in, each kernel computed in f32 and rounded once to its type.
+def merge(
+  params: Tree, adapter: Tree, config: LoraConfig, scales: Tree | None = None, *, consumes: bool = False
+) -> dict[str, Any]:
+  """`params` with the adapter folded in, each kernel computed in f32, layer by layer, and rounded once to its type.
+
+  `consumes`: kernels are taken out of `params`, plain dictionaries, as they are merged, so that they are held once.
 
   Raises:
     UserError: the adapter is a soft prompt, which is no part of any weight.
   """
   if PROMPT in adapter:
     raise UserError("a soft prompt cannot be merged into weights: give --format peft (or orbax)")
-  return _merged(params, settled(params, adapter, config, scales or {}), config.scale)
+  return _merged(params, settled(params, adapter, config, scales or {}), config.scale, consumes)
 
 
-def _merged(params: Tree, adapter: Tree, scale: float) -> dict[str, Any]:
+def _merged(params: Tree, adapter: Tree, scale: float, consumes: bool) -> dict[str, Any]:
   merged = dict(params)
   for name, node in adapter.items():
-    merged[name] = _merged_layer(params[name], node, scale) if is_node(node) else _merged(params[name], node, scale)
+    if not is_node(node):
+      merged[name] = _merged(params[name], node, scale, consumes)
+      continue
+    layer: dict[str, Any] = dict(params[name])
+    merged[name] = layer
+    if consumes:
+      del params[name]["kernel"]  # pyright: ignore[reportIndexIssue]  a dictionary, as is said
+    if "out_scale" in node and "bias" in layer:
+      layer["bias"] = (layer["bias"].astype(jnp.float32) * node["out_scale"]).astype(layer["bias"].dtype)
+    layer["kernel"] = _merged_kernels(layer["kernel"], node, scale)
   return merged
 
 
-def _merged_layer(layer: Tree, node: Tree, scale: float) -> dict[str, Any]:
-  kernel = layer["kernel"]
-  wide, found = kernel.astype(jnp.float32), dict(layer)
-  if "gain" in node:
-    wide = wide * node["gain"][..., None, :]
-  if "a" in node:
-    wide = wide + scale * jnp.matmul(node["a"], node["b"], precision="highest")
-  if "in_scale" in node:
-    wide = wide * node["in_scale"][..., :, None]
-  if "out_scale" in node:
-    wide = wide * node["out_scale"][..., None, :]
-    if "bias" in layer:
-      found["bias"] = (layer["bias"].astype(jnp.float32) * node["out_scale"]).astype(layer["bias"].dtype)
-  return found | {"kernel": wide.astype(kernel.dtype)}
+@functools.partial(jax.jit, static_argnums=2)
+def _merged_kernels(kernels: jax.Array, node: Tree, scale: float) -> jax.Array:
+  """Kernels [L, in, out] or [in, out], one layer at a time in f32."""
+
+  def merged(parts: tuple[jax.Array, Tree]) -> jax.Array:
+    kernel, held = parts
+    wide = kernel.astype(jnp.float32)
+    if "gain" in held:
+      wide = wide * held["gain"][None, :]
+    if "a" in held:
+      wide = wide + scale * jnp.matmul(held["a"], held["b"], precision="highest")
+    if "in_scale" in held:
+      wide = wide * held["in_scale"][:, None]
+    if "out_scale" in held:
+      wide = wide * held["out_scale"][None, :]
+    return wide.astype(kernel.dtype)
+
+  return merged((kernels, node)) if kernels.ndim == 2 else jax.lax.map(merged, (kernels, dict(node)))
 
 
 def put_prompt(x: jax.Array, tokens: jax.Array, prompt: jax.Array | None) -> jax.Array:

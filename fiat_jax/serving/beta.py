@@ -1,6 +1,7 @@
 """The big model as a deployment asks it: a row's reasoning from the store, or else bought within a day's limit.
 
-Equal questions that are under way are asked once. What comes back is kept before anybody reads it; what may have been
+Equal questions that are under way are asked once. What comes back is kept while it is read, for nobody is to wait for
+the disk; its worst case stays reserved until it is kept, so that the limit holds whatever happens. What may have been
 charged without an answer counts as spent. Store and ledger are touched by one thread alone.
 """
 
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 import openai
 
 from fiat_jax.data.reasoned import row_key
-from fiat_jax.data.rows import Row
+from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
+from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.reasoning.exemplars import Question
@@ -43,12 +45,16 @@ class Unanswered(Exception):
 
 
 class Reasoning(NamedTuple):
-  """A row's reasoning, where it is from (`row`, `store` or `beta`), its tokens where it was asked for, and its cost."""
+  """A row's reasoning and where it is from (`row`, `store` or `beta`).
+
+  Where it was asked for: its tokens, its cost, and the seconds that the model took.
+  """
 
   text: str
   source: str
   tokens: tuple[int, int] | None = None
   cost: float = 0.0
+  seconds: float = 0.0
 
 
 class Beta:
@@ -82,6 +88,7 @@ class Beta:
     self._store = Store(folder, self._session)
     self._day, self._ledger = "", None
     self._under_way: dict[str, asyncio.Task[Reasoning]] = {}
+    self._fresh: dict[str, str] = {}  # texts that have come and are being kept
     self._keeping = set[asyncio.Task[None]]()
 
   @property
@@ -95,6 +102,8 @@ class Beta:
     if self._settings.beta == RECORDED:
       raise Unanswered(f"the row has no {self._settings.reasoning!r}, and the deployment names no big model", 422)
     request = self._request(row)
+    if request.key in self._fresh:
+      return Reasoning(self._fresh[request.key], "store")
     if self._store.answered(request.key):
       return Reasoning(self._store.text(request.key), "store")
     if request.key not in self._under_way:
@@ -114,7 +123,7 @@ class Beta:
     raise Unanswered(f"the question is longer than the {self._room} tokens that the big model takes", 422)
 
   async def _bought(self, request: Request) -> Reasoning:
-    claim = Claim(request.asked, await self._reserved(request))
+    claim, began = Claim(request.asked, await self._reserved(request)), time.monotonic()
     try:
       async with asyncio.timeout(self._settings.timeout):
         answer = await self._ask(request)
@@ -124,12 +133,17 @@ class Beta:
     except Unanswered as e:
       await self._closed(claim, lost=e.charged)
       raise
-    answer = answer.ended_before(self._asking.stops)
+    answer, seconds = answer.ended_before(self._asking.stops), time.monotonic() - began
     cost = self._price.of(answer.tokens) if self._price and answer.tokens else None if self._price else 0.0
-    await self._kept(claim, answer, cost)
-    if fault := answer.fault or self._unparsed(answer.text):
+    fault = answer.fault or self._unparsed(answer.text)
+    if not fault:
+      self._fresh[request.key] = answer.text
+    task = asyncio.create_task(self._kept(claim, answer, cost))
+    self._keeping.add(task)
+    task.add_done_callback(self._keeping.discard)
+    if fault:
       raise Unanswered(f"the big model's answer cannot be used: {fault}")
-    return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0)
+    return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0, seconds)
 
   def _unparsed(self, text: str) -> str:
     return "" if self._rule is None or self._rule.read(text) is not None else "--answer finds no answer in it"
@@ -150,16 +164,19 @@ class Beta:
       await self._in_books(lambda: self._todays().close_all(lost=ids if lost else (), released=() if lost else ids))
 
   async def _kept(self, claim: Claim, answer: Answer, cost: float | None) -> None:
-    """Into the store, where equal questions find it; the ledger is settled while nobody waits for that."""
-    await self._in_books(lambda: self._store.add([(claim, answer, cost)]))
-    if claim.reservation:
-      task = asyncio.create_task(self._settled(claim.reservation, cost))
-      self._keeping.add(task)
-      task.add_done_callback(self._keeping.discard)
+    """Into the store, where equal questions find it; then the ledger is settled."""
 
-  async def _settled(self, id: str, cost: float | None) -> None:
-    settled, lost = ({}, [id]) if cost is None else ({id: cost}, [])
-    await self._in_books(lambda: self._todays().close_all(settled=settled, lost=lost))
+    def keep() -> None:
+      self._store.add([(claim, answer, cost)])
+      if id := claim.reservation:
+        settled, lost = ({}, [id]) if cost is None else ({id: cost}, [])
+        self._todays().close_all(settled=settled, lost=lost)
+
+    try:
+      await self._in_books(keep)
+      self._fresh.pop(claim.asked.key, None)
+    except Exception as e:  # a full disk: the answer is in memory, and what it cost stays reserved
+      say(f"warning: the big model's answer could not be kept: {e}")
 
   def _todays(self) -> Ledger:
     """The ledger of the day; one that was open at midnight holds what was asked before."""

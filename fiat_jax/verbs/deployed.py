@@ -10,7 +10,7 @@ import numpy as np
 
 from fiat_jax import resources
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.rows import Row
+from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.errors import UserError
@@ -42,7 +42,7 @@ def bench_of(configuration: Configuration) -> tuple[Deployment, Recipe, Workbenc
   if not configuration.settings.model:
     raise UserError(f"--model: give the base that it was trained on, {found.content.get('base')!r}", found.folder)
   recipe = configuration.recipe(deployment.RECIPE)
-  bench = Workbench(configuration.only())
+  bench = Workbench(configuration.only().replace(store=""))  # which has no rows to join its reasoning to
   bench.prepare([recipe])
   deployment.check(found, bench.models.of(recipe).fingerprint)
   return found, recipe, bench
@@ -69,6 +69,7 @@ def unaided(bench: Workbench, recipe: Recipe) -> Recipe | None:
 
 @contextlib.asynccontextmanager
 async def running(
+  settings: Settings,
   bench: Workbench,
   recipe: Recipe,
   found: Deployment,
@@ -77,7 +78,7 @@ async def running(
   asked: Reasoner,
 ) -> AsyncIterator[tuple[Deployed, list[Worker], Metrics]]:
   """The deployment at work, with its engines' workers; the first is the tuned model's, where that runs here."""
-  settings, metrics, workers = bench.settings, Metrics(), list[Worker]()
+  metrics, workers = Metrics(), list[Worker]()
   described = bench.models.of(recipe)
   async with contextlib.AsyncExitStack() as open_:
     if session is None:
@@ -147,7 +148,13 @@ def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Sessio
 
 
 def asked_of(configuration: Configuration, recipe: Recipe) -> Reasoner:
-  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked."""
+  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked.
+
+  Raises:
+    UserError: it stood in a file or folder of another machine, or is not to be had.
+  """
+  if recipe.reasoning and not configuration.settings.beta:
+    raise UserError("--beta: the deployment's big model was a file or folder elsewhere: name it, or give recorded")
   return reasoner.make(configuration if recipe.reasoning else configuration.replace(beta="recorded"))
 
 

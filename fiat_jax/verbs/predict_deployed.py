@@ -49,7 +49,7 @@ def main(configuration: Configuration) -> None:
 
   async def run() -> list[dict[str, Any]]:
     sessions = ours[1] if ours else None, beta[1] if beta else None
-    async with deployed.running(bench, recipe, found, *sessions, asked) as (answers, workers, _):
+    async with deployed.running(settings, bench, recipe, found, *sessions, asked) as (answers, workers, _):
       try:
         return await _answered(answers, rows, 2 * settings.slots, file)
       finally:

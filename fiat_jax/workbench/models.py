@@ -195,7 +195,9 @@ class Models:
     self.let_go()
     if not recipe.adapts:
       return trained
-    return adapters.merge(self.params(recipe), trained, lora_config(self._settings, recipe), self.scales(recipe))
+    params, scales = self.params(recipe), self.scales(recipe)
+    self.let_go()
+    return adapters.merge(params, trained, lora_config(self._settings, recipe), scales, consumes=True)
 
   def write_adapter(self, recipe: Recipe, trained: Any, folder: pathlib.Path) -> None:
     """Writes what the recipe trained in PEFT's format."""
