@@ -57,8 +57,17 @@ def test_numbers_of_exemplars(run):
     assert result["latency"]["p50"] > 0, "timed row by row"
 
 
-def test_exemplars_of_the_big_model(run, tiny_checkpoint, tmp_path):
-  words = ("--beta", str(tiny_checkpoint), "--store", str(tmp_path / "store"), "--recipes", "shots_0,shots_2")
+def test_exemplars_of_the_big_model(rows, run, tiny_checkpoint, tmp_path):
+  words = (
+    "--beta",
+    str(tiny_checkpoint),
+    "--store",
+    str(tmp_path / "store"),
+    "--exemplars",
+    str(rows / "train.jsonl"),
+    "--recipes",
+    "shots_0,shots_2",
+  )
   found, _ = run("exemplars_of_beta", *words)
   assert list(found) == ["shots_0", "shots_2"] and all(r["switches"]["in_context"] == "beta" for r in found.values())
 
