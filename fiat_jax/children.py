@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -10,9 +11,13 @@ import sys
 import threading
 import time
 
+from fiat_jax import signals
+from fiat_jax.progress import progress
+
 PARENT = "FIAT_PARENT"  # the parent's process id, for the child to compare: the parent may be gone before it looks
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
+PROGRESS = "\x1eprogress"  # begins a line of `tell`
 
 
 def start(module: str, given: str) -> subprocess.Popen[str]:
@@ -34,6 +39,39 @@ def start(module: str, given: str) -> subprocess.Popen[str]:
   child.stdin.close()
   child.stdin = None
   return child
+
+
+def tell(label: str, done: int, total: int) -> None:
+  """Says from a child how far it has come, for `follow` to show."""
+  print(PROGRESS, done, total, label, file=sys.stderr, flush=True)
+
+
+def follow(child: subprocess.Popen[str]) -> str:
+  """Shows the progress that a child tells, until it ends; returns what else it wrote to stderr.
+
+  Raises:
+    Stopped: a signal came; the child is ended.
+  """
+  said: list[str] = []
+  shown, bar, behind = "", None, 0
+  assert child.stderr is not None
+  with contextlib.ExitStack() as stack:
+    for line in child.stderr:
+      if not line.startswith(PROGRESS):
+        said.append(line)
+        continue
+      if signals.received():
+        child.terminate()
+      done, total, label = line.removeprefix(PROGRESS).rstrip("\n").lstrip().split(" ", 2)
+      if bar is None or label != shown:
+        stack.close()  # one bar at a time
+        bar, shown = stack.enter_context(progress(label, int(total), int(done))), label
+      else:
+        bar.advance(int(done) - behind)
+      behind = int(done)
+  child.wait()
+  signals.check()  # Ctrl-C ends the child too
+  return "".join(said)
 
 
 def end_with_parent() -> None:

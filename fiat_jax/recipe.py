@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from fiat_jax.errors import UserError
 
-Trained = Literal["lora", "full", "none"]
+Trained = Literal["lora", "rslora", "dora", "ia3", "prompt", "full", "none"]
 ModelSetting = Literal["model", "base_model"]
 ReasoningForm = Literal["whole", "answer", "shuffled", "truncated", "unanswered", "wrong"]
 OWN = (  # settings that a recipe may have of its own
@@ -34,9 +34,10 @@ class Recipe:
     reasoning_form: it reads all of it (`whole`), or the `answer` alone that is read out of it, which is left to copy;
       or, to learn what reasoning has to be like, another row's (`shuffled`), its first half (`truncated`), all but the
       answer (`unanswered`), or a `wrong` answer in place of it (`reasoning/forms.py`).
-    adapter: `lora`, `full` (all parameters), or `none`: nothing is tuned.
-    adapted: which projections get LoRA: those of LORA_TARGETS (`attention`: its query and value), or every `linear` one
-      of the layers.
+    adapter: what is tuned: `lora`; `rslora`, which is LoRA scaled by alpha / √rank; `dora`; `ia3`; a soft `prompt` of
+      PROMPT_TOKENS; `full` (all parameters); or `none`.
+    adapted: which projections get LoRA, rsLoRA or DoRA: those of LORA_TARGETS (`attention`: its query and value), or
+      every `linear` one of the layers.
     instruction_tuned: it works on MODEL, else on BASE_MODEL, which no instruction was trained into.
     distils: each example is learned twice, its answer and β's reasoning, which nobody is asked for afterwards
       (Distilling step-by-step; Hsieh et al., 2023).
@@ -87,6 +88,11 @@ class Recipe:
   def model_setting(self) -> ModelSetting:
     """The setting that names the model it works on; without a meaning where no model runs."""
     return "model" if self.instruction_tuned else "base_model"
+
+  @property
+  def adapts(self) -> bool:
+    """Whether an adapter is tuned, beside weights that stay as they came."""
+    return self.adapter not in ("full", "none") and not self.answer_of_beta
 
   @property
   def trains(self) -> bool:

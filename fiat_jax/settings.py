@@ -13,11 +13,21 @@ from fiat_jax.reasoning import view
 SPLITS = ("train", "validation", "test")
 OBJECTIVES = ("answer", "span_corruption", "chat")
 LOSS_SCORES = ("loss", "perplexity", "token_accuracy")
-OF_MACHINE = ("mesh", "topology", "coordinator", "processes", "process", "join_seconds")  # no part of what a run is
+OF_MACHINE = (
+  "mesh",
+  "topology",
+  "coordinator",
+  "processes",
+  "process",
+  "join_seconds",
+  "remat",
+  "attention",
+)  # no part of what a run is
 KINDS_OF_WEIGHTS = ("int8", "nf4")
+REMATS, ATTENTIONS = ("none", "dots", "full"), ("auto", "plain", "fused")
 SHOT_CHOICES = ("first", "random", "language", "nearest")
 POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
-POSITIVE += ("beams", "max_tokens")
+POSITIVE += ("beams", "max_tokens", "prompt_tokens")
 NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
 NOT_NEGATIVE += (
   "temperature",
@@ -65,6 +75,8 @@ class Settings:
   join_seconds: int
   dtype: str
   weights: str
+  remat: str
+  attention: str
   model_dir: str
   recipes: tuple[str, ...]
   objective: str
@@ -73,6 +85,7 @@ class Settings:
   lora_scaling: str
   lora_dropout: float
   lora_targets: str
+  prompt_tokens: int
   adapter: str
   train_rows: int
   try_learning_rates: tuple[float, ...]
@@ -189,6 +202,9 @@ class Settings:
     for name in ("weights", "beta_weights"):
       if (kind := getattr(self, name)) and kind not in KINDS_OF_WEIGHTS:
         raise UserError(f"--{name} {kind!r}: give {' or '.join(KINDS_OF_WEIGHTS)}, or leave it out")
+    for name, known in (("remat", REMATS), ("attention", ATTENTIONS)):
+      if getattr(self, name) not in known:
+        raise UserError(f"--{name} {getattr(self, name)!r}: give one of {', '.join(known)}")
     if self.shot_choice not in SHOT_CHOICES:
       raise UserError(f"--shot_choice {self.shot_choice!r}: give one of {', '.join(SHOT_CHOICES)}")
     if not 0 <= self.completeness <= 1 or self.timeout <= 0:

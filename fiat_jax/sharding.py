@@ -105,6 +105,12 @@ def mesh() -> Mesh | None:
   return None if found.empty else found
 
 
+def platform() -> str:
+  """What the devices in use are: cpu, gpu or tpu; of a mesh that is planned for, those that it stands for."""
+  found = mesh()
+  return jax.default_backend() if found is None else found.devices.flat[0].platform
+
+
 def over(found: Mesh | None) -> contextlib.AbstractContextManager[Any]:
   """Within, this thread works over a mesh that another began with."""
   return contextlib.nullcontext() if found is None else jax.set_mesh(found)
@@ -203,7 +209,9 @@ def of_adapter(adapter: Mapping[str, Any], params: Mapping[str, Any]) -> dict[st
   """Where an adapter's leaves lie: A as its kernel's inputs, B as its outputs, the rank whole."""
   where = {}
   for name, node in adapter.items():
-    if "a" in node and "kernel" in params[name]:
+    if not isinstance(node, Mapping):  # a soft prompt
+      where[name] = everywhere()
+    elif any(not isinstance(leaf, Mapping) for leaf in node.values()):
       kernel = getattr(params[name]["kernel"], "qvalue", params[name]["kernel"])  # as a quantized one's levels lie
       *stack, inputs, outputs = (*kernel.sharding.spec, *[None] * kernel.ndim)[: kernel.ndim]
       axes = {"a": (*stack, inputs, None), "b": (*stack, None, outputs)}  # anything else is small, and whole

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fiat_jax import configuration, runtime
-from fiat_jax.data.rows import Row, row_of
+from fiat_jax.data.row import Row, row_of
 from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError

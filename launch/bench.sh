@@ -9,7 +9,7 @@ rows=${1:?the rows, a JSONL file} reasoning=${2:-reasoning} checkpoint=${3:-smol
 for turn in $(seq "${TURNS:-3}"); do
   echo "turn $turn"
   for work in train generate; do
-    if [ $work = train ]; then data=(--train "$rows[:128]"); examples=128; else data=(--test "$rows[:64]"); examples=64; fi
+    if [ $work = train ]; then data=(--train "${rows}[:128]"); examples=128; else data=(--test "${rows}[:64]"); examples=64; fi
     .venv/bin/fiat bench "${data[@]}" --model "$checkpoint" --reasoning "$reasoning" --quiet \
       --instruction 'Answer the question.\n\n{x}' --batch 16 --target_length 64
     if [ -n "${PEER:-}" ]; then

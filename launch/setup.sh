@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 platform=${1:-cpu}
 case "$platform" in
-  cpu) extras=test ;;
+  cpu) extras="test" ;;
   cuda | tpu) extras=test,$platform ;;
   *) echo "error: launch/setup.sh: the platform '$platform' is unknown: give cpu, cuda or tpu" >&2; exit 2 ;;
 esac

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import fiat_jax
+from fiat_jax import children, progress
 
 PARENT = """
 import pathlib, sys, time
@@ -48,3 +49,17 @@ def _wait_for(file: Path) -> None:
   while not file.exists():
     assert time.monotonic() < deadline, f"no {file.name}"
     time.sleep(0.05)
+
+
+def test_a_childs_progress_is_shown_and_what_else_it_says_is_returned(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+  script = (
+    "import sys\nfrom fiat_jax import children\nfor done in (3, 5, 9):\n  children.tell('tokenising a b', done, 9)\n"
+    "print('error: bad', file=sys.stderr)\n"
+  )
+  child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+  assert children.follow(child) == "error: bad\n" and child.returncode == 0
+  assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+    "tokenising a b: 5/9",
+    "tokenising a b: 9/9",
+  ]

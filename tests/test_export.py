@@ -154,7 +154,7 @@ def test_rows_that_are_gone_leave_an_export_without_proof_and_say_so(of_lora, tm
   assert cli.main(["export", "--model_dir", str(run), "--output", str(tmp_path / "out")]) == 0
   assert "there will be no parity.jsonl; --test FILE names other rows" in capsys.readouterr().err
   found = {file.name for file in (tmp_path / "out").iterdir()}
-  assert found == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+  assert found == {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md"}
 
 
 def test_an_adapter_is_copied(of_lora, tmp_path, capsys):

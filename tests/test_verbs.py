@@ -90,7 +90,8 @@ def test_a_run_folder_holds_what_the_readme_says(compared):
     "adapter", "checkpoints", "config.gin", "events", "loss.svg", "metrics.jsonl", "predictions", "results.json",
     "without_reasoning",
   }  # fmt: skip
-  assert {path.name for path in (run / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+  adapter = {path.name for path in (run / "adapter").iterdir()}
+  assert adapter == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
   first = json.loads((run / "predictions" / "test.jsonl").read_text().splitlines()[0])
   assert {"id", "lang", "group", "input", "target", "prediction", "f1_squad", "exact_match"} <= set(first)
   steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]

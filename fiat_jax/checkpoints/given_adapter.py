@@ -1,77 +1,72 @@
-"""Adapters that were trained elsewhere, in PEFT's format, one or a weighted sum of several. `peft.py` writes ours."""
+"""Adapters that were trained elsewhere, in PEFT's format, one or a weighted sum of several, as training has them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
-from fiat_jax.checkpoints.huggingface import read_json
-from fiat_jax.checkpoints.peft import PREFIX
+from fiat_jax.checkpoints.peft import WEIGHTS
+from fiat_jax.checkpoints.peft_folder import Part, Place, Read, modules, read_folder
 from fiat_jax.errors import UserError
+from fiat_jax.models.adapters import PROMPT
 from fiat_jax.models.family import Family
-
-NAME = re.compile(re.escape(PREFIX) + r"(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
-OTHER_KINDS = {
-  "use_dora": "DoRA",
-  "modules_to_save": "modules saved whole",
-  "trainable_token_indices": "trained tokens",
-}
+from fiat_jax.models.lora import Kind
 
 
-class Place(NamedTuple):
-  """Where a module's pair belongs: the path in `params` that ends in its kernel, and the number of its layer."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+  """An adapter over stacked layers.
 
-  path: tuple[str, ...]
-  layer: int
+  Attributes:
+    tree: as `models/adapters.py` has it, f32; zeros where a layer has no pair, or a smaller rank than others.
+    scales: `scale` [L] beside each pair (the collection `lora_scale`), which is not trained; empty of other kinds.
+    ranks: rank and alpha of each module by PEFT's name.
+    root_rank: whether alpha is divided by the rank's root.
+  """
+
+  kind: Kind
+  tree: Mapping[str, Any]
+  scales: Mapping[str, Any]
+  ranks: Mapping[str, tuple[int, float]]
+  root_rank: bool = False
+  dropout: float = 0.0
 
 
-class Pair(NamedTuple):
-  """a [in, rank] and b [rank, out], whose product times `scale` is added to the kernel."""
-
-  a: np.ndarray
-  b: np.ndarray
-  scale: float
-
-
-def read(given: str, family: Family, scale: float) -> dict[str, Any]:
+def read(given: str, family: Family, fingerprint: str = "") -> Given:
   """The adapter that ADAPTER names: `FOLDER`, or `FOLDER:WEIGHT,FOLDER:WEIGHT`, their changes added up.
 
   Args:
     family: of the base, which says what there is to adapt.
-    scale: what the base's module multiplies A · B by; it is taken out of B.
-
-  Returns:
-    `a` [L, in, rank] and `b` [L, rank, out] where `params` has a kernel, f32; zeros where a layer has no pair or a
-    smaller rank than others of its stack.
+    fingerprint: of the base; an adapter that says which it was trained on is not read for another.
 
   Raises:
-    UserError: there is none, it is of another kind or another base, or its tensors are not what its description says.
+    UserError: as `peft_folder.read_folder`, or several are given of which one is not LoRA.
   """
-  shapes = _shapes(family)
-  pairs: dict[Place, list[Pair]] = {}
+  named = _named(given)
+  found = [read_folder(folder, family, fingerprint) for folder, _ in named]
+  kinds = {one.kind for one in found}
+  if kinds != {"lora"} and (len(found) > 1 or named[0][1] != 1):
+    raise UserError(f"--adapter {given}: LoRA and rsLoRA alone can be weighted and added up: give one folder", None)
+  if found[0].prompt is not None:
+    return Given(kind="prompt", tree={PROMPT: found[0].prompt}, scales={}, ranks={})
+  if found[0].kind == "ia3":
+    return Given(kind="ia3", tree=_ia3(found[0].parts, family), scales={}, ranks={})
+  return _low_rank(found, [weight for _, weight in named], family, named[0][0])
+
+
+def digest(given: str) -> str:
+  """SHA-256 of the files that ADAPTER names, with their weights."""
+  found = hashlib.sha256()
   for folder, weight in _named(given):
-    for place, pair in _pairs(folder, shapes):
-      pairs.setdefault(place, []).append(pair._replace(scale=pair.scale * weight / scale))
-  adapter: dict[str, Any] = {}
-  for path in sorted({place.path for place in pairs}):
-    node = adapter
-    for part in path[:-1]:
-      node = node.setdefault(part, {})
-    stack, inputs, outputs = next(shape for place, shape in shapes.values() if place.path == path)
-    layers = [pairs.get(Place(path, number), []) for number in range(stack)]
-    rank = max(sum(pair.a.shape[1] for pair in layer) for layer in layers)
-    node.update(a=np.zeros((stack, inputs, rank), np.float32), b=np.zeros((stack, rank, outputs), np.float32))
-    for number, layer in enumerate(layers):
-      used = 0
-      for pair in layer:
-        columns = slice(used, used := used + pair.a.shape[1])
-        node["a"][number][:, columns], node["b"][number][columns] = pair.a, pair.b * np.float32(pair.scale)
-  return adapter
+    found.update(f"{weight}\n".encode())
+    for name in ("adapter_config.json", WEIGHTS):
+      found.update((folder / name).read_bytes() if (folder / name).exists() else b"")
+  return found.hexdigest()
 
 
 def _named(given: str) -> list[tuple[Path, float]]:
@@ -86,83 +81,65 @@ def _named(given: str) -> list[tuple[Path, float]]:
   return found
 
 
-def _shapes(family: Family) -> dict[str, tuple[Place, tuple[int, int, int]]]:
-  """What may be adapted, by PEFT's name of the module: its place, and the shape [L, in, out] of its stack's kernels."""
-  found: dict[str, tuple[Place, tuple[int, int, int]]] = {}
-  shapes = family.shapes()
-  for leaf in family.leaves():
-    if leaf.path[-1] != "kernel" or not leaf.stacked:
-      continue
-    node: Any = shapes
-    for part in leaf.path:
-      node = node[part]
-    for number in range(node.shape[0]):
-      found[leaf.source.removesuffix(".weight").format(number)] = Place(leaf.path, number), node.shape
-  return found
+def _low_rank(found: Sequence[Read], weights: Sequence[float], family: Family, folder: Path) -> Given:
+  """Pairs of one layer side by side: the scale is that of the first, and B takes what the others' differ by."""
+  parts: dict[Place, list[tuple[Part, float]]] = {}
+  for one, weight in zip(found, weights, strict=True):
+    for place, part in one.parts.items():
+      parts.setdefault(place, []).append((part, weight))
+  dora, tree, scales = found[0].kind == "dora", {}, {}
+  ranks: dict[str, tuple[int, float]] = {}
+  shapes = {module.place.path: module.shape for module in modules(family).values()}
+  for path in sorted({place.path for place in parts}):
+    count, inputs, outputs = shapes[path]
+    layers = [parts.get(Place(path, number), []) for number in range(count)]
+    if dora and not all(layers):
+      raise UserError("has DoRA on some of the layers alone: merge it with PEFT first", folder)
+    sizes = [sum(part.held["a"].shape[1] for part, _ in layer) for layer in layers]
+    node = {
+      "a": np.zeros((count, inputs, max(sizes)), np.float32),
+      "b": np.zeros((count, max(sizes), outputs), np.float32),
+    }
+    scale = np.ones(count, np.float32)
+    for number, layer in enumerate(layers):
+      used = 0
+      for part, weight in layer:
+        scale[number] = layer[0][0].scale
+        columns = slice(used, used := used + part.held["a"].shape[1])
+        node["a"][number][:, columns] = part.held["a"]
+        node["b"][number][columns] = part.held["b"] * np.float32(weight * part.scale / layer[0][0].scale)
+      if layer:
+        root = found[0].root_rank
+        ranks[layer[0][0].name] = used, layer[0][0].scale * (used**0.5 if root else used)
+        if len(layer) == 1:
+          ranks[layer[0][0].name] = used, layer[0][0].alpha  # as it was written, to the bit
+    if dora:
+      node["magnitude"] = np.stack([layer[0][0].held["magnitude"] for layer in layers])
+    _put(tree, path[:-1], node)
+    _put(scales, path[:-1], {"scale": scale})
+  return Given(
+    kind=found[0].kind,
+    tree=tree,
+    scales=scales,
+    ranks=ranks,
+    root_rank=found[0].root_rank,
+    dropout=found[0].dropout,
+  )
 
 
-def _pairs(folder: Path, shapes: Mapping[str, tuple[Place, tuple[int, int, int]]]) -> Iterator[tuple[Place, Pair]]:
-  """Every pair of one adapter."""
-  description = _description(folder)
-  file = folder / "adapter_model.safetensors"
-  if not file.exists():
-    pickled = (folder / "adapter_model.bin").exists()
-    raise UserError(
-      "holds its weights as a pickle, which may run any program: let PEFT save it again with safe_serialization"
-      if pickled
-      else "holds no adapter_model.safetensors",
-      folder,
-    )
-  sides: dict[str, dict[str, np.ndarray]] = {}
-  strange = []
-  for name, tensor in load_file(file).items():
-    if (match := NAME.fullmatch(name)) and match["module"] in shapes:
-      sides.setdefault(match["module"], {})[match["side"]] = np.asarray(tensor, np.float32)
-    else:
-      strange.append(name)
-  if strange:
-    raise UserError(
-      f"{len(strange)} tensors belong to no module of this base, the first is {strange[0]!r}: is it an adapter of "
-      f"another base (it names {description.get('base_model_name_or_path')!r}), or not saved by PEFT?",
-      file,
-    )
-  if not sides:
-    raise UserError("holds no tensors", file)
-  for module, found in sides.items():
-    place, (_, inputs, outputs) = shapes[module]
-    if set(found) != {"A", "B"}:
-      raise UserError(f"{module} has lora_{'A' if 'A' in found else 'B'} alone: the file is incomplete", file)
-    a, b = found["A"].T, found["B"].T
-    if a.shape[0] != inputs or b.shape[1] != outputs or a.shape[1] != b.shape[0]:
-      raise UserError(
-        f"{module} has lora_A {found['A'].shape} and lora_B {found['B'].shape}, which do not fit this base's "
-        f"{inputs} inputs and {outputs} outputs: it is of another base",
-        file,
-      )
-    yield place, Pair(a, b, _scale(description, module, a.shape[1], file))
+def _ia3(parts: Mapping[Place, Part], family: Family) -> dict[str, Any]:
+  tree: dict[str, Any] = {}
+  shapes = {module.place.path: module.shape for module in modules(family).values()}
+  for place, part in parts.items():
+    ((name, values),) = part.held.items()
+    node: Any = tree
+    for key in place.path[:-1]:
+      node = node.setdefault(key, {})
+    node.setdefault(name, np.ones((shapes[place.path][0], values.size), np.float32))[place.layer] = values
+  return tree
 
 
-def _description(folder: Path) -> Mapping[str, Any]:
-  if not (folder / "adapter_config.json").exists():
-    raise UserError("is no adapter in PEFT's format: adapter_config.json is missing. Give its folder", folder)
-  description = read_json(folder / "adapter_config.json")
-  kinds = [kind for key, kind in OTHER_KINDS.items() if description.get(key)]
-  kinds += ["biases"] if description.get("bias", "none") != "none" else []
-  if description.get("peft_type") != "LORA" or kinds:
-    kind = ", ".join(kinds) or str(description.get("peft_type"))
-    raise UserError(f"is an adapter with {kind}: LoRA and rsLoRA alone can be read. Merge it with PEFT first", folder)
-  return description
-
-
-def _scale(description: Mapping[str, Any], module: str, rank: int, file: Path) -> float:
-  """alpha / rank or alpha / √rank, as PEFT has it: a pattern's value goes to the modules whose names end so."""
-
-  def of(key: str, patterns: str) -> float:
-    for pattern, value in (description.get(patterns) or {}).items():
-      if re.fullmatch(rf"(.*\.)?({pattern})", module):
-        return value
-    return description[key]
-
-  if (stated := of("r", "rank_pattern")) != rank:
-    raise UserError(f"{module} has rank {rank}, and adapter_config.json says {stated}", file)
-  return of("lora_alpha", "alpha_pattern") / (rank**0.5 if description.get("use_rslora") else rank)
+def _put(tree: dict[str, Any], path: Sequence[str], leaf: Mapping[str, Any]) -> None:
+  for part in path[:-1]:
+    tree = tree.setdefault(part, {})
+  tree[path[-1]] = dict(leaf)

@@ -87,7 +87,7 @@ def tokenize_together(dataset: Any, output_features: Mapping[str, Any]) -> Any:
 
 def rows_task(
   name: str,
-  files: Mapping[str, str],
+  files: Mapping[str, str | Sequence[Row]],
   layout: Layout,
   template: prompts.Template,
   *,
@@ -100,15 +100,16 @@ def rows_task(
 ) -> seqio.Task:
   """Registers the SeqIO task `name` over files of rows, one a split, which are checked at once and read as asked for.
 
-  Its examples hold token ids `inputs` (the whole prompt) and `targets` (the first target and the end mark), with the
-  texts they come from as `inputs_pretokenized` and `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are
-  not `labelled` may lack a target; theirs is empty. Where the task `explains`, the reasoning is the target. `cut` makes
-  the x of rows shorter; `truncated` says of which. Before x stand so many other rows as `shots`.
+  In the place of a file, rows may be given that were read already. Its examples hold token ids `inputs` (the whole
+  prompt) and `targets` (the first target and the end mark), with the texts they come from as `inputs_pretokenized` and
+  `targets_pretokenized`, and `id`, `lang`, `group`. Rows that are not `labelled` may lack a target; theirs is empty.
+  Where the task `explains`, the reasoning is the target. `cut` makes the x of rows shorter; `truncated` says of which.
+  Before x stand so many other rows as `shots`.
   """
   uses_reasoning = "reasoning" in prompts.fields(template)
   counts, reasoning = dict.fromkeys(files, 0), {}
-  for split, path in files.items():
-    for row in iter_rows(path, layout, labelled=labelled):
+  for split, source in files.items():
+    for row in _rows(source, layout, labelled):
       counts[split] += 1
       if uses_reasoning and row.reasoning:
         reasoning[row.id] = row.reasoning
@@ -140,24 +141,28 @@ def batches(task: seqio.Task, split: str, names: Sequence[str]) -> Iterator[dict
   yield from dataset.map(lambda example: {name: example[name] for name in names}).ragged_batch(BATCH_ROWS)
 
 
+def _rows(source: str | Sequence[Row], layout: Layout, labelled: bool) -> Iterator[Row]:
+  return iter_rows(source, layout, labelled=labelled) if isinstance(source, str) else iter(source)
+
+
 def dataset_of_rows(
-  path: str,
+  source: str | Sequence[Row],
   layout: Layout,
   labelled: bool,
   cut: Callable[[Sequence[Row]], Sequence[str]] | None = None,
   *,
   explains: bool = False,
 ) -> tf.data.Dataset:
-  """The texts of a file of rows, one example a row: `x`, `targets` (the first), `id`, `lang`, `group`, `truncated`.
+  """The texts of a file of rows, or of rows in hand, one example a row.
 
-  Where it `explains`, the targets are the reasoning.
+  They are `x`, `targets` (the first; where it `explains`, the reasoning), `id`, `lang`, `group`, `truncated`.
   """
 
   def target(row: Row) -> str:
     return (row.reasoning or "") if explains else row.targets[0] if row.targets else ""
 
   def batches() -> Iterator[dict[str, Sequence[Any]]]:
-    rows = iter_rows(path, layout, labelled=labelled)
+    rows = _rows(source, layout, labelled)
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
       xs = cut(batch) if cut else [row.x for row in batch]
       yield {

@@ -25,7 +25,7 @@ Fail = Callable[[str], NoReturn]
 
 
 class Columns(Protocol):
-  """What of `rows.Layout` matters here."""
+  """What of `row.Layout` matters here."""
 
   @property
   def target(self) -> str: ...

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from fiat_jax.data import layouts, reasoned, splits
-from fiat_jax.data.rows import Layout, Row, locate, read_rows, row_of
+from fiat_jax.data.row import Layout, Row, row_of
+from fiat_jax.data.rows import locate, read_rows
 from fiat_jax.data.tables import records
 
 

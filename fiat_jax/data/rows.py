@@ -1,4 +1,4 @@
-"""A user's labelled rows, checked. Every fault names its file and line; formats are read in `tables.py`.
+"""The rows of a user's files, each checked as `row.py` says. Formats are read in `tables.py`.
 
 What is read is named by a path, which may end in a slice, `rows.jsonl[:512]`, and in one split of what stands before
 it, `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` (`splits.py`), and last by the file
@@ -15,15 +15,18 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from fiat_jax import prompts
-from fiat_jax.data import languages, layouts, reasoned, splits
+from fiat_jax.data import layouts, reasoned, splits
+from fiat_jax.data.row import Layout as Layout
+from fiat_jax.data.row import Row as Row
+from fiat_jax.data.row import row_of
 from fiat_jax.data.spilled import Spilled
-from fiat_jax.data.tables import kind, open_file, records
+from fiat_jax.data.tables import open_file, records
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
@@ -31,40 +34,6 @@ SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$", re.DOTALL)
 LARGE = 2**26  # bytes of a file whose checked rows are kept
 FORMAT = 1  # of what is kept: raise it when a row holds something else
 OPTIONAL = ("lang", "group", "id", "reasoning")  # columns that rows need not have
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
-  """Which columns hold what. An empty `input` means the column `input` or, without one, `column: value` lines.
-
-  `labels` names a column that lists a row's choices, or is the tuple of choices of every row.
-  """
-
-  target: str = "target"
-  lang: str = "lang"
-  group: str = "group"
-  id: str = "id"
-  reasoning: str = "reasoning"
-  input: str = ""
-  labels: str | tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-  """One checked row. `line` counts from 1; `fields` are the texts that templates may name.
-
-  `reasoning` is None where the row lacks the column, and empty where nothing stands in it.
-  """
-
-  id: str
-  lang: str
-  group: str
-  x: str
-  targets: tuple[str, ...]
-  reasoning: str | None
-  labels: tuple[str, ...]
-  line: int
-  fields: dict[str, str] = dataclasses.field(repr=False)
 
 
 def locate(path: str) -> tuple[pathlib.Path, slice]:
@@ -199,76 +168,3 @@ def _require_columns(layout: Layout, columns: Collection[str], file: pathlib.Pat
     name = getattr(layout, flag)
     if name != flag and name not in columns:
       raise UserError(f"no row has the column {name!r} that --{flag} names ({prompts.nearest(name, columns)})", file)
-
-
-def row_of(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int, labelled: bool) -> Row:
-  """A record of a file as a row. Raises UserError where it is none."""
-
-  def text(name: str, default: str | None = None) -> str:
-    value = record.get(name)
-    if isinstance(value, str):
-      return value
-    if value is None and default is not None:  # where a table had no value, some programs write null
-      return default
-    if value is None and name not in record:
-      raise UserError(f"the row has no field {name!r} ({prompts.nearest(name, record)})", file, line)
-    if value is None:
-      raise UserError(f"the field {name!r} holds a null or is an empty cell: fill it, or remove the row", file, line)
-    raise UserError(f"the field {name!r} holds a {kind(value)}, not text: put it in quotes", file, line)
-
-  targets = record.get(layout.target)
-  if targets in (None, "") and not labelled:
-    targets = ()
-  else:
-    targets = tuple(targets) if isinstance(targets, list) else (text(layout.target),)
-  if (labelled and not targets) or not all(isinstance(t, str) and t.strip() for t in targets):
-    raise UserError(f"the target {layout.target!r} is empty or no text: give a text, or a list of texts", file, line)
-  fields = {name: text(name) for name in _input_columns(record, layout)}
-  x = compose(layout, fields)
-  identity = text(layout.id, "") or hashlib.sha256(repr((x, targets)).encode()).hexdigest()[:16]
-  return Row(
-    id=identity,
-    lang=languages.code(text(layout.lang, "")) or "und",
-    group=text(layout.group, "") or identity,
-    x=x,
-    targets=targets,
-    reasoning=text(layout.reasoning, "").strip() if layout.reasoning in record else None,
-    labels=_labels(record, layout, targets, file, line),
-    line=line,
-    fields=fields,
-  )
-
-
-def compose(layout: Layout, fields: Mapping[str, str]) -> str:
-  """x, made of the texts of its columns."""
-  if layout.input:
-    return prompts.fill(_template(layout.input), fields)
-  return fields["input"] if "input" in fields else "\n".join(f"{name}: {value}" for name, value in fields.items())
-
-
-def _input_columns(record: Mapping[str, Any], layout: Layout) -> Sequence[str]:
-  """The columns that x is made of; without a template and the column `input`, all that nothing else is made of."""
-  if layout.input:
-    return prompts.fields(_template(layout.input))
-  if "input" in record:
-    return ("input",)
-  reserved = {layout.target, layout.lang, layout.group, layout.id, layout.reasoning, layout.labels}
-  return [name for name in record if name not in reserved and record[name] is not None] or ("input",)
-
-
-_template = functools.lru_cache(maxsize=16)(prompts.parse)
-
-
-def _labels(
-  record: dict[str, Any], layout: Layout, targets: Sequence[str], file: pathlib.Path, line: int
-) -> tuple[str, ...]:
-  if not layout.labels:
-    return ()
-  labels = record.get(layout.labels) if isinstance(layout.labels, str) else layout.labels
-  whole = isinstance(labels, (list, tuple)) and all(isinstance(label, str) and label.strip() for label in labels)
-  if not labels or not whole:
-    message = f"the labels {layout.labels!r} are no list of texts in this row: give at least one, and no empty one"
-    raise UserError(message, file, line)
-  if targets and not set(targets) & set(labels):
-    raise UserError(f"the target {targets[0]!r} is none of the row's labels {list(labels)}", file, line)
-  return tuple(dict.fromkeys(labels))

@@ -7,7 +7,7 @@ the pieces, and corrupts them anew each epoch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from fiat_jax.data import features, vocabularies
 from fiat_jax.data.corruption import DENSITY, MEAN_SPAN, corrupt, noise_spans
-from fiat_jax.data.rows import Layout
+from fiat_jax.data.row import Layout, Row
 from fiat_jax.errors import UserError
 
 
@@ -65,16 +65,17 @@ def in_pieces(dataset: Any, length: int) -> Any:
 
 
 def pieces_task(
-  name: str, path: str, layout: Layout, vocabulary: vocabularies.TextVocabulary, length: int
+  name: str, source: str | Sequence[Row], layout: Layout, vocabulary: vocabularies.TextVocabulary, length: int
 ) -> seqio.Task:
-  """Registers the SeqIO task `name`: x of the rows of a file (split `rows`) in pieces of at most `length` tokens.
+  """Registers the SeqIO task `name`: x of a file's rows, or of rows in hand (split `rows`), in pieces.
 
-  Its examples hold token ids `targets` and the number `row`; no target is needed, and no end mark is added.
+  These have at most `length` tokens. The task's examples hold token ids `targets` and the number `row`; no target is
+  needed, and no end mark is added.
   """
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(  # pyright: ignore[reportArgumentType]  SeqIO's own type is too narrow
-      lambda split, shuffle_files=False, seed=None: features.dataset_of_rows(path, layout, False), splits=("rows",)
+      lambda split, shuffle_files=False, seed=None: features.dataset_of_rows(source, layout, False), splits=("rows",)
     ),
     preprocessors=[
       functools.partial(seqio.preprocessors.rekey, key_map={"targets": "x"}),

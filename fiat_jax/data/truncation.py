@@ -13,7 +13,7 @@ from typing import Literal
 import regex
 
 from fiat_jax import prompts
-from fiat_jax.data.rows import Layout, Row, compose
+from fiat_jax.data.row import Layout, Row, compose
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 

@@ -76,6 +76,7 @@ def search(
   done: list[list[Hypothesis]] = [[] for _ in requests]
   if not requests:
     return done
+  requests, shared = [engine.prompted(request) for request in requests], shared + len(engine.virtual)
   family, lengths = engine.family, Lengths.of(requests)
   prefix = engine.prefix(requests[0].tokens[:shared]) if shared else None
   before = 0 if prefix is None else shared

@@ -11,6 +11,7 @@ is copied, not computed again. On a CPU some prompts are prefilled at a time (`g
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from fiat_jax.decoding import slots as device
-from fiat_jax.decoding.family import Start, family_of
+from fiat_jax.decoding.family import Start, family_of, virtual
 from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.models.decoder import Decoder
@@ -64,6 +65,11 @@ class Engine:
     self.model, self.weights, self.slots = model, weights, slots
     self.family, self.stop_ids, self._decode = family_of(model), frozenset(stop_ids), decode
     self._shared: tuple[tuple[int, ...], Any] = (), None
+    self.virtual = virtual(weights)
+
+  def prompted(self, request: Request) -> Request:
+    """The request behind the soft prompt, where there is one."""
+    return dataclasses.replace(request, tokens=[*self.virtual, *request.tokens]) if self.virtual else request
 
   def text(self, ids: Sequence[int]) -> str:
     """The text of ids. Raises ValueError where the engine was given no way to decode."""
@@ -110,7 +116,9 @@ class Session:
   """
 
   def __init__(self, engine: Engine, lengths: Lengths, shared: Sequence[int] = ()):
-    self._engine, family = engine, engine.family
+    self._engine, family, more = engine, engine.family, len(engine.virtual)
+    lengths = Lengths(lengths.prompt + more, lengths.whole + more, lengths.new)
+    shared = [*engine.virtual, *shared]
     self._prefix = engine.prefix(shared) if shared else None
     self._shared = 0 if self._prefix is None else len(shared)
     room = family.room(lengths.prompt - self._shared, lengths.whole - self._shared, lengths.new)
@@ -135,7 +143,7 @@ class Session:
   def add(self, request: Request) -> int:
     """Lets a request join behind those that wait; returns its number."""
     number = self._count = self._count + 1
-    self._requests[number], self._completions[number] = request, Completion()
+    self._requests[number], self._completions[number] = self._engine.prompted(request), Completion()
     self._waiting.append(number)
     return number
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from fiat_jax.decoding.sampling import Array
+from fiat_jax.models.adapters import PROMPT, prompt_ids
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.t5 import T5
 
@@ -63,6 +64,11 @@ class Family(Protocol):
     A slot and its source have the same prompt, so that what stands before may be left as it is.
     """
     ...
+
+
+def virtual(weights: Weights) -> tuple[int, ...]:
+  """The ids that stand before every prompt: the places of a soft prompt, where the weights have one."""
+  return prompt_ids(len(weights[PROMPT])) if PROMPT in weights else ()
 
 
 def family_of(model: Decoder | T5) -> Family:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax import sharding
+from fiat_jax.decoding.family import virtual
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.models import decoder, t5_cached
 from fiat_jax.models.attention import segment_mask
@@ -35,6 +36,7 @@ class Shared(NamedTuple):
 
 def share(model: Decoder | T5, weights: Mapping[str, Any], ids: Sequence[int]) -> Shared | None:
   """Computes what prompts share; None of an encoder, whose states depend on the whole input."""
+  ids = [*virtual(weights), *ids]
   if isinstance(model, T5) or not ids:
     return None
   padded = np.zeros((1, bucket(len(ids))), np.int32)
@@ -54,6 +56,7 @@ def label_logprobs(
   All labels stand in one row: each sees the prompt and itself, not its siblings, at the positions that it would have
   alone. So the prompt is computed once; of what is `shared`, which the prompt begins with, nothing is computed again.
   """
+  prompt = [*virtual(weights), *prompt]
   wide = bucket(sum(len(label) for label in labels))
   targets, owner = np.zeros((1, wide), np.int32), np.full(wide, len(labels))
   filled = 0

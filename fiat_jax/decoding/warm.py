@@ -36,7 +36,8 @@ def _request(count: int, token: int) -> Request:
 
 def _longest_of_buckets(engine: Engine, longest: int) -> list[int]:
   """The longest prompt of each static length that prompts are padded to."""
-  of_width = {}
+  of_width, more = {}, len(engine.virtual)
+  shared = more if engine.virtual and engine.prefix(engine.virtual) is not None else 0
   for count in range(1, longest + 1):
-    of_width[bucket(len(engine.family.start([0] * count, 0).ids))] = count
+    of_width[bucket(len(engine.family.start([0] * (count + more), shared).ids))] = count
   return list(of_width.values())

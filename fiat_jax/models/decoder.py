@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax import sharding
-from fiat_jax.models import attention, layers, neftune
+from fiat_jax.models import adapters, attention, fused, layers, neftune, remat
 from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
@@ -24,11 +24,12 @@ def _norm(c: DecoderConfig, name: str | None = None) -> layers.RMSNorm:
 class Attention(nn.Module):
   """Causal self-attention over the new tokens, and what stands before them in a cache, in a prefix, or in both.
 
-  A cache is written to; a prefix is read alone.
+  A cache is written to; a prefix is read alone. Whole rows may go through a fused kernel.
   """
 
   config: DecoderConfig
   lora: LoraConfig | None = None
+  kernel: fused.Kernel = "plain"
 
   @nn.compact
   def __call__(self, x, view: View, cache=None, write=None, prefix=None):
@@ -51,7 +52,12 @@ class Attention(nn.Module):
     if cache is not None and write is not None:
       kv = attention.write(cache, kv, write)
     alone = cache is None and prefix is None
-    out = attend(q, kv, view.mask, prefix=prefix, causal=alone, scale=c.query_scale, softcap=c.attention_softcap)
+    if alone and self.kernel == "splash" and view.segments is not None:
+      out = fused.splash(q, k, v, view.segments, scale=c.query_scale, softcap=c.attention_softcap)
+    elif alone and self.kernel == "cudnn":
+      out = fused.cudnn(q, k, v, view.mask, scale=c.query_scale)
+    else:
+      out = attend(q, kv, view.mask, prefix=prefix, causal=alone, scale=c.query_scale, softcap=c.attention_softcap)
     out = layers.Linear(c.width, ("heads", "embed"), c.compute_dtype, self.lora, c.out_bias, name="out")(out)
     return out, kv
 
@@ -65,6 +71,7 @@ class Layer(nn.Module):
   config: DecoderConfig
   lora: LoraConfig | None = None
   returns_kv: bool = False
+  kernel: fused.Kernel = "plain"
 
   @nn.compact
   def __call__(
@@ -82,7 +89,7 @@ class Layer(nn.Module):
     if pick is not None:
       view = jax.tree.map(lambda leaf: leaf[pick] if leaf.ndim == 4 else leaf, view)
     y = _norm(c, "attention_norm")(x)
-    y, kv = Attention(c, self.lora, name="attention")(y, view, cache, write, prefix)
+    y, kv = Attention(c, self.lora, self.kernel, name="attention")(y, view, cache, write, prefix)
     x = x + (_norm(c, "attention_post_norm")(y) if c.post_norms else y)
     y = _norm(c, "ffn_norm")(x)
     y = layers.GatedFFN(c.ffn_width, c.compute_dtype, self.lora, c.ffn_bias, c.activation, name="ffn")(y)
@@ -91,26 +98,29 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-  """The whole model over stacked layers, as training sees it; `neftune` acts only while a key of that name is given."""
+  """The whole model over stacked layers, as training sees it; `neftune` acts only while a key of that name is given.
+
+  `remat` and `kernel` say how the same numbers are come by: `remat.py`, `fused.py`.
+  """
 
   config: DecoderConfig
   lora: LoraConfig | None = None
-  remat: bool = False
+  remat: str = "none"
   neftune: float = 0.0
+  kernel: fused.Kernel = "plain"
 
   def setup(self):
     c = self.config
     init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
     self.embedding: Any = self.param("embedding", init, (c.vocab_size, c.width), jnp.float32)
-    layer = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
     self.layers = nn.scan(
-      layer,
-      variable_axes={"params": 0, "lora": 0},
+      remat.wrapped(Layer, self.remat),
+      variable_axes={"params": 0, "lora": 0, "lora_scale": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]  flax takes more than integers
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
-    )(c, self.lora, name="layers")
+    )(c, self.lora, kernel=self.kernel, name="layers")
     self.final_norm = _norm(c)
     self.head = None if c.tied_head else layers.Linear(c.vocab_size, ("embed", "vocab"), c.compute_dtype)
 
@@ -120,7 +130,12 @@ class Decoder(nn.Module):
     x = embed(c, sharding.constrain(self.embedding, "vocab"), tokens)
     if self.neftune and self.has_rng("neftune"):
       x = neftune.add_noise(self.make_rng("neftune"), x, segments, self.neftune)
-    x, _ = self.layers(x, *stacked(c, views(c, positions, segment_mask(segments), positions)))
+    if self.has_variable("lora", adapters.PROMPT):
+      x = adapters.put_prompt(x, tokens, self.get_variable("lora", adapters.PROMPT))
+    pick, view = stacked(c, views(c, positions, segment_mask(segments), positions))
+    if self.kernel == "splash" and fused.splash_takes(c, tokens.shape[1]):
+      view = view._replace(segments=segments)
+    x, _ = self.layers(x, pick, view)
     return self.final_norm(x)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
@@ -159,9 +174,11 @@ def unstack(variables: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 def with_adapter(weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
   """Unstacked weights with a (stacked) adapter beside them; the base is shared, not copied."""
+  if adapters.PROMPT in adapter:
+    return {**weights, adapters.PROMPT: adapter[adapters.PROMPT]}
   slices = _slices(adapter["layers"], len(weights["layers"]))
   layers_ = [{**layer, "lora": lora} for layer, lora in zip(weights["layers"], slices, strict=True)]
-  return {"outer": weights["outer"], "layers": layers_}
+  return {**weights, "layers": layers_}
 
 
 def _slices(stacked: Mapping[str, Any], count: int) -> list[Any]:
@@ -193,7 +210,7 @@ def cached_hidden(
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
-  x = embed(c, weights["outer"]["embedding"], tokens)
+  x = adapters.put_prompt(embed(c, weights["outer"]["embedding"], tokens), tokens, weights.get(adapters.PROMPT))
   seen = views(c, positions, mask, key_positions(positions, mask.shape[-1], cached=bool(cache)))
   filled = []
   for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):

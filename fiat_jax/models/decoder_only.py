@@ -42,13 +42,14 @@ class DecoderOnly:
   def with_adapter(self, weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
     return decoder.with_adapter(weights, adapter)
 
-  def bytes_a_token(self, length: int) -> int:
+  def bytes_a_token(self, length: int, remat: str = "none") -> int:
     # Per layer a dozen of the model's width (hidden states, norms, projections), five of the feed-forward width, and
     # the probabilities of every head; at the end logits, their softmax and their gradient in f32, as if all were
-    # targets.
-    c = self.config
-    layer = c.compute_dtype.itemsize * (12 * c.width + 5 * c.ffn_width) + 8 * c.heads * length
-    return c.layers * layer + 3 * 4 * c.vocab_size
+    # targets. What is computed again is there for one layer at a time.
+    c, size = self.config, self.config.compute_dtype.itemsize
+    layer = size * (12 * c.width + 5 * c.ffn_width) + 8 * c.heads * length
+    kept = {"none": layer, "dots": size * (5 * c.width + 2 * c.ffn_width), "full": size * c.width}[remat]
+    return c.layers * kept + (layer if remat != "none" else 0) + 3 * 4 * c.vocab_size
 
   def bytes_a_row(self, prompt: int, targets: int) -> int:
     # What a layer keeps of each token: hidden states, projections, FFN, and half a row of f32 attention weights a head;

@@ -43,12 +43,15 @@ class EncoderDecoder:
   def with_adapter(self, weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
     return t5_cached.with_adapter(weights, adapter)
 
-  def bytes_a_token(self, length: int) -> int:
+  def bytes_a_token(self, length: int, remat: str = "none") -> int:
     # As of a decoder-only model, for a token of the decoder, whose layers have attention twice: it takes the most.
-    c = self.config
+    c, size = self.config, self.config.compute_dtype.itemsize
     ffn = (5 if c.gated else 3) * c.ffn_width
-    layer = c.compute_dtype.itemsize * (18 * c.width + ffn) + 16 * c.heads * length
-    return max(c.encoder_layers, c.decoder_layers) * layer + 3 * 4 * c.vocab_size
+    layer = size * (18 * c.width + ffn) + 16 * c.heads * length
+    products = size * (9 * c.width + (2 if c.gated else 1) * c.ffn_width)
+    kept = {"none": layer, "dots": products, "full": size * c.width}[remat]
+    again = layer if remat != "none" else 0
+    return max(c.encoder_layers, c.decoder_layers) * kept + again + 3 * 4 * c.vocab_size
 
   def bytes_a_row(self, prompt: int, targets: int) -> int:
     # As of a decoder-only model, in both stacks; the encoder's attention is not halved by causality, and the decoder's

@@ -66,7 +66,7 @@ class Family(Protocol):
     """An estimate of what the gradient of a LoRA update in bf16 needs of a row of so many tokens, both counted in."""
     ...
 
-  def bytes_a_token(self, length: int) -> int:
+  def bytes_a_token(self, length: int, remat: str = "none") -> int:
     """What one token's activations take in a row of `length` until the backward pass has used them, roughly."""
     ...
 

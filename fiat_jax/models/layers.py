@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fiat_jax.models import quantized
+from fiat_jax.models import adapters, quantized
 from fiat_jax.models.config import Rotary
 from fiat_jax.models.lora import LoraConfig
 
@@ -16,10 +16,10 @@ ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
 
 
 class Linear(nn.Module):
-  """x · W, plus a bias if asked for, and x · A · B on top where the collection `lora` holds `a` and `b` for this layer.
+  """x · W, plus a bias if asked for, and what the collection `lora` holds for this layer (`adapters.py`) on top.
 
   W may be quantized (`quantized.py`). Dropout acts on the adapter's input alone, and only while a `dropout` random key
-  is given.
+  is given. The collection `lora_scale` holds a scale of this layer's own, where it has one.
   """
 
   features: int
@@ -32,18 +32,43 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), self.axes)
     kernel: Any = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+    held = self._held()
+    if "in_scale" in held:
+      x = x * held["in_scale"].astype(self.dtype)
     y = quantized.product(x, kernel, self.dtype)
+    more = self._low_rank(x, y, kernel, held) if "a" in held else None
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
       bias: Any = self.param("bias", zeros, (self.features,), jnp.float32)
       y = y + bias.astype(self.dtype)
-    if self.lora is None or not self.has_variable("lora", "a"):
-      return y
-    a = self.get_variable("lora", "a").astype(self.dtype)
-    b = self.get_variable("lora", "b").astype(self.dtype)
-    if self.lora.dropout and self.has_rng("dropout"):
+    y = y if more is None else y + more
+    return y * held["out_scale"].astype(self.dtype) if "out_scale" in held else y
+
+  def _held(self) -> dict[str, jax.Array]:
+    """What the adapter holds for this layer."""
+    if self.lora is None:
+      return {}
+    return {name: self.get_variable("lora", name) for name in adapters.LEAVES if self.has_variable("lora", name)}
+
+  def _low_rank(self, x: jax.Array, y: jax.Array, kernel: Any, held: dict[str, jax.Array]) -> jax.Array:
+    """What A and B, and DoRA's magnitudes where there are some, add to y = x · W."""
+    assert self.lora is not None, "an adapter has a configuration"
+    scale = self.lora.scale
+    if self.has_variable("lora_scale", "scale"):
+      scale = self.get_variable("lora_scale", "scale")
+    dropped = bool(self.lora.dropout) and self.has_rng("dropout")
+    if dropped:
       x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
-    return y + (x @ a) @ b * self.lora.scale
+    a, b = held["a"].astype(self.dtype), held["b"].astype(self.dtype)
+    more = (x @ a) @ b * jnp.asarray(scale, self.dtype)
+    if "gain" in held:
+      return (held["gain"] - 1).astype(self.dtype) * y + more
+    if "magnitude" not in held:
+      return more
+    whole = quantized.whole(kernel, jnp.float32) if quantized.is_quantized(kernel) else kernel
+    gain = adapters.gain(whole, held, scale)
+    base = quantized.product(x, kernel, self.dtype) if dropped else y
+    return (gain - 1).astype(self.dtype) * base + gain.astype(self.dtype) * more
 
 
 class RMSNorm(nn.Module):

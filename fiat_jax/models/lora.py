@@ -1,7 +1,8 @@
 """LoRA (Hu et al., 2021): which projections get an adapter, its creation, merging and counting.
 
 An adapter is a collection of its own, `lora`, whose tree mirrors that of `params`: where a targeted linear layer has
-`kernel`, the adapter has `a` and `b`. The linear layer that applies them is in `models/layers.py`.
+`kernel`, the adapter has `a` and `b`. The linear layer that applies them is in `models/layers.py`; other kinds of
+adapters, and what each is to a kernel, are in `models/adapters.py`.
 """
 
 from __future__ import annotations
@@ -24,20 +25,25 @@ EVERY_LINEAR = r"(.*/)?layers/.*"  # of the layers: not the head, which is as la
 
 Tree = Mapping[str, Any]
 Scaling = Literal["rank", "root_rank"]
+Kind = Literal["lora", "dora", "ia3", "prompt"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
   """ΔW = scale · A · B on every projection whose path matches `targets` (a full match).
 
-  The scale is alpha / rank, or alpha / √rank (rsLoRA; Kalajdzievski, 2023).
+  The scale is alpha / rank, or alpha / √rank (rsLoRA; Kalajdzievski, 2023). Of other kinds (`models/adapters.py`),
+  `prompt_tokens` is how many places a soft prompt has, and `targets` says which projections IA3 scales.
   """
+
+  kind: Kind = "lora"
 
   rank: int = 8
   alpha: float = 16.0
   scaling: Scaling = "rank"
   dropout: float = 0.0
   targets: str = ATTENTION_QUERY_VALUE
+  prompt_tokens: int = 20
 
   def __post_init__(self):
     if self.rank < 1:
@@ -89,19 +95,6 @@ def targeted(params: Tree, config: LoraConfig) -> list[tuple[str, Any]]:
       + ", ".join(path for path, _ in projections)
     )
   return chosen
-
-
-def merge(params: Tree, adapter: Tree, config: LoraConfig) -> dict[str, Any]:
-  """`params` with the adapter folded in: W + scale · A · B, computed in f32 and rounded once to the kernel's type."""
-  merged = dict(params)
-  for name, node in adapter.items():
-    if "a" in node and "kernel" in params[name]:
-      kernel = params[name]["kernel"]
-      delta = config.scale * jnp.matmul(node["a"], node["b"], precision="highest")
-      merged[name] = {**params[name], "kernel": (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)}
-    else:
-      merged[name] = merge(params[name], node, config)
-  return merged
 
 
 def count(tree: Tree) -> int:

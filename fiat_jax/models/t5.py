@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fiat_jax import sharding
-from fiat_jax.models import layers, neftune, relative
+from fiat_jax.models import adapters, layers, neftune, relative, remat
 from fiat_jax.models.attention import KV, segment_mask
 from fiat_jax.models.lora import LoraConfig
 
@@ -156,15 +156,15 @@ class Stack(nn.Module):
   count: int
   bidirectional: bool
   lora: LoraConfig | None = None
-  remat: bool = False
+  remat: str = "none"
 
   def setup(self):
     c = self.config
     init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("heads", "buckets"))
     self.relative_bias: Any = self.param("relative_bias", init, (c.heads, c.buckets), jnp.float32)
     self.layers = nn.scan(
-      nn.remat(self.layer, prevent_cse=False) if self.remat else self.layer,
-      variable_axes={"params": 0, "lora": 0},
+      remat.wrapped(self.layer, self.remat),
+      variable_axes={"params": 0, "lora": 0, "lora_scale": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]  flax takes it for every argument at once
       length=self.count,
@@ -199,7 +199,7 @@ class T5(nn.Module):
 
   config: T5Config
   lora: LoraConfig | None = None
-  remat: bool = False
+  remat: str = "none"
   neftune: float = 0.0
 
   def setup(self):
@@ -213,7 +213,10 @@ class T5(nn.Module):
   def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
     """Encoder states [B, S, D]."""
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
-    return self.encoder(self._read(tokens, segments), mask)
+    x = self._read(tokens, segments)
+    if self.has_variable("lora", adapters.PROMPT):
+      x = adapters.put_prompt(x, tokens, self.get_variable("lora", adapters.PROMPT))
+    return self.encoder(x, mask)
 
   def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Decoder states [B, T, D] after the final norm."""

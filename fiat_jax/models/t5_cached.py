@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax.models import attention
+from fiat_jax.models import adapters, attention
 from fiat_jax.models.attention import KV
 from fiat_jax.models.t5 import T5, DecoderLayer, EncoderLayer, position_bias
 
@@ -33,6 +33,8 @@ def unstack(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_adapter(weights: Weights, adapter: Mapping[str, Any]) -> dict[str, Any]:
   """Unstacked weights with a (stacked) adapter beside them, in one stack or both; the base is shared, not copied."""
+  if adapters.PROMPT in adapter:
+    return {**weights, adapters.PROMPT: adapter[adapters.PROMPT]}
   adapted = dict(weights)
   for stack in STACKS:
     if stack in adapter:
@@ -53,7 +55,7 @@ def encode(model: T5, weights: Weights, tokens: jax.Array, lengths: Array) -> ja
   mask = (places < lengths[:, None])[:, None]
   bias = position_bias(c, outer["relative_bias"], places, places, True)
   layer = EncoderLayer(c, model.lora)
-  x = _embed(model, weights, tokens)
+  x = adapters.put_prompt(_embed(model, weights, tokens), tokens, weights.get(adapters.PROMPT))
   for layer_weights in weights["encoder"]:
     x, _ = layer.apply(layer_weights, x, mask, bias)
   return _final_norm(model, outer, x)

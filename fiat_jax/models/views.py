@@ -19,11 +19,13 @@ Array = jax.Array | np.ndarray
 class View(NamedTuple):
   """What a layer sees of positions: cosines and sines [B, T, head_dim / 2] (None: it turns nothing), mask [B, T, S].
 
-  Where layers differ, training stacks a member's values on a new first axis, and each layer picks its own.
+  Where layers differ, training stacks a member's values on a new first axis, and each layer picks its own. `segments`
+  [B, S] are given where the mask says no more than they do: of a segment, what stands before (`fused.py`).
   """
 
   rotary: tuple[jax.Array, jax.Array] | None
   mask: jax.Array
+  segments: jax.Array | None = None
 
 
 def views(c: DecoderConfig, positions: jax.Array, mask: jax.Array, keys: Array) -> dict[LayerKind, View]:

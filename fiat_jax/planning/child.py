@@ -26,6 +26,8 @@ from fiat_jax.planning.records import Asked, Found, Worked
 UNITS = {"K": 2**10, "M": 2**20, "G": GIB}
 SHARE = 0.8  # of what is free, that activations may take by estimate (`training/microbatch.py`)
 MOST_TRIALS = 4  # microbatches that are compiled
+# No TPU is looked for, and a training that runs on one beside this is in no one's way.
+COMPILES = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 
 def has_compiler() -> bool:
@@ -40,14 +42,16 @@ def ask(asked: Asked) -> Found:
     signals.Stopped: a signal came.
   """
   pretended = f"--xla_force_host_platform_device_count={asked.target.devices}"
-  environment = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {pretended}",
-    "PYTHONPATH": os.pathsep.join(
-      filter(None, [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    ),
-  }
+  environment = (
+    os.environ
+    | COMPILES
+    | {
+      "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {pretended}",
+      "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+      ),
+    }
+  )
   command = [sys.executable, "-m", "fiat_jax.planning.child"]
   pipe = subprocess.PIPE
   with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
@@ -148,7 +152,7 @@ class _Work:
   def _activations(self, rows: int) -> float:
     s = self._asked.settings
     length = s.source_length + s.target_length
-    return rows * length * self._plan.family.bytes_a_token(length)
+    return rows * length * self._plan.family.bytes_a_token(length, s.remat)
 
   def step(self, name: str, step: Any, rows: int) -> Worked:
     worked = Worked(name, rows, step.trips, step.tokens, step.held, 0.0, self._least(name, step), self._compiles)
@@ -178,7 +182,7 @@ class _Work:
     sizes = module.config, self._plan.family.shapes(), s.source_length, s.target_length
     examples = step.tokens / (s.source_length + s.target_length) / self._asked.target.devices
     if name == "train":
-      return examples * least.update(*sizes, full=self._asked.trains == "all")
+      return examples * least.update(*sizes, full=self._asked.trains == "all", remat=s.remat)
     return examples * least.forward(*sizes) if name == "evaluate" else 0.0
 
 

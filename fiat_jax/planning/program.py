@@ -15,6 +15,9 @@ from typing import NamedTuple
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
         "partition-id", "iota", "optimization-barrier")  # fmt: skip
+# Products of attention's kernel (`models/fused.py`), whose inside the text does not show: forward q · k, weights · v;
+# backward the scores again, and the gradients of weights, queries, keys and values. Later keys are left out.
+SPLASH = {"splash_mha_fwd": 2, "splash_mha_dkv": 5}
 BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -153,6 +156,10 @@ class _Program:
       return 2.0 * math.prod(_sizes(i.shape)) * math.prod(left[axis] for axis in axes)
     if i.kind == "convolution":
       return _convolution(_sizes(shapes[i.operands[0]]), _sizes(shapes[i.operands[1]]), _sizes(i.shape), i.rest)
+    products = next((count for start, count in SPLASH.items() if i.name.startswith(start)), 0)
+    if i.kind == "custom-call" and products:
+      *heads, length, width = max((_sizes(shapes[o]) for o in i.operands if shapes.get(o)), key=math.prod)
+      return products * math.prod(heads) * length**2 * width  # of two operations a pair, half of the pairs
     return 0.0
 
   def _moved(self, name: str, i: _Instruction) -> float:

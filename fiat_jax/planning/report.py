@@ -136,6 +136,9 @@ def remedy(asked: Asked, found: Found) -> str:
   model = max(step.held["model"] for step in found.steps)
   if devices > 1 and found.mesh["data"] > 1 and model > 0.25 * found.memory:
     return f"--mesh fsdp={devices} deals the weights out"
+  train = next((step for step in found.steps if step.name == "train"), None)
+  if train and s.remat == "none" and sum(train.held.values()) < 0.8 * found.memory < train.peak:
+    return "--remat full keeps little of what the layers give, for half as much work again"
   if s.dtype == "float32":
     return "--dtype bfloat16 halves what there is"
   if asked.trains == "all":

@@ -16,11 +16,12 @@ from fiat_jax.decoding import slots as device
 from fiat_jax.decoding.engine import Engine, Request
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.evaluation import teacher_forced
-from fiat_jax.models import lora
+from fiat_jax.models import adapters
 from fiat_jax.models.family import Module, family_of
 from fiat_jax.planning import abstract
 from fiat_jax.settings import Settings
 from fiat_jax.training import microbatch, optimizers
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import fresh_state, make_step
 
 
@@ -49,6 +50,7 @@ class Plan:
 
   def __init__(self, module: Module, settings: Settings, optimizer: optimizers.OptimizerConfig, *, full: bool):
     self.module, self._settings, self._full = module, settings, full
+    self._trained = for_training(module, settings)
     self.family = family_of(module)
     self._optimizer = optimizers.optimizer(optimizer)
     self.params = abstract.params(self.family, settings.dtype, "" if full else settings.weights)
@@ -57,7 +59,7 @@ class Plan:
   def _adapter(self) -> Any:
     config = self.module.lora
     assert config is not None, "the module of a plan has an adapter"
-    fresh = jax.eval_shape(lambda: lora.init_adapter(jax.random.key(0), self.params, config))
+    fresh = jax.eval_shape(lambda params: adapters.fresh(jax.random.key(0), params, config), self.params)
     return abstract.placed(fresh, sharding.of_adapter(fresh, self.params))
 
   @functools.cached_property
@@ -77,7 +79,9 @@ class Plan:
     batch = packing_of(self.family.start_id).pack([_example(s)] * max(s.batch, shape.rows), shape)
     collection = "params" if self._full else "lora"
     frozen = {} if self._full else {"params": self.params}
-    step = make_step(self.module, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state))
+    step = make_step(
+      self._trained, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state)
+    )
     arrays = type(batch)(**abstract.rows(jax.tree.map(np.asarray, batch._asdict())))
     held = {"model": microbatch.size(self.params), "optimizer": microbatch.size(self._state.optimizer)}
     held |= {} if self._full else {"adapter": microbatch.size(self._adapter)}

@@ -15,17 +15,18 @@ SHARE = 0.8  # of what is free beside weights and optimizer: the rest is for the
 MOST = 2**17  # tokens
 
 
-def tokens_that_fit(family: Family, length: int, held: int) -> int:
+def tokens_that_fit(family: Family, length: int, held: int, remat: str = "none") -> int:
   """Tokens of a microbatch by estimate, a power of two.
 
   Args:
     length: of a row, in tokens: attention's probabilities grow with it.
     held: bytes of what stays on the device: weights, optimizer state, gradients.
+    remat: what is computed again (`models/remat.py`).
   """
   stats = jax.local_devices()[0].memory_stats() or {}
   if "bytes_limit" not in stats:
     return WITHOUT_ACCELERATOR
-  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // family.bytes_a_token(length))
+  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // family.bytes_a_token(length, remat))
   return min(MOST, 1 << (room.bit_length() - 1))
 
 

@@ -18,6 +18,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch, optimizers
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
 from fiat_jax.workbench import Workbench
@@ -29,8 +30,8 @@ def main(configuration: Configuration) -> None:
   recipe = configuration.recipe(one_recipe(settings))
   if not {"train", "test"} & set(settings.files()):
     raise UserError("nothing to measure: give --train FILE to time training, --test FILE to time decoding")
-  if recipe.adapter != "lora":
-    raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times LoRA training")
+  if not recipe.adapts:
+    raise UserError(f"the recipe {recipe.title!r} has no adapter: bench times the training of one")
   started = time.perf_counter()
   runtime.start(settings)
   bench = Workbench(configuration.only("train", "test"))
@@ -52,7 +53,8 @@ def _train(bench: Workbench, recipe: Recipe, started: float) -> dict[str, float]
   optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   params = bench.models.params(recipe)
   state = init_state(bench.models.new_adapter(recipe, seed=0), optimizer)
-  step = make_step(bench.models.of(recipe).module, optimizer, "lora", 0, lies=sharding.lies(state), rates=rates)
+  trained = for_training(bench.models.of(recipe).module, settings)
+  step = make_step(trained, optimizer, "lora", 0, lies=sharding.lies(state), rates=rates)
   frozen = {"params": params}
   batches = make_batches(bench, recipe, settings.batch, seed=0, held=microbatch.size((frozen, state)))
   state, _ = jax.block_until_ready(step(state, frozen, sharding.rows(batches[0])))

@@ -19,6 +19,7 @@ DEFAULT = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")
 SETS: Mapping[str, Sequence[str]] = {  # what --recipes names at once; a set runs what of it can be run
   "ladder": ("fiat", "fine_tuning", "lora", "full_fine_tuning", "base_full_fine_tuning"),
   "ablations": ("fiat", "fine_tuning", "fiat_without_instruction", "fiat_full", "fiat_base", "fiat_all_linear"),
+  "adapters": ("fiat", "fiat_rslora", "fiat_dora", "fiat_ia3", "fiat_prompt", "fiat_full"),
   "distillation": ("fine_tuning", "distilled", "distilled_published", "distilled_then_fiat"),
   "instructions": ("fiat", "fiat_without_instruction", "fiat_base", "fiat_base_without_instruction"),
   "in_context": ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency"),

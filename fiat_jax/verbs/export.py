@@ -16,7 +16,6 @@ from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.exports import card, proof
-from fiat_jax.models import lora
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -25,7 +24,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
-from fiat_jax.workbench import Workbench, lora_config
+from fiat_jax.workbench import Workbench
 
 Beside = Callable[[pathlib.Path], None]
 
@@ -147,8 +146,7 @@ def write_model(
       raise UserError("--format t5x: its vocabulary of bytes is kept in no file: give --format huggingface")
   params = restore_best(bench, recipe, folder)
   assert params is not None, "the recipe trains"
-  if recipe.adapter == "lora":
-    params = lora.merge(bench.models.params(recipe), params, lora_config(bench.settings, recipe))
+  params = bench.models.merged(recipe, params)
   if isinstance(family, EncoderDecoder) and form == "t5x":
     write_t5x(output, params, family.config, best_step(folder, bench.settings.scores[0]), tokenizer, beside)
   else:

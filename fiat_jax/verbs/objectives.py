@@ -10,6 +10,7 @@ from fiat_jax import processes, sharding, stopwatch
 from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
+from fiat_jax.data.prompted import prompted
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, latency, metrics, report, teacher_forced
 from fiat_jax.evaluation.evaluate import summarise, write_predictions
@@ -122,13 +123,10 @@ class ByLoss:
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
     bench, described = self._bench, self._bench.models.of(self._recipe)
-    examples = bench.shards.examples(split, self._recipe)
+    examples = prompted(bench.shards.examples(split, self._recipe), bench.models.virtual(self._recipe))
     packing = packing_of(described.family.start_id)
     shape = self._shape(packing, examples)
-    full = tree is not None and self._recipe.adapter == "full"
-    variables = {"params": tree if full else bench.models.params(self._recipe)}
-    if tree is not None and not full:
-      variables["lora"] = tree
+    variables = bench.models.variables(self._recipe, tree)
 
     with progress(f"measuring the loss on {split}", len(examples)) as bar:
 

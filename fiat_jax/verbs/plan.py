@@ -15,8 +15,6 @@ from fiat_jax.progress import say
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.workbench import lora_config
 
-TUNED = {"lora": "adapter", "full": "all"}
-
 
 def main(configuration: Configuration) -> None:
   """Prints the plan.
@@ -32,7 +30,7 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"the dtype {settings.dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   recipe = configuration.recipe(one_recipe(settings))
   name = configuration.model_of(recipe)
-  tuned = TUNED.get(recipe.adapter, "")
+  tuned = "adapter" if recipe.adapts else "all" if recipe.adapter == "full" else ""
   asked = Asked(target, name, _config(configuration, name), settings, tuned, lora_config(settings, recipe))
   if target.described and has_compiler():
     say("compiling each step for the TPU: minutes for a large model")

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax import compilations, processes, runtime, sharding
-from fiat_jax.checkpoints import peft
 from fiat_jax.checkpoints.run import RunCheckpoints
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.batches import Batches, Examples, Subset, choose_shape, drawn, longest_size
 from fiat_jax.data.pairs import packing_of
+from fiat_jax.data.prompted import prompted
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
 from fiat_jax.models import lora
@@ -30,11 +30,12 @@ from fiat_jax.run_folder import occupied
 from fiat_jax.settings import Settings
 from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
+from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.whole import write_whole
-from fiat_jax.workbench import Workbench, lora_config, without_reasoning
+from fiat_jax.workbench import Workbench, without_reasoning
 
 DEFAULT_RECIPES = {"answer": "fiat", "span_corruption": "full_fine_tuning", "chat": "fine_tuning"}
 JUDGED = ("validation", "test")
@@ -56,7 +57,7 @@ def main(configuration: Configuration) -> None:
   bench.prepare([recipe, *first_stage(bench, recipe).values()])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   objective.show([result], "test" if "test" in result else "validation")
-  adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapter == "lora" else ""
+  adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapts else ""
   print(f"\n{settings.model_dir} holds the run{adapter}")
 
 
@@ -132,18 +133,16 @@ def _result(
   judged: Sequence[str],
 ) -> dict[str, Any]:
   """Trains, writes adapter and predictions, and returns what `results.json` will hold."""
-  settings = bench.settings
   started = time.monotonic()
   objective = objective_of(bench, recipe)
   begun = _begun(bench, recipe, first, seed)
   figures, trained = _train(bench, recipe, objective, folder, seed, begun)
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
-  if recipe.adapter == "lora":
-    family, base = bench.models.of(recipe).family, bench.configuration.public_name(recipe)
+  if recipe.adapts:
     adapter = sharding.whole(trained)
     if processes.first():
-      peft.write_adapter(folder / "adapter", adapter, family, lora_config(settings, recipe), base=base)
+      bench.models.write_adapter(recipe, adapter, folder / "adapter")
   result |= bench.shards.truncated(recipe)
   for split in judged:
     if split in bench.rows:
@@ -181,11 +180,9 @@ def _train(
   full, params = recipe.adapter == "full", bench.models.params(recipe)
   if full:
     trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
-  elif begun is not None:
-    trained, frozen = begun, {"params": params}
   else:
-    trained = bench.models.new_adapter(recipe, seed)
-    frozen = {"params": params}
+    trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
+    frozen = bench.models.variables(recipe, None)
   config = optimizer_config(settings)
   optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   state = init_state(trained, optimizer)
@@ -203,7 +200,7 @@ def _train(
       patience=settings.patience,
     ),
     advance=make_step(
-      module.clone(neftune=settings.neftune),
+      for_training(module, settings),
       optimizer,
       "params" if full else "lora",
       seed,
@@ -231,10 +228,13 @@ def make_batches(bench: Workbench, recipe: Recipe, size: int, seed: int, held: i
   dropout = settings.reasoning_dropout if recipe.reasoning else 0.0
   short = bench.shards.of("train", without_reasoning(recipe)) if dropout else None
   explained = bench.shards.explained(recipe) if recipe.distils else None
+  count = bench.models.virtual(recipe)
+  shard = prompted(shard, count)
+  short, explained = short and prompted(short, count), explained and prompted(explained, count)
   family = bench.models.of(recipe).family
   packing = packing_of(family.start_id)
   tokens = settings.microbatch_tokens or microbatch.tokens_that_fit(
-    family, longest_size(packing, shard, short, explained), held
+    family, longest_size(packing, shard, short, explained), held, settings.remat
   )
   parts = sharding.ways("batch")
   shape = choose_shape(shard, tokens, size, short, packing, explained, parts)

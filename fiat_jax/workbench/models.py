@@ -4,34 +4,46 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax import sharding
-from fiat_jax.checkpoints import given_adapter
+from fiat_jax.checkpoints import given_adapter, peft
+from fiat_jax.checkpoints.given_adapter import Given
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
 from fiat_jax.data.corruption import Corruption
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
-from fiat_jax.models import pretrained
-from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, init_adapter, targeted
+from fiat_jax.models import adapters, pretrained
+from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 
 
 def lora_config(settings: Settings, recipe: Recipe) -> LoraConfig:
-  s = settings
+  """The adapter that a recipe tunes; of one that tunes none, what LoRA would be."""
+  s, linear = settings, recipe.adapted == "linear"
+  kind = recipe.adapter if recipe.adapter in ("dora", "ia3", "prompt") else "lora"
+  targets = adapters.IA3_TARGETS if kind == "ia3" else EVERY_LINEAR if linear else s.lora_targets
   return LoraConfig(
+    kind=kind,
     rank=s.lora_rank,
     alpha=s.lora_alpha,
-    scaling=s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
+    scaling="root_rank" if recipe.adapter == "rslora" else s.lora_scaling,  # pyright: ignore[reportArgumentType]  checked when it is made
     dropout=s.lora_dropout,
-    targets=s.lora_targets if recipe.adapted == "attention" else EVERY_LINEAR,
+    targets=targets,
+    prompt_tokens=s.prompt_tokens,
   )
+
+
+KINDS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "ia3": "IA3", "prompt": "a soft prompt"}
 
 
 class Models:
@@ -41,6 +53,7 @@ class Models:
     self._configuration, self._settings = configuration, configuration.settings
     self._described: dict[str, Description] = {}  # by the setting that names it
     self._others = {configuration.settings.model: self._described}  # of recipes with a MODEL of their own, by its name
+    self._given: dict[tuple[str, str], Given] = {}
     self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
 
   def under(self, configuration: Configuration) -> Models:
@@ -80,7 +93,7 @@ class Models:
 
   def check_targets(self, recipe: Recipe) -> None:
     """Refuses a LoRA target that matches nothing, before weights are read."""
-    if recipe.adapter == "lora":
+    if recipe.adapts and recipe.adapter != "prompt":
       targeted(self.of(recipe).family.shapes(), lora_config(self._settings, recipe))
 
   def of(self, recipe: Recipe) -> Description:
@@ -105,26 +118,97 @@ class Models:
     return self._weights[0]
 
   def new_adapter(self, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """A fresh adapter for that model, beside its kernels."""
-    params = self.params(recipe)
-    return sharding.beside(init_adapter(jax.random.key(seed), params, lora_config(self._settings, recipe)), params)
+    """The adapter that training begins with, beside that model's kernels: ADAPTER, or a fresh one.
+
+    Raises:
+      UserError: ADAPTER is of another kind than the recipe trains.
+    """
+    params, given = self.params(recipe), self.given(recipe)
+    if given:
+      return sharding.beside(jax.tree.map(jnp.asarray, dict(given.tree)), params)
+    scaled = getattr(self.of(recipe).module.config, "scaled_embedding", False)
+    scale = params["embedding"].shape[1] ** 0.5 if scaled else 1.0
+    config = lora_config(self._settings, recipe)
+    return sharding.beside(adapters.fresh(jax.random.key(seed), params, config, embedding_scale=scale), params)
+
+  def given(self, recipe: Recipe) -> Given | None:
+    """ADAPTER, where one is named: what the recipe begins with, or, of one that tunes nothing, what it answers with.
+
+    Raises:
+      UserError: it cannot be read, is of another base, or of another kind than the recipe trains.
+    """
+    named = self._settings.adapter
+    if not named:
+      return None
+    described = self._described[recipe.model_setting]
+    if (key := (named, described.path)) not in self._given:
+      self._given[key] = given_adapter.read(named, described.family, described.fingerprint)
+    given = self._given[key]
+    if recipe.trains and given.kind != recipe.adapter.removeprefix("rs"):
+      trains = KINDS.get(recipe.adapter, "all weights")
+      raise UserError(
+        f"--adapter {named}: it is {KINDS[given.kind]}, and {recipe.title} trains {trains}: choose --recipes of its "
+        "kind"
+      )
+    return given
+
+  def virtual(self, recipe: Recipe) -> int:
+    """How many places a soft prompt takes before each of the recipe's inputs."""
+    if recipe.adapter != "prompt":
+      return 0
+    given = self.given(recipe)
+    return len(given.tree[adapters.PROMPT]) if given else self._settings.prompt_tokens
+
+  def scales(self, recipe: Recipe) -> dict[str, Any]:
+    """The collection `lora_scale`, where ADAPTER's scales are not the configuration's; else nothing."""
+    given, scale = self.given(recipe), lora_config(self._settings, recipe).scale
+    if not given or all((leaf == np.float32(scale)).all() for leaf in jax.tree.leaves(given.scales)):
+      return {}
+    whole = jnp.asarray if sharding.mesh() is None else lambda leaf: sharding.place(leaf, sharding.everywhere())
+    return jax.tree.map(whole, dict(given.scales))
+
+  def variables(self, recipe: Recipe, trained: Any | None) -> dict[str, Any]:
+    """The collections that the recipe's module is applied to, with `trained` in the place that it trains."""
+    if recipe.adapter == "full" and trained is not None:
+      return {"params": trained}
+    scales = self.scales(recipe) if recipe.adapts else {}
+    found = {"params": self.params(recipe)} | ({"lora_scale": scales} if scales else {})
+    return found if trained is None else found | {"lora": trained}
+
+  def merged(self, recipe: Recipe, trained: Any) -> Mapping[str, Any]:
+    """That model's weights with the adapter that the recipe trained folded in; all weights that it trained."""
+    if not recipe.adapts:
+      return trained
+    return adapters.merge(self.params(recipe), trained, lora_config(self._settings, recipe), self.scales(recipe))
+
+  def write_adapter(self, recipe: Recipe, trained: Any, folder: pathlib.Path) -> None:
+    """Writes what the recipe trained in PEFT's format."""
+    described, config, given = self.of(recipe), lora_config(self._settings, recipe), self.given(recipe)
+    if given:
+      config = dataclasses.replace(config, scaling="root_rank" if given.root_rank else "rank")
+    base = self._configuration.public_name(recipe)
+    ranks, of = given.ranks if given else None, described.fingerprint
+    peft.write_adapter(folder, trained, described.family, config, base, fingerprint=of, ranks=ranks)
 
   def engine(self, recipe: Recipe, trained: Any | None = None) -> Engine:
     """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
-    model = self.of(recipe)
-    if trained is None and self._settings.adapter:
-      given = given_adapter.read(self._settings.adapter, model.family, lora_config(self._settings, recipe).scale)
-      weights = model.family.with_adapter(self._held(recipe).layers, given)
-    elif trained is None:
-      weights = self._held(recipe).layers
-    elif recipe.adapter == "full":
+    model, given = self.of(recipe), self.given(recipe)
+    if recipe.adapter == "full" and trained is not None:
       weights = model.family.unstack(trained)
+    elif trained is None and (recipe.trains or not given):
+      weights = self._held(recipe).layers
     else:
-      weights = model.family.with_adapter(self._held(recipe).layers, trained)
+      tree: Any = trained
+      if given and trained is None:
+        tree = sharding.beside(jax.tree.map(jnp.asarray, dict(given.tree)), self.params(recipe))
+      config = lora_config(self._settings, recipe)
+      tree = adapters.settled(self.params(recipe), tree, config, self.scales(recipe))
+      weights = model.family.with_adapter(self._held(recipe).layers, tree)
     stops, decode = model.tokenizer.stop_ids, model.tokenizer.decode
     return Engine(model.module, weights, stop_ids=stops, slots=self._settings.slots, decode=decode)
 
   def fingerprints(self, recipes: Iterable[Recipe]) -> dict[str, str]:
     """Those of the weights that these recipes use, by the setting that names them."""
     used = dict.fromkeys(recipe.model_setting for recipe in recipes if recipe.runs_model)
-    return {setting: self._described[setting].fingerprint for setting in used}
+    found = {setting: self._described[setting].fingerprint for setting in used}
+    return found | ({"adapter": given_adapter.digest(self._settings.adapter)} if self._settings.adapter else {})

@@ -91,6 +91,7 @@ class Shards:
       raise UserError(message, self._settings.file(split), self._rows[split][int(empty[0])].line)
     self._check_length(split, shard.lengths("inputs"), "source_length", "prompt")
     longest, room = int(shard.lengths("inputs").max()), self._models.of(recipe).family.room
+    longest += self._models.virtual(recipe)
     if room is not None and longest + self._settings.target_length > room:
       raise UserError(
         f"the longest prompt has {longest} tokens; with --target_length {self._settings.target_length} that is more "

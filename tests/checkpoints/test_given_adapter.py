@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from fiat_jax.checkpoints import given_adapter
 from fiat_jax.checkpoints.peft import write_adapter
 from fiat_jax.errors import UserError
+from fiat_jax.models import adapters
 from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.lora import LoraConfig
 
@@ -43,9 +45,15 @@ def deltas(adapter, scale, path=()):
   return {key: value for name, node in adapter.items() for key, value in deltas(node, scale, (*path, name)).items()}
 
 
+def read_folded(given, scale):
+  """The tree with what single layers are scaled by in B, as one scale of all has it."""
+  found = given_adapter.read(given, FAMILY)
+  return adapters.settled(tiny.random_params(), found.tree, LoraConfig(rank=1, alpha=scale), found.scales)
+
+
 def test_ours_comes_back_bit_for_bit(written):
   adapter, folder = written
-  read = given_adapter.read(str(folder), FAMILY, CONFIG.scale)
+  read = given_adapter.read(str(folder), FAMILY).tree
   found, wanted = deltas(read, 1.0), deltas(adapter, 1.0)
   assert found.keys() == wanted.keys()
   for block, nodes in adapter["layers"].items():
@@ -66,7 +74,7 @@ def test_scales_and_ranks_of_single_modules_are_peft_s(written):
   change(
     folder, narrower, use_rslora=True, alpha_pattern={"q_proj": 10}, rank_pattern={r"layers\.1\.self_attn\.q_proj": 3}
   )
-  read = given_adapter.read(str(folder), FAMILY, 0.7)
+  read = read_folded(str(folder), 0.7)
   query, key = (read["layers"]["attention"][name] for name in ("query", "key"))
   ours = adapter["layers"]["attention"]
   wanted = 10 / 3**0.5 * np.asarray(ours["query"]["a"][1][:, :3], np.float64) @ np.asarray(ours["query"]["b"][1][:3])
@@ -81,7 +89,7 @@ def test_several_are_added_up_by_weight(written, tmp_path, tiny_model):
   config = LoraConfig(rank=2, alpha=4.0, targets=".*attention/query")
   other = tiny.random_adapter(tiny_model.params, config)
   write_adapter(tmp_path / "two", other, FAMILY, config, base="OWNER/NAME")
-  read = given_adapter.read(f"{folder}:0.25, {tmp_path / 'two'}:-2", FAMILY, 1.5)
+  read = read_folded(f"{folder}:0.25, {tmp_path / 'two'}:-2", 1.5)
   first, second = deltas(adapter, 0.25 * CONFIG.scale), deltas(other, -2 * config.scale)
   for path, found in deltas(read, 1.5).items():
     np.testing.assert_allclose(found, first[path] + second.get(path, 0.0), rtol=1e-4, atol=1e-5)
@@ -96,9 +104,10 @@ def without(name):
 
 
 REFUSED = {
-  "dora": ((), {"use_dora": True}, "is an adapter with DoRA"),
+  "magnitudes": ((), {"use_dora": True}, "has lora_A, lora_B alone: the file is incomplete"),
   "biases": ((), {"bias": "all"}, "is an adapter with biases"),
-  "another kind": ((), {"peft_type": "IA3"}, "is an adapter with IA3"),
+  "another kind": ((), {"peft_type": "LOHA"}, "is an adapter with LOHA"),
+  "not its kind": ((), {"peft_type": "IA3"}, "it is of another kind than its description"),
   "unknown": ((add("base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"),), {}, "1 tensors belong to no"),
   "prefix": ((add("model.layers.0.self_attn.q_proj.lora_A.weight"),), {}, "is it an adapter of another base"),
   "half": ((without(QUERY.format(0, "B")),), {}, "layers.0.self_attn.q_proj has lora_A alone"),
@@ -112,11 +121,29 @@ def test_what_is_not_an_adapter_of_this_base_is_refused(fault, written):
   changes, description, message = REFUSED[fault]
   change(written[1], *changes, **description)
   with pytest.raises(UserError) as e:
-    given_adapter.read(str(written[1]), FAMILY, CONFIG.scale)
+    given_adapter.read(str(written[1]), FAMILY)
   assert message in str(e.value) and "one" in str(e.value)
 
 
 def test_a_pickle_is_never_opened(written):
   (written[1] / WEIGHTS).rename(written[1] / "adapter_model.bin")
   with pytest.raises(UserError, match="holds its weights as a pickle, which may run any program"):
-    given_adapter.read(str(written[1]), FAMILY, CONFIG.scale)
+    given_adapter.read(str(written[1]), FAMILY)
+
+
+def test_another_base_is_refused_by_its_fingerprint(tmp_path, tiny_model):
+  adapter = tiny.random_adapter(tiny_model.params, CONFIG)
+  write_adapter(tmp_path / "one", adapter, FAMILY, CONFIG, base="OWNER/NAME", fingerprint="abc")
+  given_adapter.read(str(tmp_path / "one"), FAMILY, "abc")
+  with pytest.raises(UserError, match="was trained on another base than this: 'OWNER/NAME'"):
+    given_adapter.read(str(tmp_path / "one"), FAMILY, "abd")
+
+
+def test_what_is_not_lora_is_neither_weighted_nor_added_up(tmp_path, tiny_model):
+  config = LoraConfig(kind="ia3", targets=adapters.IA3_TARGETS)
+  write_adapter(
+    tmp_path / "ia3", adapters.fresh(jax.random.key(0), tiny_model.params, config), FAMILY, config, base="x"
+  )
+  assert given_adapter.read(str(tmp_path / "ia3"), FAMILY).kind == "ia3"
+  with pytest.raises(UserError, match="LoRA and rsLoRA alone can be weighted and added up"):
+    given_adapter.read(f"{tmp_path / 'ia3'}:0.5", FAMILY)

@@ -18,9 +18,10 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
+from fiat_jax.models.adapters import merge
 from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.family import family_of, module_for
-from fiat_jax.models.lora import LoraConfig, merge
+from fiat_jax.models.lora import LoraConfig
 
 
 def read(folder: Path, dtype: str = "float32"):

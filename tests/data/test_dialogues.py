@@ -83,45 +83,16 @@ def _shard(file: Path, tokenizer: Path, folder: Path, limit: int = 200, shorten:
   return dialogues.Dialogues(folder)
 
 
-def test_a_shard_that_was_stopped_goes_on_and_is_the_same(smollm2_path, tmp_path, monkeypatch):
-  monkeypatch.setattr(dialogue_shards, "BLOCK", 4)
-  monkeypatch.setattr(dialogue_shards, "CHECKPOINT", 1)
+def test_a_shard_holds_every_chat_in_its_place(smollm2_path, tmp_path):
   file = _write_chats(tmp_path / "chats.jsonl", 30)
-  whole, encoded = dialogue_shards._encoded, []
-
-  def stopping(numbered, *arguments):
-    for count, done in enumerate(whole(numbered, *arguments)):
-      if count == 4:
-        raise KeyboardInterrupt
-      yield done
-
-  def counting(numbered, *arguments):
-    yield from whole((encoded.append(row) or row for row in numbered), *arguments)
-
-  monkeypatch.setattr(dialogue_shards, "_encoded", stopping)
-  with pytest.raises(KeyboardInterrupt):
-    _shard(file, smollm2_path, tmp_path / "shard")
-  assert not (tmp_path / "shard").exists()
-  monkeypatch.setattr(dialogue_shards, "_encoded", counting)
   found = _shard(file, smollm2_path, tmp_path / "shard")
-  assert len(encoded) == 30 - 16 and len(found) == 30 and list(found.sources) == list(range(30))
+  assert len(found) == 30 and list(found.sources) == list(range(30))
   tokenizer = Tokenizer.load(smollm2_path)
   for number, (_, messages) in enumerate(dialogues.conversations(str(file), Layout())):
     wanted, example = dialogues.encode(messages, tokenizer, 200), found[number]
     for name in ("inputs", "targets", "learned"):
       assert np.array_equal(getattr(wanted, name), getattr(example, name))
   assert found.lengths("targets").tolist() == [len(found[n].targets) for n in range(30)]
-
-
-@pytest.mark.slow
-def test_several_processes_make_the_same_shard(smollm2_path, tmp_path, monkeypatch):
-  file = _write_chats(tmp_path / "chats.jsonl", 40)
-  _shard(file, smollm2_path, tmp_path / "here")
-  monkeypatch.setattr(dialogue_shards, "BLOCK", 4)
-  monkeypatch.setattr(dialogue_shards, "FEW", 8)
-  _shard(file, smollm2_path, tmp_path / "elsewhere")
-  for here in (tmp_path / "here").iterdir():
-    assert here.read_bytes() == (tmp_path / "elsewhere" / here.name).read_bytes()
 
 
 def test_chats_that_do_not_fit_are_refused_or_counted(smollm2_path, tmp_path):

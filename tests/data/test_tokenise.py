@@ -139,7 +139,7 @@ def test_the_caller_never_imports_tensorflow(specs: list[ShardSpec], folders: li
     "from fiat_jax.data import tokenise\n"
     "from fiat_jax.data.batches import Shard\n"
     "import fiat_jax.workbench, fiat_jax.verbs.train, fiat_jax.verbs.compare\n"
-    "specs = [tokenise._spec(record) for record in json.load(sys.stdin)]\n"
+    "specs = [tokenise.spec_of(record) for record in json.load(sys.stdin)]\n"
     "assert len(Shard(tokenise.Tokenising(specs).wait()[0])) == 6\n"
     "print(*sorted({'tensorflow', 'seqio', 'torch'} & set(sys.modules)))\n"
   )

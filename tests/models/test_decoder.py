@@ -117,20 +117,21 @@ def test_a_tied_head_is_the_embedding(tiny_model):
 
 
 @pytest.mark.slow
-def test_rematerialisation_changes_neither_names_nor_numbers(tiny_model):
+@pytest.mark.parametrize("policy", ["dots", "full"])
+def test_rematerialisation_changes_neither_names_nor_numbers(tiny_model, policy):
   rows = tiny.rows_of([tiny.random_ids(20, 7)], 24)
   adapter_config = lora.LoraConfig(rank=2, targets=tiny.ALL_LINEAR, dropout=0.3)
   adapter = tiny.random_adapter(tiny_model.params, adapter_config)
 
-  def loss(variables, remat: bool):
+  def loss(variables, remat: str):
     module = Decoder(tiny.CONFIG, adapter_config, remat=remat)
     rngs = {"dropout": jax.random.key(1)}
     logits = module.apply(variables, *rows, method="init_all", rngs=rngs)
     return jnp.mean(jax.nn.log_softmax(logits)[..., 3])
 
   variables = {"params": tiny_model.params, "lora": adapter}
-  plain, gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(variables, False)
-  again, regained = jax.jit(jax.value_and_grad(loss), static_argnums=1)(variables, True)
+  plain, gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(variables, "none")
+  again, regained = jax.jit(jax.value_and_grad(loss), static_argnums=1)(variables, policy)
   np.testing.assert_allclose(plain, again, rtol=1e-6)
   scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6 * scale), gradient, regained)

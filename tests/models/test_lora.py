@@ -16,7 +16,7 @@ from fiat_jax.data.sequences import pack
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
-from fiat_jax.models import decoder, lora
+from fiat_jax.models import adapters, decoder, lora
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.training.step import summed_gradients
@@ -46,7 +46,7 @@ def test_an_untrained_adapter_leaves_smollm2_bit_for_bit(smollm2):
 def test_a_merged_adapter_gives_the_unmerged_logits(tiny_model):
   adapter = tiny.random_adapter(tiny_model.params, EVERYWHERE)
   module, variables = Decoder(tiny.CONFIG, EVERYWHERE), {"params": tiny_model.params, "lora": adapter}
-  merged = lora.merge(tiny_model.params, adapter, EVERYWHERE)
+  merged = adapters.merge(tiny_model.params, adapter, EVERYWHERE)
   unmerged = tiny.logits_of(module, variables, IDS)
   np.testing.assert_allclose(tiny.logits_of(tiny_model.module, {"params": merged}, IDS), unmerged, atol=2e-4)
   assert np.abs(unmerged - tiny.logits_of(tiny_model.module, {"params": tiny_model.params}, IDS)).max() > 0.5
@@ -54,7 +54,7 @@ def test_a_merged_adapter_gives_the_unmerged_logits(tiny_model):
 
 def test_the_cached_path_applies_an_adapter_merged_or_not(tiny_model):
   adapter = tiny.random_adapter(tiny_model.params, EVERYWHERE)
-  module, merged = Decoder(tiny.CONFIG, EVERYWHERE), lora.merge(tiny_model.params, adapter, EVERYWHERE)
+  module, merged = Decoder(tiny.CONFIG, EVERYWHERE), adapters.merge(tiny_model.params, adapter, EVERYWHERE)
   wanted = tiny.logits_of(module, {"params": tiny_model.params, "lora": adapter}, IDS)
   n, layers = len(IDS), tiny.CONFIG.layers
   seen = np.tril(np.ones((1, n, n), bool))

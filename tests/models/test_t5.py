@@ -11,7 +11,7 @@ import pytest
 import t5 as small
 from flax import linen as nn
 
-from fiat_jax.models import lora, t5_cached
+from fiat_jax.models import adapters, lora, t5_cached
 from fiat_jax.models.attention import KV
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.relative import relative_buckets
@@ -141,7 +141,7 @@ def test_a_merged_adapter_gives_the_unmerged_logits(models):
   module, batch = T5(base.config, ADAPTED), small.rows_of(pairs(case), 160, 24)
   adapter = small.adapter_of(case, small.script().adapter(case), module)
   unmerged = small.forward(module, {"params": params, "lora": adapter}, batch)
-  merged = small.forward(base, {"params": lora.merge(params, adapter, ADAPTED)}, batch)
+  merged = small.forward(base, {"params": adapters.merge(params, adapter, ADAPTED)}, batch)
   np.testing.assert_allclose(merged, unmerged, atol=2e-4)
   assert np.abs(unmerged - small.forward(base, {"params": params}, batch)).max() > 0.1
 
@@ -196,14 +196,15 @@ def test_the_cached_path_gives_the_training_path_s_logits(models, stacks):
     np.testing.assert_allclose(logits, wanted[[0, 1], places], atol=TOLERANCE)
 
 
-def test_rematerialisation_changes_neither_names_nor_numbers(models):
+@pytest.mark.parametrize("policy", ["full", pytest.param("dots", marks=pytest.mark.slow)])
+def test_rematerialisation_changes_neither_names_nor_numbers(models, policy):
   base, params = models["mt5"]
   batch = small.rows_of(pairs("mt5"), 160, 24)
   plain, again = (
     jax.jit(jax.value_and_grad(lambda tree, remat=remat: mean_loss(T5(base.config, remat=remat), tree, batch)))(
       {"params": params}
     )
-    for remat in (False, True)
+    for remat in ("none", policy)
   )
   np.testing.assert_allclose(plain[0], again[0], rtol=1e-6)
   scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain[1]))

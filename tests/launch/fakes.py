@@ -1,0 +1,95 @@
+"""A cloud of one folder for the tests of launch/: stands on PATH as `gcloud`, `srun`, `ssh` and as fiat itself.
+
+Every call is a line of JSON in `calls`. A bucket is a folder, a worker another; what is to be run on a worker is run
+there.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+CLOUD = pathlib.Path(os.environ["FAKE_CLOUD"])
+
+
+def main(name: str, words: list[str]) -> int:
+  with open(CLOUD / "calls", "a") as file:
+    file.write(json.dumps([name, *words]) + "\n")
+  return {"gcloud": gcloud, "fiat": fiat, "srun": lambda words: 0, "ssh": ssh}[name](words)
+
+
+def gcloud(words: list[str]) -> int:
+  if words[0] == "storage":
+    return storage(words[1:])
+  if words[:2] == ["config", "get-value"]:
+    print("a-project")
+  if words[:2] == ["compute", "tpus"]:
+    return {"queued-resources": queued, "tpu-vm": worker}.get(words[2], lambda words: 0)(words[3:])
+  return 0
+
+
+def storage(words: list[str]) -> int:
+  local = lambda word: CLOUD / "buckets" / word[5:] if word.startswith("gs://") else pathlib.Path(word)  # noqa: E731
+  if any(word.startswith("gs://locked") for word in words):
+    print("ERROR: (gcloud.storage.cp) HTTPError 403: no storage.objects.create access", file=sys.stderr)
+    return 1
+  if words[0] in ("cp", "rsync"):
+    source, to = (word for word in words[1:] if not word.startswith("--"))
+    local(to).parent.mkdir(parents=True, exist_ok=True)
+    if words[0] == "rsync":
+      shutil.copytree(local(source), local(to), dirs_exist_ok=True)
+    else:
+      local(to).write_bytes(sys.stdin.buffer.read() if source == "-" else local(source).read_bytes())
+  return 0
+
+
+def queued(words: list[str]) -> int:
+  states = CLOUD / "states"  # the one that is, and those that come
+  if words[0] == "create":
+    states.write_text((CLOUD / "grants").read_text())
+  elif words[0] == "delete":
+    states.unlink()
+  elif not states.exists():
+    return 1
+  else:
+    now, *others = states.read_text().split()
+    states.write_text("\n".join(others or [now]))
+    print(now)
+  return 0
+
+
+def worker(words: list[str]) -> int:
+  """Runs the command with the worker's folder as its home; while `preempts` is there, the first look ends all."""
+  command = words[words.index("--command") + 1]
+  if (CLOUD / "preempts").exists() and "tail" in command:
+    (CLOUD / "preempts").unlink()
+    (CLOUD / "states").write_text("SUSPENDED")
+  if (CLOUD / "states").read_text().split()[0] != "ACTIVE":
+    return 255
+  home = CLOUD / "worker"
+  checks = ["-n"] if "gcsfuse" in command else []  # setting up is read, not done
+  (home / "fiat/.venv/bin").mkdir(parents=True, exist_ok=True)
+  shutil.copy(CLOUD / "bin/fiat", home / "fiat/.venv/bin/fiat")
+  if not (home / "bucket").exists():
+    (home / "bucket").symlink_to(CLOUD / "buckets/mine/fiat")
+  return subprocess.run(["bash", *checks, "-c", command], env=os.environ | {"HOME": str(home)}).returncode
+
+
+def fiat(words: list[str]) -> int:
+  """A run that leaves its words in its folder and says so."""
+  if "--model_dir" in words and "--dry_run" not in words:
+    folder = pathlib.Path(words[words.index("--model_dir") + 1])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps([os.environ.get("TPU_VISIBLE_CHIPS", ""), *words]))
+  print("trained")
+  return int(os.environ.get("FAKE_EXIT", "0"))
+
+
+def ssh(words: list[str]) -> int:
+  return int(os.environ.get("FAKE_EXIT", "0")) if "--process 1" in words[-1] else 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(pathlib.Path(sys.argv[1]).name, sys.argv[2:]))
