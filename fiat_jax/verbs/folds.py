@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fiat_jax import processes
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, splits
 from fiat_jax.errors import UserError
@@ -35,6 +36,7 @@ def run(configuration: Configuration) -> Compared | None:
   settings, folder = configuration.settings, pathlib.Path(configuration.settings.model_dir)
   if (folder / "splits.json").exists():
     raise UserError("holds a comparison on one split: give --folds a new --model_dir", folder)
+  processes.check_alone(settings, "a comparison over folds")
   paths = splits.folds(settings.data, settings.folds, settings.split_seed)
   parts = [
     configuration.replace(**of, data="", folds=0, budget="", model_dir=str(_home(folder, n)))

@@ -139,3 +139,15 @@ def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, s
   assert made["fine_tuning/seed_0"] <= 2, "what answers test, which no trial did"
   later = [place for place in made if place not in (".", first, "fine_tuning/seed_0")]
   assert len(later) == 4 and all(made[place] == 0 for place in later), "seeds, rates and sizes share their programs"
+
+
+@pytest.mark.slow
+def test_rows_asked_about_in_context_are_cut_where_truncate_says_so(rows, settings, tmp_path):
+  run, words = runner(rows, *settings), ("--truncate", "input", "--source_length", "44")
+  run("compare", tmp_path / "run", "--recipes", "untuned_few_shot", *words)
+  (found,) = results(tmp_path / "run")["recipes"]
+  assert found["truncated"] == {"validation": 4, "test": 6}
+  answered = records(tmp_path / "run" / "untuned_few_shot" / "predictions" / "test.jsonl")
+  assert [row["input"] for row in answered] == [f"What is {n} + 1, for test?" for n in range(6)], "as they came"
+  (session, *_) = records(tmp_path / "run" / "untuned_few_shot" / "answers" / "answers-00000.jsonl")
+  assert "What is" in session["prompt"] and "for validation?\n\nAnswer:" not in session["prompt"]

@@ -1,0 +1,94 @@
+"""Comparisons over folds: every row is tested once, groups stay whole, what is said is about all rows."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import records, results
+
+from fiat_jax import cli
+from fiat_jax.data import splits
+from fiat_jax.data.rows import Layout, read_rows
+from fiat_jax.evaluation.statistics import Scored, holm, resample
+from fiat_jax.evaluation.verdict import Candidate, decide
+from fiat_jax.recipe import Recipe
+
+ROWS, GROUPS = 36, 9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  lines = [
+    {
+      "id": f"row{n}",
+      "input": f"What is {n} + 1?",
+      "target": str(n + 1),
+      "group": f"group{n % GROUPS}",
+      "lang": ("en", "hi")[n % 2],
+      "reasoning": f"Count on from {n}. The answer is {n + 1 if n % 4 else n}.",
+    }
+    for n in range(ROWS)
+  ]
+  file = tmp_path_factory.mktemp("data") / "rows.jsonl"
+  file.write_text("\n".join(map(json.dumps, lines)))
+  return str(file)
+
+
+def test_every_row_is_tested_once_and_no_group_is_split(data):
+  layout = Layout(target="target", lang="lang", group="group")
+  tested = []
+  for fold in splits.folds(data, 4, seed=3):
+    rows = {split: list(read_rows(path, layout)) for split, path in fold.items()}
+    assert sorted(row.id for found in rows.values() for row in found) == sorted(f"row{n}" for n in range(ROWS))
+    groups = [{row.group for row in found} for found in rows.values()]
+    assert not groups[0] & groups[1] and not groups[1] & groups[2] and not groups[0] & groups[2]
+    tested += [row.id for row in rows["test"]]
+  assert sorted(tested) == sorted(f"row{n}" for n in range(ROWS)), "each once"
+
+
+def test_with_folds_the_picks_pairs_are_corrected_too():
+  generator, names = np.random.default_rng(0), ("a", "b", "c")
+  scores = {
+    name: 100.0 * (generator.random((1, 60)) < share) for name, share in zip(names, (0.9, 0.6, 0.5), strict=True)
+  }
+  drawn = resample(Scored(scores=scores, langs=["en"] * 60, groups=[str(n) for n in range(60)]))
+  candidates = [Candidate(name=name, recipe=Recipe(title=name), validation=9.0 - n) for n, name in enumerate(names)]
+  plain, folded = (decide(candidates, drawn, "m", apart=apart) for apart in (True, False))
+  single = [decide([candidates[m], candidates[n]], drawn, "m").p for m, n in ((0, 1), (0, 2), (1, 2))]
+  assert [pair.p for pair in folded.pairs] == pytest.approx(holm(single))
+  assert [pair.p for pair in plain.pairs] == pytest.approx(single), "of those without the pick there is but one"
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [(("--folds", "2"), "give 3 or more"), (("--folds", "3", "--test", "other.jsonl"), "deals the rows of --data")],
+)
+def test_folds_that_cannot_be_are_refused(data, words, told, capsys):
+  assert cli.main(["compare", "--data", data, *words]) == 2
+  assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_path, capsys):
+  words = ["compare", "--data", data, "--model", str(tiny_checkpoint), "--batch", "8", "--steps", "1", "--slots", "4",
+           "--target_length", "4", "--recipes", "fiat,beta"]  # fmt: skip
+  folder = tmp_path / "run"
+  assert cli.main([*words, "--model_dir", str(tmp_path / "single"), "--dry_run"]) == 0
+  assert "36 rows are few: --folds 5 makes a test row of each, not of" in capsys.readouterr().err
+  assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0
+  said = capsys.readouterr()
+  assert "over 3 folds:\n| recipe" in said.err and "test, 36 rows" in said.out
+  record = results(folder)
+  assert record["folds"] == 3 and [result["test"]["rows"] for result in record["recipes"]] == [36, 36]
+  assert {pair["first"] for pair in record["verdict"]["pairs"]} | {record["verdict"]["pick"]} <= {"fiat", "beta"}
+  for name in ("fiat", "beta"):
+    tested = records(folder / name / "predictions" / "test.jsonl")
+    assert sorted(row["id"] for row in tested) == sorted(f"row{n}" for n in range(ROWS))
+    parts = [records(folder / f"fold_{n}" / name / "predictions" / "test.jsonl") for n in range(3)]
+    assert tested == [row for part in parts for row in part]
+  beta = record["recipes"][1]["test"]["overall"]["exact_match"]
+  assert beta == pytest.approx(75), "the recorded answer is wrong in one row of four"
+  assert (folder / "report.html").exists() and "Holm" in (folder / "report.md").read_text()
+  times = [file.stat().st_mtime_ns for file in folder.rglob("checkpoints/best/*")]
+  assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0, "done already"
+  assert times == [file.stat().st_mtime_ns for file in folder.rglob("checkpoints/best/*")]

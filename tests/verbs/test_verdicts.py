@@ -1,0 +1,65 @@
+"""What comparisons conclude, in `results.json`: of reasoning that tells, of noise, of a recipe and itself."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from commands import results, runner
+
+from fiat_jax.evaluation.evaluate import read_scores
+from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.verdict import Candidate, decide
+from fiat_jax.recipe import Recipe
+
+pytestmark = pytest.mark.slow
+SIZES = {"train": 192, "validation": 64, "test": 240}
+SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
+SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "24")
+
+
+def write(folder, told):
+  """Rows of which half say their answer, the others' is yes in four of five; `told`: what the reasoning tells."""
+  generator = random.Random(0)
+  folder.mkdir()
+  for split, count in SIZES.items():
+    lines = []
+    for n in range(count):
+      answer = generator.choice(("yes", "no")) if n % 2 else "no" if generator.random() < 0.2 else "yes"
+      said = {"yes": "red", "no": "blue"}[answer] if n % 2 else "grey"
+      reasoning = f"It is known. The answer is {told(answer, generator)}."
+      row = {"id": f"{split}{n}", "input": f"Is the {said} one right?", "target": answer, "reasoning": reasoning}
+      lines.append(json.dumps({**row, "group": f"{split}{n}"}))
+    (folder / f"{split}.jsonl").write_text("\n".join(lines))
+  return folder
+
+
+@pytest.mark.parametrize("true", [True, False], ids=["true", "noise"])
+def test_reasoning_is_recommended_where_it_tells_and_not_where_it_is_noise(true, tmp_path):
+  told = (lambda answer, _: answer) if true else (lambda _, generator: generator.choice(("yes", "no")))
+  rows = write(tmp_path / "rows", told)
+  runner(rows, *SETTINGS)("compare", tmp_path / "run", "--recipes", "fiat,fine_tuning")
+  found = results(tmp_path / "run")["verdict"]
+  if true:
+    assert (found["recipe"], found["outcome"]) == ("fiat", "clear") and found["interval"][0] > 0
+  else:
+    assert found["recipe"] == "fine_tuning" and found["outcome"] in ("indistinguishable", "clear")
+    assert found["pick"] == "fine_tuning" or found["interval"][1] >= 0, "FIAT is not above it"
+
+
+def test_a_recipe_under_two_seeds_is_not_told_from_itself(tiny_checkpoint, tmp_path):
+  rows, recipe = write(tmp_path / "rows", lambda answer, _: answer), Recipe(title="full fine-tuning")
+  words = ("--recipes", "full_fine_tuning", "--seeds", "0,1,2,3,4,5", "--learning_rate", "0.01")
+  runner(rows, *SETTINGS, "--model", str(tiny_checkpoint))("compare", tmp_path / "run", *words)
+  (found,) = results(tmp_path / "run")["recipes"]
+  homes = [tmp_path / "run" / "full_fine_tuning" / f"seed_{seed}" for seed in range(6)]
+  scores = [np.array([read_scores(home / "predictions" / "test.jsonl", "accuracy")]) for home in homes]
+  names = [f"test{n}" for n in range(SIZES["test"])]
+  outcomes = []
+  for one, other in ((0, 1), (2, 3), (4, 5)):
+    pair = {str(seed): scores[seed] for seed in (one, other)}
+    drawn = resample(Scored(scores=pair, langs=["und"] * len(names), groups=names))
+    validation = {seed: found["seeds"][int(seed)]["validation"]["overall"]["accuracy"] for seed in pair}
+    candidates = [Candidate(name=seed, recipe=recipe, validation=validation[seed]) for seed in pair]
+    outcomes.append(decide(candidates, drawn, "accuracy").outcome)
+  assert "clear" not in outcomes, outcomes
