@@ -128,7 +128,7 @@ FILES = {
   "import no_such_module": "No module named 'no_such_module'",
   "include 'absent.gin'": "absent.gin",
   "fiat/Recipe.adaptr = 'lora'": "adaptr",
-  "fiat/Recipe.adapter = 'Lora'": "the recipe's adapter is 'Lora': give one of lora, rslora, dora, ia3, prompt, full, none",
+  "fiat/Recipe.adapter = 'Lora'": "the recipe's adapter is 'Lora': give one of lora, rslora, dora, ia3, prompt, full",
   "fiat/Recipe.reasoning = 'no'": "the recipe's reasoning is 'no': give True or False",
   "fiat/Recipe.instruction = 0": "the recipe's instruction is 0: give True or False",
   "fiat/Recipe.instruction_tuned = 'no'": "the recipe's instruction_tuned is 'no': give True or False",
