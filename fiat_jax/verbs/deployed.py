@@ -29,7 +29,7 @@ from fiat_jax.serving.predict import Choose, Deployed
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.worker import Worker
 from fiat_jax.settings import Settings
-from fiat_jax.workbench import Workbench
+from fiat_jax.workbench import Workbench, without_reasoning
 
 
 def bench_of(configuration: Configuration) -> tuple[Deployment, Recipe, Workbench]:
@@ -61,9 +61,12 @@ def unaided(bench: Workbench, recipe: Recipe) -> Recipe | None:
   """
   if bench.settings.beta_fails != "tau_alone" or not recipe.reasoning:
     return None
-  form = bench.templates.unaided(recipe)
-  if form is None:
-    raise UserError("--beta_fails tau_alone: its instruction holds the row on one line with the reasoning: give error")
+  form = without_reasoning(recipe)
+  try:
+    bench.templates.of(form)
+  except UserError:
+    message = "--beta_fails tau_alone: its instruction holds the row on one line with the reasoning: give error"
+    raise UserError(message) from None
   return form
 
 
