@@ -93,9 +93,14 @@ class Models:
     return described
 
   def check_training(self, recipe: Recipe) -> None:
-    """Refuses a LoRA target that matches nothing and attention that is not to be had, before weights are read."""
+    """Refuses what training would refuse later, before weights are read.
+
+    Raises:
+      UserError: attention that is not to be had, an ADAPTER of another kind or base, a LoRA target that matches nothing.
+    """
     if recipe.trains:
       for_training(self.of(recipe).module, self._settings)
+      self.given(recipe)
     if recipe.adapts and recipe.adapter != "prompt":
       targeted(self.of(recipe).family.shapes(), lora_config(self._settings, recipe))
 

@@ -240,9 +240,10 @@ def test_given_files_that_are_not_there_are_told(known, tmp_path):
     prepare.prepare(known, tmp_path / "rows", tmp_path / "nothing.zip")
 
 
-def test_the_command_lists_the_sets_and_knows_their_names(capsys):
+def test_the_command_lists_the_sets_and_knows_their_names(capsys, tmp_path, monkeypatch):
   from fiat_jax import cli
 
+  monkeypatch.setenv("FIAT_CACHE", str(tmp_path))  # where no other test has prepared a set
   assert cli.main(["prepare"]) == 0
   assert "xtreme_up" in capsys.readouterr().out
   assert cli.main(["prepare", "xtreme_upp"]) == 2
