@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(run: str | os.PathLike[str]) -> Tuned:
-  """The tuned model of a run folder: `load("runs/mine/fiat").predict([{"question": …, "reasoning": …}])`.
+def load(run: str | os.PathLike[str], *, model: str = "") -> Tuned:
+  """The tuned model of a run or an export: `load("runs/mine/fiat").predict([{"question": …, "reasoning": …}])`.
+
+  Args:
+    run: its folder. Of exports those of the formats peft and huggingface.
+    model: the base of an adapter that was exported, where that was trained on a folder or file.
 
   Raises:
     fiat_jax.errors.UserError: there is no run, it has no checkpoint, or its model is not to be had or is another now.
   """
   from fiat_jax import tuned  # JAX is imported by who asks for a model
 
-  return tuned.load(run)
+  return tuned.load(run, model=model)

@@ -96,7 +96,7 @@ class Models:
     """Refuses what training would refuse later, before weights are read.
 
     Raises:
-      UserError: attention that is not to be had, an ADAPTER of another kind or base, a LoRA target that matches nothing.
+      UserError: attention that is not to be had, an ADAPTER of another kind or base, a LoRA target without a match.
     """
     if recipe.trains:
       for_training(self.of(recipe).module, self._settings)
