@@ -19,9 +19,10 @@ from gin.config import parse_value
 from fiat_jax import prompts, resources
 from fiat_jax.checkpoints.locate import HUB, MADE, Checkpoint, Located, is_place, locate
 from fiat_jax.errors import UserError
+from fiat_jax.limits import TRIED
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
-from fiat_jax.settings import OF_MACHINE, SPLITS, TRIED, Settings
+from fiat_jax.settings import OF_MACHINE, SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {

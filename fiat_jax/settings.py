@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fiat_jax import limits
 from fiat_jax.data import splits
 from fiat_jax.data.reasoned import Reasoned
 from fiat_jax.data.rows import Layout, locate
@@ -11,36 +12,10 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning import view
 
 SPLITS = ("train", "validation", "test")
-OBJECTIVES = ("answer", "span_corruption", "chat")
 LOSS_SCORES = ("loss", "perplexity", "token_accuracy")
-OF_MACHINE = (
-  "mesh",
-  "topology",
-  "coordinator",
-  "processes",
-  "process",
-  "join_seconds",
-  "remat",
-  "attention",
-)  # no part of what a run is
-POLICIES = ("error", "tau_alone")
-KINDS_OF_WEIGHTS = ("int8", "nf4")
-REMATS, ATTENTIONS = ("none", "dots", "full"), ("auto", "plain", "fused")
-SHOT_CHOICES = ("first", "random", "language", "nearest")
-POSITIVE = ("batch", "source_length", "target_length", "slots", "reasoning_length", "samples", "concurrency")
-POSITIVE += ("beams", "max_tokens", "prompt_tokens")
-NOT_NEGATIVE = ("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots")
-NOT_NEGATIVE += (
-  "temperature",
-  "answer_temperature",
-  "max_cost",
-  "limit",
-  "pilot",
-  "requests_per_minute",
-  "tokens_per_minute",
+OF_MACHINE = (  # no part of what a run is
+  *("mesh", "topology", "coordinator", "processes", "process", "join_seconds", "remat", "attention"),
 )
-NOT_NEGATIVE += ("queue", "drain", "train_rows", "max_cost_a_day")
-TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,79 +142,7 @@ class Settings:
   drain: float
 
   def __post_init__(self):
-    for name in POSITIVE:
-      if getattr(self, name) < 1:
-        raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
-    for name in NOT_NEGATIVE:
-      if getattr(self, name) < 0:
-        raise UserError(f"--{name} {getattr(self, name)}: give 0 or more")
-    if self.join_seconds < 1:
-      raise UserError(f"--join_seconds {self.join_seconds}: give 1 or more")
-    for name in TRIED:
-      if any(value <= 0 for value in getattr(self, name)):
-        raise UserError(f"--{name} {','.join(map(str, getattr(self, name)))}: give numbers above 0")
-    for name in ("model_dir", "store"):
-      if "://" in (place := getattr(self, name)):
-        raise UserError(f"--{name} {place}: runs and stores lie in folders; mount the bucket, as launch/tpu_vm.sh does")
-    if not 0 <= self.port < 65536:
-      raise UserError(f"--port {self.port}: give one from 1 to 65535, or 0 for any that is free")
-    if not 0 <= self.reasoning_dropout < 1:
-      raise UserError(f"--reasoning_dropout {self.reasoning_dropout}: give 0 or more and less than 1")
-    if self.validation_share < 0 or self.test_share < 0 or self.validation_share + self.test_share >= 1:
-      raise UserError(
-        f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares from 0 that leave "
-        "something to train on"
-      )
-    if self.folds:
-      self._check_folds()
-    if self.objective not in OBJECTIVES:
-      raise UserError(f"--objective {self.objective!r}: give one of {', '.join(OBJECTIVES)}")
-    if self.corrupts and self.truncate:
-      raise UserError(
-        "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"
-      )
-    if self.chats and self.truncate not in ("", "turns"):
-      raise UserError(f"--truncate {self.truncate} with --objective chat: give turns, or leave it out")
-    if self.beams > 1 and (self.labels or self.corrupts):
-      given = "--labels: labels are" if self.labels else "--objective span_corruption: given spans are"
-      raise UserError(f"--beams {self.beams} with {given} scored, and nothing is generated; leave --beams out")
-    if self.beams > 1 and self.answer_temperature:
-      raise UserError(f"--beams {self.beams} with --answer_temperature: beam search draws nothing; leave one out")
-    for name in ("template", "beta_template"):
-      if getattr(self, name) not in ("chat", "plain"):
-        raise UserError(f"--{name} {getattr(self, name)!r}: give chat or plain")
-    for name in ("weights", "beta_weights"):
-      if (kind := getattr(self, name)) and kind not in KINDS_OF_WEIGHTS:
-        raise UserError(f"--{name} {kind!r}: give {' or '.join(KINDS_OF_WEIGHTS)}, or leave it out")
-    for name, known in (("remat", REMATS), ("attention", ATTENTIONS)):
-      if getattr(self, name) not in known:
-        raise UserError(f"--{name} {getattr(self, name)!r}: give one of {', '.join(known)}")
-    if self.shot_choice not in SHOT_CHOICES:
-      raise UserError(f"--shot_choice {self.shot_choice!r}: give one of {', '.join(SHOT_CHOICES)}")
-    if not 0 <= self.completeness <= 1 or self.timeout <= 0:
-      raise UserError("--completeness is a share from 0 to 1, and --timeout more than 0 seconds")
-    if self.samples > 1 and not self.temperature:
-      raise UserError(f"--samples {self.samples} of a greedy model are all the same: give --temperature 0.7, say")
-    if self.beta_fails not in POLICIES:
-      raise UserError(f"--beta_fails {self.beta_fails!r}: give {' or '.join(POLICIES)}")
-    if self.filter_gold and not self.store:
-      raise UserError("--filter_gold goes by a store's reasoning: give --store")
-    if any(seed < 0 for seed in (*self.seeds, self.split_seed)):
-      raise UserError(f"--seeds {self.seeds}, --split_seed {self.split_seed}: give 0 or more")
-    if not all(self.stops):
-      raise UserError("--stops holds an empty text, at which every reasoning would end: leave it out")
-    if not self.seeds:
-      raise UserError("--seeds is empty: name at least one")
-    if not self.metrics:
-      raise UserError("--metrics is empty: name at least one")
-
-  def _check_folds(self) -> None:
-    if self.folds < 3:
-      raise UserError(
-        f"--folds {self.folds}: give 3 or more, a part to test on, one to validate on and one to learn from"
-      )
-    if not self.data or self.train or self.validation or self.test:
-      raise UserError("--folds deals the rows of --data: give that, and no --train, --validation or --test")
+    limits.check(self)
 
   @property
   def corrupts(self) -> bool:
