@@ -10,4 +10,6 @@ cd "$(dirname "$0")/.."
 if [ "${1:-}" = all ]; then
   exec .venv/bin/python -m pytest -m "slow or not slow" --durations=10
 fi
+# Tiny models are compiled far longer than they run: XLA's costly optimisations are left to the long tests.
+export JAX_DISABLE_MOST_OPTIMIZATIONS=1
 exec .venv/bin/python -m pytest -m "not slow" --hypothesis-profile=ci --numprocesses 2 --dist loadfile --durations=5

@@ -68,6 +68,7 @@ def test_what_is_exported_answers_as_the_run_did_here_and_in_peft(fiat, models, 
       print(family, kind, checked.stdout)
 
 
+@pytest.mark.slow
 def test_training_begins_with_an_adapter_and_another_kind_or_base_is_refused(fiat, models, tmp_path, capsys):
   first = tuned(fiat, models, tmp_path / "first", "t5", "lora")
   adapter = str(first / "adapter")
@@ -95,6 +96,7 @@ def test_training_begins_with_an_adapter_and_another_kind_or_base_is_refused(fia
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_orbax_export_is_restored_without_this_package(fiat, models, tmp_path):
   import sys
 

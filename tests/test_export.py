@@ -65,6 +65,7 @@ def answers_again(fiat, model: pathlib.Path, scratch: pathlib.Path, *words: str)
   return scratch / "untuned" / "predictions" / "test.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["huggingface", "t5x"])
 def test_a_fully_tuned_t5_comes_back_with_the_same_answers_bit_for_bit(fiat, of_t5, form, tmp_path):
   output = tmp_path / "checkpoint_2"

@@ -102,7 +102,8 @@ class Death(BaseException):
   """What ends a process at once, as far as its files show."""
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_dying_while_it_writes_it_ends_with_the_answers_of_one_that_did_not(rows, monkeypatch, seed):
   rng, write, endpoint, dead = random.Random(seed), Records._write, Endpoint(), False
 

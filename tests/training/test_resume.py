@@ -105,6 +105,7 @@ def test_run_killed_once_and_started_again_leaves_the_same(moment, command, undi
   check_equal(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_run_told_to_stop_saves_exits_143_and_goes_on(command, undisturbed, tmp_path):
   folder = tmp_path / "run"
   process = subprocess.Popen([*command, "--model_dir", str(folder)], stderr=subprocess.PIPE, text=True)
