@@ -79,7 +79,7 @@ def test_qualities_of_reasoning(run):
   read = {name: row["reasoning"] for name, row in first.items()}
   assert len(set(read.values())) == 5
   assert read["fiat"] == "Count on from 1 to the next number. The answer is 2."
-  assert read["fiat_unanswered"].endswith("The answer is ….") and read["fiat_truncated"] == "Count on from 1 to"
+  assert read["fiat_unanswered"].endswith("The answer is ….") and read["fiat_truncated"] == "Count on from 1 to the"
 
 
 def test_wordings_of_the_instruction(run):
@@ -89,7 +89,8 @@ def test_wordings_of_the_instruction(run):
   said = {name: (folder / name / "config.gin").read_text() for name in found}
   assert "INSTRUCTION = 'Translate the passage" in said["fiat_wrong_instruction"]
   assert "INSTRUCTION = 'Answer the question with" in said["fiat"]
-  losses = [records(folder / name / "metrics.jsonl")[1]["loss"] for name in found]
+  curves = [records(folder / name / "metrics.jsonl") for name in found]
+  losses = [next(record["loss"] for record in curve if "loss" in record) for curve in curves]
   assert len(set(losses)) == 6, "each reads another prompt"
 
 

@@ -51,7 +51,7 @@ class TunedReasoner(EngineReasoner):
     self._slots, self._length = settings.slots, settings.reasoning_length
 
   @functools.cached_property
-  def _engine(self) -> Engine:
+  def engine(self) -> Engine:
     return self._bench.models.engine(self._recipe)
 
 
