@@ -131,6 +131,7 @@ class Settings:
   set: str
   from_file: str
   sample: bool
+  incomplete: bool
   deployment: str
   beta_fails: str
   max_cost_a_day: float

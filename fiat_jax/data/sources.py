@@ -61,6 +61,8 @@ def _prepared(name: str, split: str, called: pathlib.Path) -> pathlib.Path:
     raise UserError(f"is no part of the set: there is {', '.join(names)}", called)
   if made["sample"]:
     _say_once(f"{called}: the few rows that ship with the project, not {made['name']} itself")
+  if made.get("missing"):
+    _say_once(f"{called}: the set is not whole, as fiat prepare --incomplete took it: {made['missing'][0]}")
   return place
 
 

@@ -47,8 +47,9 @@ def unpack(archive: pathlib.Path, wanted: str, folder: pathlib.Path, limit: int)
   except BROKEN as e:
     if shortage.disk_full(e):
       raise
-    reason = " ".join(str(e).split())[:120] or type(e).__name__
-    raise UserError(f"is no archive that can be read ({reason}): fetch it again", archive) from None
+    reason = " ".join(str(e).split())[:120]
+    reason = "neither zip nor tar" if reason.startswith("file could not be opened") else reason
+    raise UserError(f"is no archive that can be read ({reason or type(e).__name__}): fetch it again", archive) from None
   return count
 
 

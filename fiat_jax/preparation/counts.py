@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fiat_jax.errors import UserError
 
-Counts = Mapping[str, Mapping[str, int]]  # by `VIEW/SPLIT` and language; of what is published, perhaps by VIEW alone
+Counts = Mapping[
+  str, Mapping[str, int]
+]  # by `VIEW/SPLIT` and language; of what is published, perhaps by VIEW alone or all together
 SHOWN = 6
 
 
-def check(found: Counts, published: Counts, name: str) -> None:
-  """Raises UserError where a language is missing or rows are: which, and how many."""
-  short = [
+def missing(found: Counts, published: Counts) -> list[str]:
+  """Which languages and rows are missing, and how many."""
+  return [
     f"{what} is missing" if not have else f"{what} has {have:,} of {wanted:,} rows"
     for what, have, wanted in _compared(found, published)
     if have < wanted
   ]
-  if short:
-    more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+
+
+def check(found: Counts, published: Counts, name: str) -> None:
+  """Raises UserError where a language is missing or rows are: which, and how many."""
+  if lacking := missing(found, published):
     raise UserError(
-      f"{name} is not whole: {'; '.join(short[:SHOWN])}{more}. Nothing was prepared: fetch it again, from its official "
-      "address"
+      f"{name} is not whole: {listed(lacking)}. Nothing was prepared: fetch it again, from its official address, or "
+      "take it as it is with --incomplete"
     )
+
+
+def listed(lacking: Sequence[str]) -> str:
+  """The first of what is missing, and how much more."""
+  more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+  return f"{'; '.join(lacking[:SHOWN])}{more}"
 
 
 def longer(found: Counts, published: Counts) -> list[str]:
@@ -38,10 +49,10 @@ def longer(found: Counts, published: Counts) -> list[str]:
 def _compared(found: Counts, published: Counts) -> Iterator[tuple[str, int, int]]:
   """What is counted, how many rows there are of it, and how many there should be."""
   for part, languages in published.items():
-    here = [counts for name, counts in found.items() if name == part or name.startswith(f"{part}/")]
+    here = [counts for name, counts in found.items() if not part or name == part or name.startswith(f"{part}/")]
     for lang, wanted in languages.items():
       have = sum(counts.get(lang, 0) if lang else sum(counts.values()) for counts in here)
-      yield f"{part} {lang}".strip(), have, wanted
+      yield f"{part} {lang}".strip() or "it", have, wanted
 
 
 class Tally:

@@ -21,17 +21,27 @@ from fiat_jax.progress import say
 MANIFEST = "prepared.json"
 
 
-def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None, *, sample: bool = False) -> dict:
+def prepare(
+  wanted: Set,
+  folder: pathlib.Path,
+  given: pathlib.Path | None = None,
+  *,
+  sample: bool = False,
+  incomplete: bool = False,
+) -> dict:
   """Makes the folder, whole or not at all; returns what its `prepared.json` holds.
 
   Args:
     given: a file already fetched, a folder that holds the set's files, or one in which they lie unpacked; None: they
       are downloaded.
-    sample: what is given is a folder of a few rows in the same format, which need not be whole.
+    sample: what is given is a folder of a few rows in the same format, which need not be whole. It takes no whole set's
+      place.
+    incomplete: languages and rows may be missing; which is told, and kept as `missing` in `prepared.json`.
 
   Raises:
     UserError: the files are not to be had or not what is published; why, and what to do.
   """
+  _refuse_to_replace(folder, sample)
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
     made = pathlib.Path(scratch) / "rows"
@@ -42,10 +52,7 @@ def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None
         sources, files = _files(wanted, given, pathlib.Path(scratch) / "unpacked")
       with _faults_in(files.folder, str(given or wanted.name)):
         tally = _write(wanted, files, made)
-    if not sample:
-      counts.check(tally, wanted.published, wanted.name)
-      for line in counts.longer(tally, wanted.published):
-        say(f"warning: {line}")
+    missing = [] if sample else _missing(wanted, tally, incomplete)
     manifest = {
       "name": wanted.name,
       "title": wanted.title,
@@ -53,11 +60,11 @@ def prepare(wanted: Set, folder: pathlib.Path, given: pathlib.Path | None = None
       "home": wanted.home,
       "sample": sample,
       "sources": sources,
+      "missing": missing,
       "rows": tally,
     }
     (made / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if folder.exists():
-      _refuse_strange(folder)
       shutil.rmtree(folder)
     os.replace(made, folder)
   return manifest
@@ -68,9 +75,25 @@ def sample_folder(name: str) -> pathlib.Path:
   return resources.shipped("tasks") / name / "sample"
 
 
-def _refuse_strange(folder: pathlib.Path) -> None:
-  if any(folder.iterdir()) and not (folder / MANIFEST).exists():
+def _refuse_to_replace(folder: pathlib.Path, sample: bool) -> None:
+  """Raises UserError where the folder holds somebody's files, or a whole set that a sample would take the place of."""
+  if not folder.exists() or not any(folder.iterdir()):
+    return
+  if not (folder / MANIFEST).exists():
     raise UserError("is there and was not made by fiat prepare: give another --output", folder)
+  if sample and not json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sample"]:
+    raise UserError("holds the set itself, which its sample does not replace: give another --output", folder)
+
+
+def _missing(wanted: Set, tally: counts.Counts, incomplete: bool) -> list[str]:
+  """What is missing of the set, told. Raises UserError where that may not be."""
+  if not incomplete:
+    counts.check(tally, wanted.published, wanted.name)
+  for line in counts.longer(tally, wanted.published):
+    say(f"warning: {line}")
+  if lacking := counts.missing(tally, wanted.published):
+    say(f"warning: {wanted.name} is not whole: {counts.listed(lacking)}")
+  return lacking
 
 
 def _files(wanted: Set, given: pathlib.Path | None, unpacked: pathlib.Path) -> tuple[list[dict[str, Any]], Files]:

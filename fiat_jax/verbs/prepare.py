@@ -29,7 +29,7 @@ def main(configuration: Configuration) -> None:
   say(f"{wanted.title}; licence: {wanted.licence}; {wanted.home}")
   if wanted.unseen and not settings.sample:
     say(f"not checked against its source: {wanted.unseen}")
-  made = prepare.prepare(wanted, folder, given, sample=settings.sample)
+  made = prepare.prepare(wanted, folder, given, sample=settings.sample, incomplete=settings.incomplete)
   for part, languages in made["rows"].items():
     view, _, split = part.rpartition("/")
     name = f"prepared:{wanted.name}{'/' + view if view else ''}:{split}"

@@ -12,6 +12,7 @@ import zipfile
 
 import pytest
 
+from fiat_jax.data import sources
 from fiat_jax.errors import UserError
 from fiat_jax.preparation import archives, download, prepare
 from fiat_jax.preparation.files import rows
@@ -146,7 +147,8 @@ def test_links_bombs_and_broken_archives_are_refused(tmp_path):
   whole = _tar(tmp_path / "w.tgz", ("a.csv", os.urandom(5000))).read_bytes()
   for name, content in (("t.tgz", whole[:2000]), ("z.zip", b"PK and no more"), ("e.tar", b"")):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match="is no archive that can be read"):
+    reason = r"neither zip nor tar" if name[0] in "ze" else ""
+    with pytest.raises(UserError, match=rf"is no archive that can be read \({reason}"):
       archives.unpack(tmp_path / name, r"a\.csv", tmp_path / "out", 10**6)
 
 
@@ -199,6 +201,30 @@ def test_missing_languages_and_rows_are_named_and_counted(known, tmp_path):
   sample = tmp_path / "sample"
   archives.unpack(_archive(tmp_path, bn=1), r"\w\w\.jsonl", sample, 1000)
   assert prepare.prepare(known, tmp_path / "rows", sample, sample=True)["sample"]
+
+
+def test_a_set_with_rows_missing_is_taken_where_that_is_asked_for_and_says_so_ever_after(known, tmp_path, capsys):
+  made = prepare.prepare(known, tmp_path / "rows", _archive(tmp_path, bn=1, te=2), incomplete=True)
+  assert made["missing"] == ["test bn has 1 of 2 rows", "test fi is missing"] and made["rows"] == {
+    "test": {"bn": 1, "te": 2}
+  }
+  assert "warning: small is not whole: test bn has 1 of 2 rows; test fi is missing" in capsys.readouterr().err
+  (tmp_path / "sets").mkdir()
+  (tmp_path / "rows").rename(tmp_path / "sets" / "small")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("FIAT_CACHE", str(tmp_path))
+    sources.fetch(pathlib.Path("prepared:small:test"))
+  assert "prepared:small:test: the set is not whole, as fiat prepare --incomplete took it" in capsys.readouterr().err
+
+
+def test_a_sample_never_takes_the_place_of_the_set(known, tmp_path):
+  archive, folder = _archive(tmp_path, bn=2, te=2, fi=1), tmp_path / "rows"
+  archives.unpack(archive, r"\w\w\.jsonl", tmp_path / "sample", 1000)
+  prepare.prepare(known, folder, tmp_path / "sample", sample=True)
+  prepare.prepare(known, folder, archive)
+  with pytest.raises(UserError, match=r"rows: holds the set itself, which its sample does not replace"):
+    prepare.prepare(known, folder, tmp_path / "sample", sample=True)
+  assert not json.loads((folder / "prepared.json").read_text())["sample"]
 
 
 def test_more_rows_than_published_are_told(known, tmp_path, capsys):
