@@ -49,6 +49,7 @@ SETS = (
     ),
     wanted=r"drop_dataset_dev\.json",
     convert=few_shot.drop,
+    published={"": {"": few_shot.DROP_ROWS}},
     licence="CC-BY-SA-4.0",
     home="https://allenai.org/data/drop",
     metric="starts_with; f1_drop",

@@ -39,7 +39,7 @@ def test_every_set_has_a_sample_and_says_what_it_is(name, prepared):
   known = SETS[name]
   assert known.licence and known.home.startswith("https://") and known.metric
   assert all(remote.address.startswith("https://") for remote in known.remotes)
-  split = next(iter(known.published), "test")
+  split = next(iter(known.published), "") or "test"
   assert prepared(name, "all/train" if split == "all" else split)
 
 
@@ -148,6 +148,15 @@ def test_drop_keeps_rows_of_one_span_and_leaves_out_the_passages_of_its_shots(pr
   shots = rows[0]["shots"]
   assert shots.count("\nAnswer: ") == 3
   assert all(row["question"].split(". ")[0] not in shots for row in rows)
+  others = prepared("drop", "left_out")
+  assert {"a2", "c2"} < {row["id"] for row in others}
+  questions = json.loads(next(prepare.sample_folder("drop").rglob("*.json")).read_text()).values()
+  assert len(rows) + len(others) == sum(len(passage["qa_pairs"]) for passage in questions), "none is lost"
+
+
+def test_a_drop_file_with_fewer_rows_than_published_is_told(tmp_path):
+  with pytest.raises(UserError, match=r"drop is not whole: it has \d+ of 9,536 rows\. Nothing"):
+    prepare.prepare(SETS["drop"], tmp_path / "rows", prepare.sample_folder("drop"))
 
 
 def test_crass_shuffles_options_and_reads_its_shots_without_running_them(prepared):

@@ -21,6 +21,7 @@ MMLU_SHOTS, BBH_SHOTS, DROP_SHOTS, CRASS_SHOTS = 5, 3, 3, 3
 LETTERS = "ABCD"
 MMLU_SUBJECTS, MMLU_ROWS = 57, 14_042
 CRASS_ROWS = 274
+DROP_ROWS = 9_536  # of the development set
 
 
 def mmlu(files: Files) -> Iterator[Part]:
@@ -49,27 +50,29 @@ def bbh(task: str, examples: Sequence[Record]) -> Iterator[dict]:
 def drop(files: Files) -> Iterator[Part]:
   """Dua et al., 2019: rows of the development set whose answers are one and the same text; three drawn as shots.
 
-  Rows on the passages of the shots are left out.
+  The others, and rows on the passages of the shots, stand in the part `left_out`.
   """
-  samples = []
+  samples, others = [], []
   for section, content in whole_object(files.only(r"drop_dataset_dev\.json")).items():
     if not isinstance(content, dict):
       raise UserError(f"the section {section!r} is no object: it is not the format of the set", files.folder)
     passage = Record(content, files.folder, None)
     for pair in passage.inner("qa_pairs"):
       spans = _drop_spans(pair)
-      if len(set(spans)) == 1:
-        question = f"{passage.text('passage').strip()} {pair.text('question').strip()}"
-        samples.append((section, pair.text("query_id"), question, spans[0], passage.text("passage")))
+      question = f"{passage.text('passage').strip()} {pair.text('question').strip()}"
+      sample = (section, pair.text("query_id"), question, spans, passage.text("passage"))
+      (samples if len(set(spans)) == 1 else others).append(sample)
   if len(samples) < DROP_SHOTS:
     raise UserError(f"has {len(samples)} rows with one span, and {DROP_SHOTS} are the shots", files.folder)
   drawn = random.Random(0).sample(samples, DROP_SHOTS)
-  shots = "".join(_shot(question, answer) for _, _, question, answer, _ in drawn)
+  shots = "".join(_shot(question, spans[0]) for _, _, question, spans, _ in drawn)
   seen = {passage for *_, passage in drawn}
-  for section, identity, question, answer, passage in samples:
-    if passage not in seen:
-      row = {"id": identity, "lang": "en", "group": section, "header": "", "shots": shots}
-      yield Part("", "test", {**row, "question": question, "target": answer})
+  for section, identity, question, spans, passage in (*samples, *others):
+    row = {"id": identity, "lang": "en", "group": section, "header": "", "question": question}
+    if len(set(spans)) == 1 and passage not in seen:
+      yield Part("", "test", {**row, "shots": shots, "target": spans[0]})
+    else:
+      yield Part("", "left_out", {**row, "shots": "", "target": spans})
 
 
 def crass(files: Files) -> Iterator[Part]:
