@@ -177,11 +177,14 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None}
   figures = published.read(configuration.settings.published)
   record |= {"published": list(map(dataclasses.asdict, figures))} if figures else {}
-  record |= {"prompt_search": searched} if (searched := prompt_search.trail(folder)) else {}
+  searched = prompt_search.trail(folder)
+  record |= {"prompt_search": searched} if searched else {}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
   told = note(configuration.settings.model)
   beside = published.beside(figures, said["recipes"], "test")
-  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told, beside))
+  write_whole(
+    folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched)
+  )
   page.write(folder)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.rows import Row
-from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.statistics import FEWEST_GROUPS, Scored, resample
 from fiat_jax.evaluation.verdict import score_interval
 from fiat_jax.reasoning import costs, exemplars, plan
 from fiat_jax.reasoning.candidates import Sought
@@ -101,7 +101,7 @@ def score(asked: Asked, rows: Sequence[Row], metric: str) -> dict[str, Any]:
   cost = costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))
   return {
     "score": round(scored.macro(""), 6),
-    "interval": score_interval(resample(scored), ""),
+    "interval": score_interval(resample(scored), "") if len(set(scored.groups)) >= FEWEST_GROUPS else None,
     "metric": metric,
     "rows": len(rows),
     "no_whole_answer": sum(bool(prediction.fault) for prediction in found),

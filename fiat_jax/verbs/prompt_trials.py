@@ -12,7 +12,6 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import splits
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.statistics import FEWEST_GROUPS
 from fiat_jax.progress import say
 from fiat_jax.reasoning import candidates, reasoner
 from fiat_jax.reasoning.candidates import Candidate, Sought
@@ -25,6 +24,7 @@ from fiat_jax.verbs.budget import Budget, Forecast
 from fiat_jax.verbs.prompt_scoring import ANSWERS, Prepare
 from fiat_jax.whole import write_whole
 
+FEWEST = 4  # groups of rows to choose wordings on
 TRAIL = f"{ANSWERS}.jsonl"
 
 
@@ -180,10 +180,10 @@ def _rows(settings: Settings, path: str, others: str) -> Sequence[Row]:
   assert not {row.group for row in rows} & {row.group for row in rest}, "a group is on one side as a whole"
   assert not {row.x for row in rows} & {row.x for row in rest}
   groups = len({row.group for row in rows})
-  if groups < FEWEST_GROUPS or not len(rest):
+  if groups < FEWEST or not len(rest):
     raise UserError(
       f"the search of prompts gets {len(rows)} of {len(rows) + len(rest)} rows, in {groups} groups, and needs "
-      f"{FEWEST_GROUPS} groups and some rows left: give more validation rows, or another --search_share",
+      f"{FEWEST} groups and some rows left: give more validation rows, or another --search_share",
       settings.file("validation"),
     )
   return rows
