@@ -85,9 +85,20 @@ class Trials:
     say(budgeting.table(found, [one.name for one in found], budget, ("search of prompts", "wordings")))
     if not self.done and self.beta and self.beta.remote and not settings.price:
       say("the money is not known: --price INPUT,OUTPUT says what a million tokens cost")
+    self._show_proposals()
     if minutes > budget.minutes or money > budget.money:
       raise UserError(f"--budget {settings.budget} allows no search of prompts: raise it, or try fewer wordings")
     return money
+
+  def _show_proposals(self) -> None:
+    """What else of the rows the big model is shown than `fiat annotate` shows it."""
+    requests = [request for name in self.names for request in self._unwritten(name)]
+    if not requests or not self.beta:
+      return
+    where = f"leave this machine for {self.beta.endpoint}" if self.beta.remote else "are shown to it"
+    say(f"{len(requests)} wordings are asked of the big model: some training rows, with their targets, {where}")
+    if self.configuration.settings.dry_run:
+      say(f"--- one of these requests\n{requests[0].prompt}\n---")
 
   def run(self) -> dict[str, str]:
     """The best wording of each; the trail is written as it comes.

@@ -94,7 +94,7 @@ def test_a_search_that_is_killed_goes_on_and_pays_for_no_answer_again(rows):
     child.send_signal(signal.SIGKILL)
     child.wait()
     kept = len(Store(rows / "S", "reader").kept)
-    assert 15 <= kept < 60
+    assert 15 <= kept < 90
     asked = dict(endpoint.attempts)
     assert cli.main(run) == 0
     again = [prompt for prompt in asked if endpoint.attempts[prompt] > 1]
