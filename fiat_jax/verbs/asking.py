@@ -90,7 +90,7 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
     result[split] = summarise(predictions, bench.settings.metrics)
   if seconds is not None and "test" in asked.plan.rows:
     result["answer_seconds"] = {"test": round(seconds * len(asked.plan.rows["test"]) / len(asked.plan.inputs), 3)}
-  if isinstance(asked.reasoner, EngineReasoner) and (timed := asked.reasoner.latency(_first(asked))):
+  if timed := asked.reasoner.latency(_first(asked)) if isinstance(asked.reasoner, EngineReasoner) else _told(asked):
     result["latency"] = timed
   inputs = [row.x for row in asked.plan.rows.get("test", ())]
   if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
@@ -134,6 +134,14 @@ def _first(asked: Asked) -> list[list[Request]]:
   """All requests about each of the first test rows."""
   places = [asked.plan.first[row_key(row.x)] for row in itertools.islice(asked.plan.rows.get("test", ()), latency.MOST)]
   return [[asked.plan.requests[place + n] for n in range(asked.plan.samples)] for place in places]
+
+
+def _told(asked: Asked) -> dict[str, float]:
+  """Seconds of test rows as an endpoint answered them, CONCURRENCY at a time; of several samples the slowest counts."""
+  found = [asked.plan.keys_of(row_key(row.x)) for row in asked.plan.rows.get("test", ())]
+  of_rows = [[asked.store.kept[key].seconds for key in keys if key in asked.store.kept] for keys in found]
+  timed = [[one for one in seconds if one is not None] for seconds in of_rows]
+  return latency.quantiles([max(seconds) for seconds in timed if len(seconds) == asked.plan.samples])
 
 
 def parameters(asked: Reasoner) -> int:
