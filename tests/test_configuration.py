@@ -208,3 +208,26 @@ def test_its_own_text_gives_the_same_configuration_again(gin_file, texts: list[s
   assert again.settings == first.settings and again.recipes == first.recipes
   kept = configured("--gin_file", gin_file(mine.replace(recipes=("mine",)).text(), "config.gin"))
   assert kept.recipe("mine") == mine.recipe("mine")
+
+
+def test_flacunas_run_has_the_published_hyper_parameters():
+  made = configured("--gin_file", "gin/runs/flacuna.gin").settings
+  published = {
+    "objective": "chat",
+    "lora_rank": 8,
+    "lora_alpha": 16.0,
+    "lora_dropout": 0.05,
+    "lora_targets": ".*attention/(query|value)",
+    "learning_rate": 2e-5,
+    "schedule": "cosine",
+    "weight_decay": 0.0,
+    "epochs": 1.0,
+    "batch": 128,
+    "source_length": 1280,
+    "dtype": "bfloat16",
+    "clip": 1.0,
+    "recipes": ("fine_tuning",),
+  }
+  assert {name: getattr(made, name) for name in published} == published
+  updates = 1_340_153 * (1 - 0.005) / made.batch
+  assert made.warmup * updates == pytest.approx(3000, abs=5)
