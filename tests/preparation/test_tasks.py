@@ -75,6 +75,19 @@ def test_a_suite_ends_in_a_table_of_its_tasks(samples, tiny_checkpoint, tmp_path
   assert (tmp_path / "suite" / "drop" / "predictions" / "test.jsonl").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["xtreme_up_indic", "xtreme_up_full", "xor_attriqa"])
+def test_the_papers_runs_do_what_needs_no_reasoning_where_there_is_none(
+  run, samples, tiny_checkpoint, tmp_path, capsys
+):
+  words = ["--gin_file", f"gin/runs/{run}.gin", "--model", str(tiny_checkpoint), "--base_model", str(tiny_checkpoint)]
+  words += ["--template", "plain", "--model_dir", str(tmp_path / "run"), "--dry_run"]
+  assert cli.main(["compare", *words]) == 0, capsys.readouterr().err
+  printed = "".join(capsys.readouterr())
+  assert "FIAT: not run: needs the big model's reasoning" in printed and "beta alone: not run: needs" in printed
+  assert "| LoRA alone " in printed and "| full fine-tuning, base model " in printed
+
+
 def test_a_suite_whose_rows_are_not_prepared_begins_nothing(tmp_path, capsys, monkeypatch):
   monkeypatch.setenv("FIAT_CACHE", str(tmp_path))
   words = ["--gin_file", "gin/tasks/instructeval.gin", "--recipes", "untuned_without_reasoning"]
