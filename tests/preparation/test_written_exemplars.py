@@ -34,7 +34,10 @@ def test_questions_are_in_their_language_and_reasoning_ends_in_the_answer(task):
 def test_there_are_four_of_each_language_and_four_in_bengali():
   found = _exemplars("xor_attriqa")
   assert collections.Counter(row["lang"] for row in found) == dict.fromkeys(xor_attriqa.LANGUAGES, 4)
-  assert collections.Counter((row["lang"], row["target"]) for row in found)["te", "False"] == 2
+  of_targets = collections.Counter((row["lang"], row["target"]) for row in found)
+  assert set(of_targets.values()) == {2} and len(of_targets) == 2 * len(xor_attriqa.LANGUAGES)
+  assert len({row["question"] for row in found}) == len({row["passage"] for row in found}) == 20
+  assert sum(row["passage"].isascii() for row in found) in range(8, 13), "some passages are in the row's language"
   assert [row["lang"] for row in _exemplars("xtreme_up")] == ["bn"] * 4
 
 
