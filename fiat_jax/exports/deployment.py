@@ -36,7 +36,12 @@ OF_TAU = ("instruction", "template", "dtype", "weights", "source_length", "targe
 OF_BETA = ("beta", "beta_url", "beta_template", "beta_weights", "beta_context", "reasoning_instruction", "shots")
 OF_BETA += ("shot_choice", "split_seed", "reasoning_length", "stops", "temperature", "samples", "price", "timeout")
 SETTINGS = (*OF_ROWS, *OF_TAU, *OF_BETA)
-ROUTE = ("beta_fails", "max_cost_a_day", "tau_url")  # what whoever deploys decides, with what holds where nobody does
+ROUTE = (
+  "beta_fails",
+  "max_cost_a_day",
+  "tau_url",
+  "tau_name",
+)  # what whoever deploys decides, with what holds where nobody does
 
 
 def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> None:

@@ -90,7 +90,7 @@ async def running(
   async with contextlib.AsyncExitStack() as open_:
     if session is None:
       client = await open_.enter_async_context(_client(settings.tau_url, settings.timeout))
-      generate = tau.of_endpoint(client, settings.timeout)
+      generate = tau.of_endpoint(client, settings.timeout, settings.tau_name)
     else:
       workers.append(Worker(session, slots=settings.slots, places=settings.slots + settings.queue, metrics=metrics))
       generate = tau.of_worker(workers[0], described.tokenizer)
