@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 
-from fiat_jax import resources
+from fiat_jax import resources, sharding
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
@@ -212,10 +212,11 @@ def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
 def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose:
   """Scores a row's labels, one row at a time."""
   assert session is not None, "labels are scored here"
-  engine, tokenizer = session.engine, bench.models.of(recipe).tokenizer
+  engine, tokenizer, mesh = session.engine, bench.models.of(recipe).tokenizer, sharding.mesh()
 
   def choose(row: Row, ids: Sequence[int]) -> str:
-    scores = label_scores(engine, tokenizer, row.labels, ids)
+    with sharding.over(mesh):  # which JAX keeps a thread
+      scores = label_scores(engine, tokenizer, row.labels, ids)
     return max(scores, key=scores.__getitem__)
 
   return choose
