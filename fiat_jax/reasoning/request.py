@@ -119,13 +119,15 @@ class Request:
 class Answer:
   """What came back. `tokens` are input and output as they are charged, thinking included; None: not told.
 
-  `broken` says what was wrong with an answer that came and could not be read.
+  `broken` says what was wrong with an answer that came and could not be read. `seconds` went by between the request and
+  all of it, where it came alone.
   """
 
   text: str
   finish: str
   tokens: tuple[int, int] | None
   broken: str = ""
+  seconds: float | None = None
 
   def ended_before(self, stops: Sequence[str]) -> Answer:
     """Cut before the first of these texts, where the model wrote past one."""
