@@ -16,7 +16,7 @@ from fiat_jax.whole import write_whole
 FREE = ("MODEL_DIR", "OUTPUT", "FORMAT", "SHOW", "SLOTS")  # may differ when a run goes on
 FREE += ("PRICE", "MAX_COST", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "TIMEOUT", "BATCH_API")
 FREE += ("HOST", "PORT", "QUEUE", "MAX_TOKENS", "DRAIN")
-FREE += ("DEPLOYMENT", "BETA_FAILS", "MAX_COST_A_DAY", "TAU_URL")
+FREE += ("DEPLOYMENT", "BETA_FAILS", "MAX_COST_A_DAY", "TAU_URL", "TAU_NAME")
 FREE += ("TRY_LEARNING_RATES", "TRY_EPOCHS", "TRY_SIZES")  # what was tried is kept, each in a folder of its own
 FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 

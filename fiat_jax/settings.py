@@ -141,6 +141,7 @@ class Settings:
   beta_fails: str
   max_cost_a_day: float
   tau_url: str
+  tau_name: str
   host: str
   port: int
   queue: int

@@ -55,6 +55,8 @@ class Tuned:
     return [tokenizer.decode(answer.tokens).strip() for answer in self._engine.generate(requests)]
 
   def _row(self, record: Mapping[str, Any], number: int) -> Row:
+    if not isinstance(record, Mapping):
+      raise UserError(f"row {number} is a {type(record).__name__}: give a list of mappings, columns by name")
     row = row_of(dict(record), self._bench.settings.layout, pathlib.Path("rows"), number, labelled=False)
     if self._recipe.reasoning and row.reasoning is None:
       raise UserError(
@@ -73,7 +75,9 @@ def load(run: str | os.PathLike[str], *, model: str = "") -> Tuned:
   Raises:
     UserError: there is no run, it has no checkpoint, or its model is not to be had or is another now.
   """
-  folder = pathlib.Path(run)
+  folder = pathlib.Path(run).expanduser()
+  if folder.name == deployment.FILE:
+    folder = folder.parent
   if (folder / deployment.FILE).exists():
     return _exported(folder, model)
   configured = configuration.configure([configuration_of(folder)], [], {"MODEL_DIR": str(folder)})

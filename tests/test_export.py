@@ -142,6 +142,8 @@ def test_a_run_loaded_in_python_answers_as_predict_does(of_lora):
   assert tuned.predict(iter(rows[:1])) == [wanted[0]["prediction"]] and tuned.predict([]) == []
   with pytest.raises(UserError, match=r"rows:2: .*'input'"):
     tuned.predict([rows[0], {"input": 7}])
+  with pytest.raises(UserError, match="row 1 is a str: give a list of mappings"):
+    tuned.predict("rows")  # type: ignore[arg-type]
   with pytest.raises(UserError, match=r"row 1 has a prompt of .* tokens"):
     tuned.predict([{"input": "what is 1 + 1? " * 400}])
   with pytest.raises(UserError, match=r"there is no run: config.gin is missing"):

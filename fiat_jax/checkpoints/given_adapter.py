@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def _named(given: str) -> list[tuple[Path, float]]:
       found.append((Path(folder).expanduser(), float(weight)))
     except ValueError:
       found.append((Path(part.strip()).expanduser(), 1.0))
+  if not all(math.isfinite(weight) and weight for _, weight in found) or not all(map(str.strip, given.split(","))):
+    raise UserError(f"--adapter {given}: give FOLDER or FOLDER:WEIGHT, with commas between them, no weight being 0")
   return found
 
 

@@ -44,11 +44,18 @@ def new_folder(folder: str | os.PathLike[str], wanted: int = 0) -> Iterator[Path
   Raises:
     UserError: there is something already, or too little room.
   """
-  final = Path(folder)
+  final = Path(folder).absolute()
   refuse_taken(final)
   refuse_small(final, wanted)
   partial = final.with_name(final.name + ".partial")
   shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  yield partial
-  partial.rename(final)
+  try:
+    partial.mkdir(parents=True)
+  except OSError as e:
+    raise UserError(f"cannot be made ({e.strerror}): give another folder", final) from None
+  try:
+    yield partial
+    partial.rename(final)
+  except BaseException:  # a full disk is not left full of what is of no use
+    shutil.rmtree(partial, ignore_errors=True)
+    raise

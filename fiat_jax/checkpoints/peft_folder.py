@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.peft import BASE, PREFIX, WEIGHTS
+from fiat_jax.checkpoints.peft_description import describe, named_by, of_module, targeted
 from fiat_jax.errors import UserError
 from fiat_jax.models.family import Family
 from fiat_jax.models.lora import Kind
@@ -21,8 +22,6 @@ NAME = re.compile(
   + r"(?P<module>.+)\.(lora_(?P<side>[AB])(\.default)?\.weight"
   + r"|(?P<magnitude>lora_magnitude_vector)(\.default)?(\.weight)?|(?P<scale>ia3_l)(\.default)?)"
 )
-UNREADABLE = {"modules_to_save": "modules saved whole", "trainable_token_indices": "trained tokens"}
-READABLE = "LoRA, rsLoRA, DoRA, IA3 and soft prompts alone can be read. Merge it with PEFT first"
 
 
 class Place(NamedTuple):
@@ -82,7 +81,7 @@ def read_folder(folder: Path, family: Family, fingerprint: str = "") -> Read:
   Raises:
     UserError: there is none, it is of another kind or another base, or its tensors are not what its description says.
   """
-  description = _description(folder)
+  description = describe(folder)
   _check_base(folder, fingerprint)
   file = folder / WEIGHTS
   if not file.exists():
@@ -107,16 +106,17 @@ def read_folder(folder: Path, family: Family, fingerprint: str = "") -> Read:
   return Read(kind, parts, bool(description.get("use_rslora")), float(description.get("lora_dropout") or 0.0))
 
 
-def _description(folder: Path) -> Mapping[str, Any]:
-  if not (folder / "adapter_config.json").exists():
-    raise UserError("is no adapter in PEFT's format: adapter_config.json is missing. Give its folder", folder)
-  description = read_json(folder / "adapter_config.json")
-  kinds = [kind for key, kind in UNREADABLE.items() if description.get(key)]
-  kinds += ["biases"] if description.get("bias", "none") != "none" else []
-  if description.get("peft_type") not in ("LORA", "IA3", "PROMPT_TUNING") or kinds:
-    kind = ", ".join(kinds) or str(description.get("peft_type"))
-    raise UserError(f"is an adapter with {kind}: {READABLE}", folder)
-  return description
+def _check_whole(
+  description: Mapping[str, Any], found: Collection[str], known: Mapping[str, Module], file: Path
+) -> None:
+  """Raises UserError where a module that the description names has no tensors: it would answer as the base does."""
+  missing = sorted(name for name in known if name not in found and targeted(description, name))
+  if missing:
+    raise UserError(
+      f"holds nothing for {len(missing)} of the modules that adapter_config.json names, the first is {missing[0]!r}: "
+      "the file is incomplete",
+      file,
+    )
 
 
 def _check_base(folder: Path, fingerprint: str) -> None:
@@ -150,6 +150,7 @@ def _held(
     )
   if not found:
     raise UserError("holds no tensors", file)
+  _check_whole(description, found, known, file)
   return found
 
 
@@ -180,20 +181,14 @@ def _lora(
       if magnitude.size != outputs:
         raise UserError(f"{name} has {magnitude.size} magnitudes, and this base {outputs} outputs", file)
       held["magnitude"] = magnitude.reshape(-1)
-    alpha = _of(description, name, "lora_alpha", "alpha_pattern")
-    if (stated := _of(description, name, "r", "rank_pattern")) != a.shape[1]:
+    alpha = of_module(description, name, "lora_alpha", "alpha_pattern")
+    if (stated := of_module(description, name, "r", "rank_pattern")) != a.shape[1]:
       raise UserError(f"{name} has rank {a.shape[1]}, and adapter_config.json says {stated}", file)
+    if not alpha:
+      raise UserError(f"{name} has lora_alpha 0, with which the adapter changes nothing", file)
     scale = alpha / (a.shape[1] ** 0.5 if description.get("use_rslora") else a.shape[1])
     parts[place] = Part(name, held, scale, alpha)
   return parts
-
-
-def _of(description: Mapping[str, Any], module: str, key: str, patterns: str) -> float:
-  """As PEFT has it: a pattern's value goes to the modules whose names end so."""
-  for pattern, value in (description.get(patterns) or {}).items():
-    if re.fullmatch(rf"(.*\.)?({pattern})", module):
-      return value
-  return description[key]
 
 
 def _ia3(
@@ -208,10 +203,7 @@ def _ia3(
     if set(of) != {"ia3_l"}:
       raise UserError(f"{name} has {', '.join(sorted(of))}: it is of another kind than its description", file)
     place, (_, inputs, outputs) = known[name]
-    if isinstance(forward, str):
-      scales_input = bool(re.fullmatch(forward, name))
-    else:
-      scales_input = any(name == end or name.endswith(f".{end}") for end in forward)
+    scales_input = named_by(forward, name)
     values, size = of["ia3_l"].reshape(-1), inputs if scales_input else outputs
     if values.size != size:
       raise UserError(f"{name} has {values.size} scales, and this base wants {size}: it is of another base", file)

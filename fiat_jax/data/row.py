@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from fiat_jax import prompts
 from fiat_jax.data import languages
 from fiat_jax.data.tables import kind
 from fiat_jax.errors import UserError
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ def row_of(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int
   def text(name: str, default: str | None = None) -> str:
     value = record.get(name)
     if isinstance(value, str):
+      if not value.isascii() and SURROGATE.search(value):
+        raise UserError(f"the field {name!r} holds half a surrogate pair, which is no text", file, line)
       return value
     if value is None and default is not None:  # where a table had no value, some programs write null
       return default
@@ -113,7 +118,9 @@ def _labels(
   if not layout.labels:
     return ()
   labels = record.get(layout.labels) if isinstance(layout.labels, str) else layout.labels
-  whole = isinstance(labels, (list, tuple)) and all(isinstance(label, str) and label.strip() for label in labels)
+  whole = isinstance(labels, (list, tuple)) and all(
+    isinstance(label, str) and label.strip() and not SURROGATE.search(label) for label in labels
+  )
   if not labels or not whole:
     message = f"the labels {layout.labels!r} are no list of texts in this row: give at least one, and no empty one"
     raise UserError(message, file, line)

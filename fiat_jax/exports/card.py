@@ -63,7 +63,7 @@ def _pieces(template: prompts.Template) -> list[str | dict[str, str]]:
 def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
   """Writes `README.md` with what Hugging Face's Hub reads in front of it."""
   library = {"peft": "peft", "huggingface": "transformers"}.get(made.form, "jax")
-  front = {"base_model": made.base, "library_name": library, "tags": ["fiat_jax", made.recipe.title]}
+  front = {"base_model": made.base.partition("@")[0], "library_name": library, "tags": ["fiat_jax", made.recipe.title]}
   lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---", ""]
   lines += [f"# {made.recipe.title} on {made.base}", "", *_what(settings, made), ""]
   lines += ["## Results", "", *_results(settings, made.run), "", "## Use", "", *_use(settings, made), ""]
@@ -73,7 +73,7 @@ def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
 def _what(settings: Settings, made: Made) -> list[str]:
   recipe = made.recipe
   tuned = _tuned(settings, recipe)
-  rows = {split: pathlib.PurePath(file).name for split, file in settings.files().items()}
+  rows = {split: pathlib.PurePath(file).name for split, file in settings.bare_files().items()}
   lines = [
     f"- Recipe: {recipe.title}: {tuned}; instruction {_yes(recipe.instruction)}, reasoning {_yes(recipe.reasoning)}.",
     f"- Base: {made.base}{made.quantized}. Its licence holds for this, too, and so may that of the rows.",
@@ -154,7 +154,9 @@ def _vllm(settings: Settings, made: Made) -> list[str]:
   most = f"--max-lora-rank {next(n for n in VLLM_RANKS if n >= rank)} " if VLLM_RANK < rank <= VLLM_RANKS[-1] else ""
   if rank > VLLM_RANKS[-1]:
     return ["", f"vLLM takes ranks up to {VLLM_RANKS[-1]}, and this has {rank}: merge it, --format huggingface."]
-  return [f"    vllm serve {made.base or 'BASE'} --enable-lora {most}--lora-modules tuned=FOLDER"]
+  name, _, revision = made.base.partition("@")
+  base = (f"{name} --revision {revision}" if revision else name) if "/" in name else "BASE"  # what is not on the Hub
+  return [f"    vllm serve {base} --enable-lora {most}--lora-modules tuned=FOLDER"]
 
 
 def _use(settings: Settings, made: Made) -> list[str]:

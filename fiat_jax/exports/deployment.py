@@ -36,7 +36,12 @@ OF_TAU = ("instruction", "template", "dtype", "weights", "source_length", "targe
 OF_BETA = ("beta", "beta_url", "beta_template", "beta_weights", "beta_context", "reasoning_instruction", "shots")
 OF_BETA += ("shot_choice", "split_seed", "reasoning_length", "stops", "temperature", "samples", "price", "timeout")
 SETTINGS = (*OF_ROWS, *OF_TAU, *OF_BETA)
-ROUTE = ("beta_fails", "max_cost_a_day", "tau_url")  # what whoever deploys decides, with what holds where nobody does
+ROUTE = (
+  "beta_fails",
+  "max_cost_a_day",
+  "tau_url",
+  "tau_name",
+)  # what whoever deploys decides, with what holds where nobody does
 
 
 def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> None:
@@ -123,9 +128,10 @@ def read(path: str) -> Deployment:
   content = read_json(file)
   if content.get("deployment") != VERSION:
     raise UserError(f"is a deployment of version {content.get('deployment')!r}, and this reads {VERSION}", file)
-  missing = {"settings", "recipe", "fingerprint"} - content.keys()
+  kinds = {"settings": dict, "recipe": dict, "fingerprint": str}
+  missing = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
   if missing:
-    raise UserError(f"lacks {', '.join(sorted(missing))}: export again", file)
+    raise UserError(f"lacks {', '.join(missing)}, or holds something else there: export again", file)
   return Deployment(file.resolve().parent, content, hashlib.sha256(file.read_bytes()).hexdigest()[:12])
 
 
@@ -140,7 +146,11 @@ def bindings(deployment: Deployment) -> list[str]:
       value = str(deployment.folder / value)
     value = tuple(value) if isinstance(value, list) else value
     found.append(f"{name.upper()}={value!r}")
-  found += [f"{RECIPE}/Recipe.{name}={value!r}" for name, value in deployment.content["recipe"].items()]
+  switches = {field.name for field in dataclasses.fields(Recipe)}
+  for name, value in deployment.content["recipe"].items():
+    if name not in switches:  # nor is it a line of gin's
+      raise UserError(f"the switch {name!r} is {nearest(name, switches)}", deployment.folder / FILE)
+    found.append(f"{RECIPE}/Recipe.{name}={value!r}")
   return [*found, f"RECIPES=({RECIPE!r},)"]
 
 

@@ -170,7 +170,11 @@ class Beta:
     if not (self._price and self._settings.max_cost_a_day):
       return ""
     worst = self._price.of(request.most_tokens)
-    granted = await self._in_books(lambda: self._todays().reserve([(f"{request.key}-{uuid.uuid4().hex[:8]}", worst)]))
+    id = f"{request.key}-{uuid.uuid4().hex[:8]}"
+    try:
+      granted = await self._in_books(lambda: self._todays().reserve([(id, worst)]))
+    except (UserError, OSError) as e:  # a full disk, say: the policy holds
+      raise Unanswered(f"nothing can be booked on the day's limit: {e}", 503) from None
     if not granted.ids:
       raise Unanswered(f"the day's limit of {self._settings.max_cost_a_day:g} leaves no room for a request", 429)
     return next(iter(granted.ids.values()))

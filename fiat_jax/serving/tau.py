@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import openai
+from openai.types import Model
 
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.request import Request
@@ -44,22 +45,35 @@ def of_worker(
   return generate
 
 
-def of_endpoint(client: openai.AsyncOpenAI, timeout: float) -> Generate:
-  """The same of an endpoint of OpenAI's protocol, which is asked with ids; its first model is the tuned one."""
-  known: list[str] = []
+def of_endpoint(client: openai.AsyncOpenAI, timeout: float, name: str = "") -> Generate:
+  """The same of an endpoint of OpenAI's protocol, which is asked with ids; without a name, the model of `_tuned`."""
+  known = [name] if name else []
 
   async def generate(ids: Sequence[int], most: int) -> Said:
     try:
       async with asyncio.timeout(timeout):
         if not known:
-          known.append((await client.models.list()).data[0].id)
+          known.append(_tuned((await client.models.list()).data))
         made = await client.completions.create(model=known[0], prompt=list(ids), max_tokens=most, temperature=0)
-    except TimeoutError:
+      choice, usage = made.choices[0], made.usage
+      tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (len(ids), 0)
+      return Said(choice.text.strip(), tokens, choice.finish_reason)
+    except (TimeoutError, openai.APITimeoutError):
       raise Refusal(f"no answer of the tuned model within {timeout:g} s", code="tau_failed", status=504) from None
-    except (openai.APIError, ValueError, IndexError) as e:
+    except (openai.APIError, ValueError, IndexError, AttributeError, TypeError) as e:
       raise Refusal(f"the tuned model's endpoint: {str(e)[:200]}", code="tau_failed", status=502) from None
-    choice, usage = made.choices[0], made.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (len(ids), 0)
-    return Said(choice.text.strip(), tokens, choice.finish_reason)
 
   return generate
+
+
+def _tuned(listed: Sequence[Model]) -> str:
+  """The one adapter among the models of an endpoint, for vLLM lists its base before it; else the one model.
+
+  Raises:
+    ValueError: it cannot be told.
+  """
+  adapters = [model.id for model in listed if getattr(model, "parent", None)]
+  names = adapters or [model.id for model in listed]
+  if len(names) != 1:
+    raise ValueError(f"it serves {', '.join(names) or 'nothing'}: say with --tau_name which is the tuned model")
+  return names[0]

@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 
-from fiat_jax import resources
+from fiat_jax import resources, sharding
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
@@ -90,7 +90,7 @@ async def running(
   async with contextlib.AsyncExitStack() as open_:
     if session is None:
       client = await open_.enter_async_context(_client(settings.tau_url, settings.timeout))
-      generate = tau.of_endpoint(client, settings.timeout)
+      generate = tau.of_endpoint(client, settings.timeout, settings.tau_name)
     else:
       workers.append(Worker(session, slots=settings.slots, places=settings.slots + settings.queue, metrics=metrics))
       generate = tau.of_worker(workers[0], described.tokenizer)
@@ -212,10 +212,11 @@ def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
 def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose:
   """Scores a row's labels, one row at a time."""
   assert session is not None, "labels are scored here"
-  engine, tokenizer = session.engine, bench.models.of(recipe).tokenizer
+  engine, tokenizer, mesh = session.engine, bench.models.of(recipe).tokenizer, sharding.mesh()
 
   def choose(row: Row, ids: Sequence[int]) -> str:
-    scores = label_scores(engine, tokenizer, row.labels, ids)
+    with sharding.over(mesh):  # which JAX keeps a thread
+      scores = label_scores(engine, tokenizer, row.labels, ids)
     return max(scores, key=scores.__getitem__)
 
   return choose

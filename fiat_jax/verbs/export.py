@@ -137,8 +137,9 @@ def _copy_adapter(folder: pathlib.Path, output: pathlib.Path, beside: Beside) ->
   adapter = folder / "adapter"
   if not adapter.is_dir():
     raise UserError("holds no adapter: give one recipe's run, and let `fiat train` come to its end", folder)
-  with new_folder(output) as partial:
-    for file in adapter.iterdir():
+  files = list(adapter.iterdir())
+  with new_folder(output, sum(file.stat().st_size for file in files)) as partial:
+    for file in files:
       shutil.copy(file, partial / file.name)
     beside(partial)
 

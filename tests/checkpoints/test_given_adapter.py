@@ -72,7 +72,12 @@ def test_scales_and_ranks_of_single_modules_are_peft_s(written):
       del tensors[QUERY.format(0, side)]
 
   change(
-    folder, narrower, use_rslora=True, alpha_pattern={"q_proj": 10}, rank_pattern={r"layers\.1\.self_attn\.q_proj": 3}
+    folder,
+    narrower,
+    exclude_modules=r"model\.layers\.0\.self_attn\.q_proj",
+    use_rslora=True,
+    alpha_pattern={"q_proj": 10},
+    rank_pattern={r"layers\.1\.self_attn\.q_proj": 3},
   )
   read = read_folded(str(folder), 0.7)
   query, key = (read["layers"]["attention"][name] for name in ("query", "key"))
@@ -112,6 +117,16 @@ REFUSED = {
   "prefix": ((add("model.layers.0.self_attn.q_proj.lora_A.weight"),), {}, "is it an adapter of another base"),
   "half": ((without(QUERY.format(0, "B")),), {}, "layers.0.self_attn.q_proj has lora_A alone"),
   "shape": ((add(QUERY.format(0, "A"), (4, 31)),), {}, "do not fit this base's 32 inputs and 32 outputs"),
+  "a module's": (
+    (without(QUERY.format(0, "A")), without(QUERY.format(0, "B"))),
+    {},
+    "holds nothing for 1 of the modules",
+  ),
+  "no rank": ((), {"r": None}, "has r None: it is damaged"),
+  "no effect": ((), {"lora_alpha": 0}, "has lora_alpha 0, with which the adapter changes nothing"),
+  "no pattern": ((), {"alpha_pattern": {"(": 3}}, "holds '(', which is no regular expression"),
+  "activated": ((), {"alora_invocation_tokens": [1, 2]}, "is an adapter with invocation tokens (aLoRA)"),
+  "another begin": ((), {"init_lora_weights": "pissa_niter_4"}, "with a base that pissa_niter_4 has changed"),
   "rank": ((), {"r": 8}, "has rank 4, and adapter_config.json says 8"),
 }
 
@@ -119,10 +134,25 @@ REFUSED = {
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_is_not_an_adapter_of_this_base_is_refused(fault, written):
   changes, description, message = REFUSED[fault]
-  change(written[1], *changes, **description)
+  change(written[1], lambda tensors: [edit(tensors) for edit in changes], **description)
   with pytest.raises(UserError) as e:
     given_adapter.read(str(written[1]), FAMILY)
   assert message in str(e.value) and "one" in str(e.value)
+
+
+@pytest.mark.parametrize("given", ["{0}:nan", "{0}:0", "{0},", "{0}:inf,{0}"])
+def test_a_weight_that_is_none_is_refused(given, written):
+  with pytest.raises(UserError, match="give FOLDER or FOLDER:WEIGHT"):
+    given_adapter.read(given.format(written[1]), FAMILY)
+
+
+def test_layers_and_modules_that_the_description_leaves_out_need_no_tensors(written):
+  def first_alone(tensors):
+    for name in [name for name in tensors if ".layers.0." not in name or "down_proj" in name]:
+      del tensors[name]
+
+  change(written[1], first_alone, layers_to_transform=[0], exclude_modules=["down_proj"])
+  assert given_adapter.read(str(written[1]), FAMILY).ranks.keys()
 
 
 def test_a_pickle_is_never_opened(written):

@@ -30,3 +30,18 @@ def test_too_small_a_disk_is_found_before_anything_is_written(tmp_path):
   ):
     pass
   assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_leaves_nothing_and_a_folder_that_cannot_be_is_refused(tmp_path, monkeypatch):
+  with pytest.raises(OSError, match="full"), new_folder(tmp_path / "x") as partial:
+    (partial / "weights").write_bytes(b"0")
+    raise OSError("full")
+  assert not list(tmp_path.iterdir())
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot be made"), new_folder(tmp_path / "file" / "x"):
+    pass
+  (tmp_path / "here").mkdir()
+  monkeypatch.chdir(tmp_path / "here")
+  with new_folder(".") as partial:
+    (partial / "weights").write_bytes(b"0")
+  assert (tmp_path / "here" / "weights").exists()

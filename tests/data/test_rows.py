@@ -41,6 +41,7 @@ FAULTY_ROWS = {
   "empty list": ({"input": "q", "target": []}, "the target 'target' is empty"),
   "numbers as targets": ({"input": "q", "target": ["a", 1]}, "the target 'target' is empty or no text"),
   "number as target": ({"input": "q", "target": 1}, "'target' holds a number, not text"),
+  "half a character": ({"input": "\ud800", "target": "a"}, "holds half a surrogate pair"),
   "list as input": ({"input": ["q"], "target": "t"}, "'input' holds a list, not text"),
   "null input": ({"input": None, "target": "t"}, "'input' holds a null or is an empty cell"),
   "truth value as id": ({"id": True, "input": "q", "target": "t"}, "'id' holds a truth value"),

@@ -11,6 +11,7 @@ import pytest
 
 from fiat_jax.configuration import configure
 from fiat_jax.data.row import Row
+from fiat_jax.errors import UserError
 from fiat_jax.exports import deployment
 from fiat_jax.reasoning import reasoner, view
 from fiat_jax.reasoning.request import Answer, Request
@@ -94,3 +95,13 @@ def test_a_view_says_who_wrote_it(tmp_path):
   (key,) = view.Store(tmp_path, "").kept
   view.write(found, [{"row": "r", "reasoning": "it is = 3", "keys": [key]}], ())
   assert view.models(found) == {"big"}
+
+
+def test_a_ledger_that_cannot_be_written_is_a_big_model_that_fails(tmp_path, monkeypatch):
+  def full(*_: object) -> None:
+    raise UserError("the disk is full", tmp_path)
+
+  monkeypatch.setattr("fiat_jax.reasoning.ledger.Ledger._require_room", full)
+  with pytest.raises(Unanswered, match="the disk is full") as e:
+    asked(tmp_path, {}, SAMPLES=1, TEMPERATURE=0.0, MAX_COST_A_DAY=1.0)
+  assert e.value.status == 503

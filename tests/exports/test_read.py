@@ -1,0 +1,58 @@
+"""What a deployment's file from elsewhere may not hold, and what a card tells of where the base is from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fiat_jax.configuration import configure
+from fiat_jax.errors import UserError
+from fiat_jax.exports import card, deployment
+
+WHOLE = {"deployment": 1, "settings": {"target": "label"}, "recipe": {"title": "mine"}, "fingerprint": "f"}
+
+
+def bindings(folder: Path, **changed: object) -> list[str]:
+  (folder / deployment.FILE).write_text(json.dumps(WHOLE | changed))
+  return deployment.bindings(deployment.read(str(folder)))
+
+
+def test_settings_and_switches_are_bindings(tmp_path):
+  assert "TARGET='label'" in bindings(tmp_path) and "deployed/Recipe.title='mine'" in bindings(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("changed", "message"),
+  [
+    ({"settings": []}, "lacks settings, or holds something else there"),
+    ({"fingerprint": 7}, "lacks fingerprint, or holds something else there"),
+    ({"deployment": 2}, "is a deployment of version 2"),
+    ({"settings": {"tarjet": "x"}}, "the setting 'tarjet' is "),
+    ({"recipe": {"title=''\nimport os\nx": ""}}, "the switch .* is unknown"),
+  ],
+)
+def test_what_is_no_deployment_is_refused(tmp_path, changed, message):
+  with pytest.raises(UserError, match=message):
+    bindings(tmp_path, **changed)
+
+
+@pytest.mark.parametrize(
+  ("base", "command"),
+  [
+    ("o/n@abc", "vllm serve o/n --revision abc --enable-lora"),
+    ("o/n", "serve o/n --en"),
+    ("folder", "serve BASE --en"),
+  ],
+)
+def test_a_card_s_command_has_a_revision_and_no_folder_s_name(tmp_path, base, command):
+  configured = configure([], [], {"TRAIN": "/here/rows.jsonl", "STORE": str(tmp_path / "store"), "BETA": "recorded"})
+  recipe = configured.recipe("fiat")
+  made = card.Made(
+    form="peft", run=tmp_path, recipe=recipe, base=base, task="CAUSAL_LM", quantized="", proven=False, rank=8
+  )
+  card.write_card(tmp_path, configured.settings, made)
+  text = (tmp_path / "README.md").read_text()
+  assert command in text and "train `rows.jsonl`" in text and "/here" not in text and str(tmp_path) not in text
+  assert f'base_model: "{base.partition("@")[0]}"' in text
