@@ -92,7 +92,9 @@ def _run(arguments: list[str]) -> int:
   if "DEPLOYMENT" in given.settings:
     from fiat_jax.exports import deployment
 
-    given.bindings[:0] = deployment.bindings(deployment.read(given.settings["DEPLOYMENT"]))
+    deployed = deployment.read(given.settings["DEPLOYMENT"])
+    deployment.check_addresses(deployed, given.settings)
+    given.bindings[:0] = deployment.bindings(deployed)
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   configured = dataclasses.replace(configured, command=shlex.join(["fiat", *arguments]))
   try:

@@ -51,7 +51,8 @@ def write_hugging_face(
     # A head of its own stands in the files, and transformers ties it unless told not to.
     tied = not any(leaf.path[0] == "head" for leaf in family.leaves())
     described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
-    described.pop("torch_dtype", None)  # the name of old
+    for name in ("torch_dtype", "_name_or_path"):  # its name of old; a place on somebody's machine
+      described.pop(name, None)
     (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if beside:
       beside(partial)

@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from fiat_jax.checkpoints.huggingface import read_json
@@ -22,12 +22,13 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.prompts import nearest
-from fiat_jax.reasoning import view
+from fiat_jax.reasoning import reasoner, view
 from fiat_jax.reasoning.request import VERSION as PROMPT_VERSION
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.workbench import Workbench
 
+ADDRESSES = ("beta_url", "tau_url")
 FILE, EXEMPLARS = "deployment.json", "exemplars.jsonl"
 VERSION = 1
 RECIPE = "deployed"
@@ -133,6 +134,21 @@ def read(path: str) -> Deployment:
   if missing:
     raise UserError(f"lacks {', '.join(missing)}, or holds something else there: export again", file)
   return Deployment(file.resolve().parent, content, hashlib.sha256(file.read_bytes()).hexdigest()[:12])
+
+
+def check_addresses(deployment: Deployment, given: Container[str]) -> None:
+  """Raises UserError where it would send rows and the user's key to an address that nobody confirms.
+
+  Args:
+    given: the settings that the user names.
+  """
+  for name in ADDRESSES:
+    url = deployment.content["settings"].get(name)
+    if url and name.upper() not in given and not reasoner.is_local(str(url)):
+      raise UserError(
+        f"rows, and the key in OPENAI_API_KEY, would go to {url}: confirm it with --{name} {url}, or give another",
+        deployment.folder / FILE,
+      )
 
 
 def bindings(deployment: Deployment) -> list[str]:

@@ -24,6 +24,7 @@ from fiat_jax.reasoning.desk import Dealt, Desk, Failure
 from fiat_jax.reasoning.dialect import KEY, Dialect, is_chat, key_of, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
+from fiat_jax.reasoning.reasoner import is_local
 from fiat_jax.reasoning.request import Answer, Claim, Request
 from fiat_jax.settings import Settings
 
@@ -50,7 +51,7 @@ class EndpointReasoner:
     parts = urllib.parse.urlsplit(self.endpoint)
     if parts.scheme not in ("http", "https") or parts.username or parts.query:
       raise UserError(f"--beta_url: give http(s)://HOST/PATH and nothing else; a key is read from {KEY} alone")
-    self._local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    self._local = is_local(self.endpoint)
     self._settings, self._dialect = settings, Dialect(self.name, self.endpoint)
     self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
     self._context = settings.beta_context or None

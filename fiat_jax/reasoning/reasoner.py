@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -66,6 +67,11 @@ def make(configuration: Configuration) -> Reasoner:
   from fiat_jax.reasoning.engine import EngineReasoner
 
   return EngineReasoner.of(configuration)
+
+
+def is_local(url: str) -> bool:
+  """Whether an address is this machine's own."""
+  return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def require_price(settings: Settings) -> None:

@@ -22,7 +22,7 @@ from fiat_jax.serving import encoding, fields, protocol
 from fiat_jax.serving.answers import Answers
 from fiat_jax.serving.growing import Growing, Part
 from fiat_jax.serving.guard import Guard, send_refusal
-from fiat_jax.serving.job import ClientGone, Job
+from fiat_jax.serving.job import ClientGone, Job, gone
 from fiat_jax.serving.limits import Limits, read_body
 from fiat_jax.serving.metrics import CONTENT_TYPE, Metrics
 from fiat_jax.serving.protocol import Ask
@@ -166,8 +166,7 @@ async def leaving(receive: Receive, job: Job) -> AsyncIterator[None]:
   """While this lasts, a client that goes away ends the waiting for its job."""
 
   async def watch() -> None:
-    while (await receive())["type"] != "http.disconnect":
-      pass
+    await gone(receive)
     job.fail(ClientGone())
 
   watching = asyncio.create_task(watch())

@@ -6,11 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from starlette.types import Receive
+
 from fiat_jax.serving.growing import News
 
 
 class ClientGone(Exception):
   """Nobody reads the answer any more."""
+
+
+async def gone(receive: Receive) -> None:
+  """Returns when the client has gone."""
+  while (await receive())["type"] != "http.disconnect":
+    pass
 
 
 class Job:

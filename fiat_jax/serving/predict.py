@@ -18,6 +18,7 @@ from fiat_jax.reasoning.forms import texts
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import fields
 from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
+from fiat_jax.serving.job import ClientGone, gone
 from fiat_jax.serving.limits import read_body
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.tau import Generate, Said
@@ -55,7 +56,17 @@ class Deployed:
   async def route(self, request: Request) -> Response:
     began = time.monotonic()
     record = fields.parse_object(await read_body(request))
-    return JSONResponse(await self.answered(record, began))
+    answering = asyncio.create_task(self.answered(record, began))
+    going = asyncio.create_task(gone(request.receive))
+    try:
+      await asyncio.wait((answering, going), return_when=asyncio.FIRST_COMPLETED)
+      if answering.done():
+        return JSONResponse(answering.result())
+      raise ClientGone
+    finally:  # what is bought of the big model is kept all the same; a slot of the tuned one is free again
+      for task in (answering, going):
+        task.cancel()
+      await asyncio.gather(answering, going, return_exceptions=True)
 
   async def answered(self, record: dict[str, Any], began: float) -> dict[str, Any]:
     """The answer to one row.

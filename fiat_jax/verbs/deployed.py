@@ -182,8 +182,9 @@ async def _client(url: str, timeout: float):
 
   from fiat_jax.reasoning.dialect import key_of
 
-  local = any(name in url for name in ("//127.0.0.1", "//localhost", "//[::1]"))
-  async with openai.AsyncOpenAI(api_key=key_of(local), base_url=url, max_retries=0, timeout=timeout) as client:
+  async with openai.AsyncOpenAI(
+    api_key=key_of(reasoner.is_local(url)), base_url=url, max_retries=0, timeout=timeout
+  ) as client:
     yield client
 
 

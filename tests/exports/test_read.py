@@ -38,6 +38,21 @@ def test_what_is_no_deployment_is_refused(tmp_path, changed, message):
     bindings(tmp_path, **changed)
 
 
+def test_an_address_elsewhere_is_confirmed_by_the_user(tmp_path):
+  """A stranger's file must not be what sends rows, and a key, to an address."""
+
+  def check(url: str, *given: str) -> None:
+    bindings(tmp_path, settings=WHOLE["settings"] | {"beta_url": url})
+    deployment.check_addresses(deployment.read(str(tmp_path)), given)
+
+  check("")
+  check("http://127.0.0.1:8000/v1")
+  check("https://there/v1", "BETA_URL")
+  for url in ("https://there/v1", "https://there/v1?//127.0.0.1"):
+    with pytest.raises(UserError, match="confirm it with --beta_url"):
+      check(url)
+
+
 @pytest.mark.parametrize(
   ("base", "command"),
   [
