@@ -96,7 +96,7 @@ class Trials:
     if not requests or not self.beta:
       return
     where = f"leave this machine for {self.beta.endpoint}" if self.beta.remote else "are shown to it"
-    say(f"{len(requests)} wordings are asked of the big model: some training rows, with their targets, {where}")
+    say(f"wordings that the big model is asked for: {len(requests)}; some training rows, with their targets, {where}")
     if self.configuration.settings.dry_run:
       say(f"--- one of these requests\n{requests[0].prompt}\n---")
 
