@@ -72,6 +72,7 @@ def test_a_planted_better_wording_is_found_and_used_and_nothing_is_paid_for_twic
   assert [one["by"] for one in trail] == ["settings", "file", "file", "beta", "beta"]
   (chosen,) = [one for one in trail if one["chosen"]]
   assert chosen["text"] == f"{PLANTED}\n\n{{x}}\n\nReasoning:" and chosen["score"] == 100 and chosen["rows"] == 12
+  assert chosen["above_set"][0] > 0 and trail[0]["above_set"] is None
   assert all(one["cost"] > 0 and one["interval"][0] <= one["score"] for one in trail)
   record = results(folder)
   assert record["prompt_search"] == trail and record["recipes"][0]["test"]["overall"]["exact_match"] == 100
