@@ -84,6 +84,7 @@ def test_a_planted_better_wording_is_found_and_used_and_nothing_is_paid_for_twic
     assert PLANTED in (folder / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_and_pays_for_no_answer_again(rows):
   endpoint = Endpoint(answer=told)
   endpoint.delay = 0.05
@@ -145,20 +146,24 @@ def test_the_shipped_run_names_wordings_that_can_be_used():
 @pytest.mark.slow
 def test_the_tuned_models_instruction_is_tried_in_context_and_of_equals_the_first_is_kept(rows, tiny_checkpoint):
   endpoint, folder = Endpoint(answer=told), rows / "run"
-  (rows / "own.txt").write_text("Answer: {x}")
   with served(endpoint) as url:
-    run = words("compare", rows, url, "--recipes", "icl", "--model", str(tiny_checkpoint), "--model_dir", str(folder))
+    run = words(
+      "compare", rows, url, "--recipes", "icl,fine_tuning", "--model", str(tiny_checkpoint), "--model_dir", str(folder)
+    )
     run[run.index("--try_reasoning_instructions")] = "--try_instructions"
     run[run.index("--propose_reasoning_instructions")] = "--propose_instructions"
     (rows / "wordings.txt").write_text("Answer: {x}\n---\nSay it.\n\n{x}\n")
-    assert cli.main([*run, "--target_length", "4"]) == 0
-    assert cli.main([*run, "--target_length", "4"]) == 0
+    for _ in range(2):
+      assert cli.main([*run, "--target_length", "4", "--steps", "1"]) == 0
     assert len(endpoint.bodies) == 2 + 24, "two wordings, and the recipe"
   trail = records(folder / "prompt_search.jsonl")
   assert [(one["by"], one["chosen"]) for one in trail] == [
     *(("settings", True), ("file", False), ("file", False), ("beta", False), ("beta", False))
   ]
   assert {one["score"] for one in trail} == {0.0} and trail[3]["text"] == f"{PLANTED}\n\n{{x}}"
+  rest = records(folder / "fine_tuning" / "predictions" / "validation.jsonl")
+  assert cli.main(["evaluate", "--model_dir", str(folder / "fine_tuning")]) == 0
+  assert records(folder / "fine_tuning" / "predictions" / "validation.jsonl") == rest and len(rest) == 12
 
 
 REFUSED = {
