@@ -65,7 +65,7 @@ def make(configuration: Configuration) -> Reasoner:
     raise UserError(f"--beta_url is given and --beta {settings.beta!r} is no endpoint's: give --beta openai:NAME")
   from fiat_jax.reasoning.engine import EngineReasoner
 
-  return EngineReasoner(configuration)
+  return EngineReasoner.of(configuration)
 
 
 def require_price(settings: Settings) -> None:

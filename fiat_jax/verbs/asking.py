@@ -15,7 +15,6 @@ from fiat_jax import stopwatch
 from fiat_jax.data.reasoned import row_key
 from fiat_jax.data.rows import Row
 from fiat_jax.data.truncation import cut_prompts
-from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import latency
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
@@ -38,21 +37,6 @@ from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 ASKED = ("validation", "test")
-
-
-class TunedReasoner(EngineReasoner):
-  """The `Reasoner` that MODEL is, as it came; its weights are the workbench's."""
-
-  def __init__(self, bench: Workbench, recipe: Recipe, settings: Settings):
-    self._bench, self._recipe, self._described = bench, recipe, bench.models.of(recipe)
-    kept = f"{settings.dtype}-{settings.weights}".rstrip("-")
-    self.name = f"{settings.model}@{self._described.fingerprint[:16]}-{kept}"
-    self.context = self._described.family.room
-    self._slots, self._length = settings.slots, settings.reasoning_length
-
-  @functools.cached_property
-  def engine(self) -> Engine:
-    return self._bench.models.engine(self._recipe)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +88,9 @@ def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
   bench = bench.of(recipe)
   settings = in_context.settings_of(bench.settings, recipe)
   if recipe.in_context == "model":
-    asked: Reasoner = TunedReasoner(bench, recipe, settings)
+    models = bench.models  # MODEL as it came, with the workbench's weights
+    start = functools.partial(models.engine, recipe)
+    asked: Reasoner = EngineReasoner(settings, settings.model, settings.weights, models.of(recipe), start)
   else:
     asked = reasoner.make(dataclasses.replace(bench.configuration, settings=settings))
   shown = in_context.exemplars_of(settings, recipe, bench.rows)
