@@ -30,7 +30,7 @@ ENDINGS = {
   "reasoning_instruction": "It says how to reason, and, word for word as the one above, how the answer is to be given "
   "at the end: a program reads it from there.",
 }
-PROPOSAL = """Instructions like this one stand before inputs, {{x}}, that {reader}:
+PROPOSAL = """This instruction, with an input in the place of {{x}}, goes to {reader}:
 
 {now}
 

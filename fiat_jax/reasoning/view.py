@@ -119,8 +119,15 @@ def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Contai
 
 def make_room(settings: Settings) -> None:
   """Where a big model is named and its store holds no reasoning at all, an empty view: rows then have none."""
-  if settings.store and settings.beta != RECORDED and not any(place(settings).parent.glob("*.jsonl")):
+  if not settings.store or settings.beta == RECORDED or place(settings).exists():
+    return
+  if not any(map(_holds_some, place(settings).parent.glob("*.jsonl"))):
     write(settings, (), ())
+
+
+def _holds_some(path: pathlib.Path) -> bool:
+  with open(path, encoding="utf-8") as file:
+    return sum(1 for _ in zip(file, range(2), strict=False)) > 1
 
 
 def _asked_in(path: pathlib.Path) -> dict[str, Any]:

@@ -36,8 +36,10 @@ def _table(name: str, trail: Sequence[Mapping[str, Any]], sure: str) -> Table:
       number(one.get("score")),
       interval(one.get("interval")),
     ]
-    cells += [number(one.get("no_whole_answer"), "g"), number(one.get("cost"), ".3g")]
+    cells += [interval(one.get("above_set")), number(one.get("no_whole_answer"), "g"), number(one.get("cost"), ".3g")]
     rows.append([*cells, Cell(text="chosen" if one["chosen"] else one.get("fault", ""))])
   metric = f"{scored[0]['metric']} on {scored[0]['rows']} rows" if scored else NONE
-  columns = ["wording", "written by", metric, sure, "no whole answer", "money", ""]
-  return Table(name=f"prompts-{name}", caption=f"Wordings for {CALLED[name]}", columns=columns, rows=rows)
+  columns = ["wording", "written by", metric, sure, "above the first", "no whole answer", "money", ""]
+  note = f"Above the first: the {sure} of the difference, row by row, for one wording alone, however many were tried."
+  caption = f"Wordings for {CALLED[name]}"
+  return Table(name=f"prompts-{name}", caption=caption, columns=columns, rows=rows, notes=[note])

@@ -16,7 +16,7 @@ import numpy as np
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.rows import Row
-from fiat_jax.evaluation.statistics import FEWEST_GROUPS, Scored, resample
+from fiat_jax.evaluation.statistics import FEWEST_GROUPS, Scored, interval, resample
 from fiat_jax.evaluation.verdict import score_interval
 from fiat_jax.reasoning import costs, exemplars, plan
 from fiat_jax.reasoning.candidates import Sought
@@ -87,8 +87,15 @@ def of_requests(configuration: Configuration, title: str, beta: Reasoner, reques
   return Asked(recipe=recipe, settings=settings, reasoner=beta, plan=planned, store=store_of(configuration))
 
 
-def score(asked: Asked, rows: Sequence[Row], metric: str) -> dict[str, Any]:
-  """Asks what is not answered yet; `score`, its `interval`, how many `rows`, the `cost` where it is known.
+def score(
+  asked: Asked, rows: Sequence[Row], metric: str, first: np.ndarray | None
+) -> tuple[dict[str, Any], np.ndarray]:
+  """Asks what is not answered yet; what the trail says of it, and the score of every row, [1, N].
+
+  That is `score`, its `interval`, and that of how far it lies above `first`, `above_set`; None where groups are few.
+
+  Args:
+    first: the score of every row under the wording that is set.
 
   Raises:
     UserError: MAX_COST is reached, or answers are missing; what came is kept.
@@ -96,15 +103,19 @@ def score(asked: Asked, rows: Sequence[Row], metric: str) -> dict[str, Any]:
   asking.ask(asked)
   found = asking.predicted(asked, {SPLIT: rows})[SPLIT]
   values = np.array([[prediction.scores([metric])[metric] for prediction in found]])
-  scored = Scored(scores={"": values}, langs=[row.lang for row in rows], groups=[row.group for row in rows])
+  scores = {"": values} | ({} if first is None else {"first": first})
+  scored = Scored(scores=scores, langs=[row.lang for row in rows], groups=[row.group for row in rows])
+  drawn = resample(scored) if len(set(scored.groups)) >= FEWEST_GROUPS else None
   inputs = {row.x for row in asked.plan.rows[SPLIT]}
   cost = costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))
-  return {
+  told = {
     "score": round(scored.macro(""), 6),
-    "interval": score_interval(resample(scored), "") if len(set(scored.groups)) >= FEWEST_GROUPS else None,
+    "interval": score_interval(drawn, "") if drawn else None,
+    "above_set": interval(drawn.difference("", "first")) if drawn and first is not None else None,
     "metric": metric,
     "rows": len(rows),
     "no_whole_answer": sum(bool(prediction.fault) for prediction in found),
     "by_model": asked.reasoner.name,
     "cost": None if cost is None else cost * len(inputs) / 1000,
   }
+  return told, values

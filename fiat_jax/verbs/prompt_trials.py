@@ -96,7 +96,7 @@ class Trials:
     if not requests or not self.beta:
       return
     where = f"leave this machine for {self.beta.endpoint}" if self.beta.remote else "are shown to it"
-    say(f"{len(requests)} wordings are asked of the big model: some training rows, with their targets, {where}")
+    say(f"wordings that the big model is asked for: {len(requests)}; some training rows, with their targets, {where}")
     if self.configuration.settings.dry_run:
       say(f"--- one of these requests\n{requests[0].prompt}\n---")
 
@@ -122,6 +122,8 @@ class Trials:
       said += [*tried, *({"setting": name, "by": "beta", **fault, "chosen": False} for fault in faults)]
       self._write(said)
       told = f"{best['score']:.1f} {best['metric']} on {len(self.rows)} rows, after {tried[0]['score']:.1f}"
+      if best is not tried[0] and (best["above_set"] is None or best["above_set"][0] <= 0):
+        told += ", which so few rows do not show to be better than the one that is set"
       say(f"--{name}: {told}: {best['text']!r}")
     return chosen
 
@@ -152,8 +154,10 @@ class Trials:
   ) -> list[dict[str, Any]]:
     metric, tried = self.configuration.settings.metrics[0], list[dict[str, Any]]()
     prepare = self._prepare.pop(name)  # with all that it holds
+    first = None
     for candidate in wordings:
-      told = prompt_scoring.score(prepare(candidate.text), self.rows, metric)
+      told, values = prompt_scoring.score(prepare(candidate.text), self.rows, metric, first)
+      first = values if first is None else first
       tried.append({"setting": name, **dataclasses.asdict(candidate), **told, "chosen": False})
       self._write([*said, *tried])
     return tried

@@ -37,7 +37,7 @@ def rows(tmp_path, monkeypatch):
 
 def told(prompt: str, attempt: int) -> str:
   """The planted wording, where one is asked for; right answers under that, and mostly wrong ones under others."""
-  if prompt.startswith("Instructions like this one"):
+  if prompt.startswith("This instruction, with"):
     return PLANTED if "wording 1 of" in prompt else "Brood."
   number = int(re.findall(r"What is (\d+)", prompt)[-1])
   return f"The answer is {number + 1 if 'Count on' in prompt or number % 6 == 0 else 0}."
@@ -59,7 +59,7 @@ def test_a_planted_better_wording_is_found_and_used_and_nothing_is_paid_for_twic
   with served(endpoint) as url:
     assert cli.main(words("annotate", rows, url)) == 0
     assert len(endpoint.bodies) == len(endpoint.answered), "each prompt was sent once"
-    searched = [p for p in endpoint.answered if PLANTED not in p and not p.startswith("Instructions")]
+    searched = [p for p in endpoint.answered if PLANTED not in p and not p.startswith("This instruction, with")]
     assert len(searched) == 4 * 12, "the one that is set, two of the file, one proposed, on half of validation"
     assert len(scored(searched, "validation")) == 12 and not scored(searched, "(test|train)")
     assert sum(PLANTED in prompt for prompt in endpoint.answered) == 8 + 24 + 12, "all rows, each once"
@@ -72,6 +72,7 @@ def test_a_planted_better_wording_is_found_and_used_and_nothing_is_paid_for_twic
   assert [one["by"] for one in trail] == ["settings", "file", "file", "beta", "beta"]
   (chosen,) = [one for one in trail if one["chosen"]]
   assert chosen["text"] == f"{PLANTED}\n\n{{x}}\n\nReasoning:" and chosen["score"] == 100 and chosen["rows"] == 12
+  assert chosen["above_set"][0] > 0 and trail[0]["above_set"] is None
   assert all(one["cost"] > 0 and one["interval"][0] <= one["score"] for one in trail)
   record = results(folder)
   assert record["prompt_search"] == trail and record["recipes"][0]["test"]["overall"]["exact_match"] == 100
@@ -83,6 +84,7 @@ def test_a_planted_better_wording_is_found_and_used_and_nothing_is_paid_for_twic
     assert PLANTED in (folder / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_and_pays_for_no_answer_again(rows):
   endpoint = Endpoint(answer=told)
   endpoint.delay = 0.05
@@ -119,23 +121,49 @@ def test_a_search_says_what_it_takes_before_it_asks_and_keeps_to_the_budget(rows
     assert len(endpoint.bodies) == len(endpoint.answered) > asked
 
 
+def test_a_file_that_is_split_gives_the_search_validation_rows_and_keeps_train_and_test(rows):
+  data = rows / "all.jsonl"
+  data.write_text("\n".join((rows / f"{split}.jsonl").read_text() for split, _ in COUNTS))
+  endpoint = Endpoint(answer=told)
+  with served(endpoint) as url:
+    run = ["--data", str(data), "--validation_share", "0.5", *words("compare", rows, url, "--recipes", "icl")[7:]]
+    bare = [*run[: run.index("--try_reasoning_instructions")], *run[run.index("--metrics") :]]
+    for _ in range(2):
+      assert cli.main(["compare", *run, "--model_dir", str(rows / "searched")]) == 0
+    assert cli.main(["compare", *bare, "--model_dir", str(rows / "bare")]) == 0
+  of = {name: json.loads((rows / name / "splits.json").read_text())["splits"] for name in ("searched", "bare")}
+  assert all(of["searched"][split] == of["bare"][split] for split in ("train", "test"))
+  assert set(of["searched"]["validation"]) < set(of["bare"]["validation"])
+  (chosen,) = [one for one in records(rows / "searched" / "prompt_search.jsonl") if one["chosen"]]
+  assert chosen["rows"] + len(of["searched"]["validation"]) == len(of["bare"]["validation"])
+
+
+def test_the_shipped_run_names_wordings_that_can_be_used():
+  settings = configure(["gin/runs/prompt_search.gin"], [], {}).settings
+  assert settings.sought == ("instruction",) and len(candidates.given(settings, "instruction")) == 3
+
+
 @pytest.mark.slow
 def test_the_tuned_models_instruction_is_tried_in_context_and_of_equals_the_first_is_kept(rows, tiny_checkpoint):
   endpoint, folder = Endpoint(answer=told), rows / "run"
-  (rows / "own.txt").write_text("Answer: {x}")
   with served(endpoint) as url:
-    run = words("compare", rows, url, "--recipes", "icl", "--model", str(tiny_checkpoint), "--model_dir", str(folder))
+    run = words(
+      "compare", rows, url, "--recipes", "icl,fine_tuning", "--model", str(tiny_checkpoint), "--model_dir", str(folder)
+    )
     run[run.index("--try_reasoning_instructions")] = "--try_instructions"
     run[run.index("--propose_reasoning_instructions")] = "--propose_instructions"
     (rows / "wordings.txt").write_text("Answer: {x}\n---\nSay it.\n\n{x}\n")
-    assert cli.main([*run, "--target_length", "4"]) == 0
-    assert cli.main([*run, "--target_length", "4"]) == 0
+    for _ in range(2):
+      assert cli.main([*run, "--target_length", "4", "--steps", "1"]) == 0
     assert len(endpoint.bodies) == 2 + 24, "two wordings, and the recipe"
   trail = records(folder / "prompt_search.jsonl")
   assert [(one["by"], one["chosen"]) for one in trail] == [
     *(("settings", True), ("file", False), ("file", False), ("beta", False), ("beta", False))
   ]
   assert {one["score"] for one in trail} == {0.0} and trail[3]["text"] == f"{PLANTED}\n\n{{x}}"
+  rest = records(folder / "fine_tuning" / "predictions" / "validation.jsonl")
+  assert cli.main(["evaluate", "--model_dir", str(folder / "fine_tuning")]) == 0
+  assert records(folder / "fine_tuning" / "predictions" / "validation.jsonl") == rest and len(rest) == 12
 
 
 REFUSED = {

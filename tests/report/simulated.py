@@ -42,6 +42,14 @@ MORE: Mapping[str, tuple[Recipe, float]] = {  # what the paper's Figures 4 and 6
   "base_without": (Recipe(reasoning=True, instruction=False, instruction_tuned=False, title="bare, base model"), 0.55),
 }
 EVERY = {**RECIPES, **MORE}
+PROMPTS = [  # the trail of a search
+  {"setting": "instruction", "text": "Answer.\n\n{x}", "by": "settings", "score": 40.0, "interval": [30.0, 50.0],
+   "above_set": None, "metric": METRICS[0], "rows": 24, "no_whole_answer": 0, "cost": 0.0, "chosen": False},
+  {"setting": "instruction", "text": f"Answer {HOSTILE} {'long ' * 60}\n\n{{x}}", "by": "beta", "score": 60.0,
+   "interval": [50.0, 70.0], "above_set": [5.0, 35.0], "metric": METRICS[0], "rows": 24, "no_whole_answer": 0,
+   "cost": None, "chosen": True},
+  {"setting": "instruction", "text": "", "by": "beta", "fault": "empty", "chosen": False},
+]  # fmt: skip
 
 
 def rows(groups: int = 12, langs: Sequence[str] = LANGS) -> list[Row]:
@@ -96,6 +104,7 @@ def write(
     "programs": {"made": 71, "found": 4},
     "rows": {"train": {"en": 7}, "test": {lang: langs.count(lang) for lang in LANGS}},
     "warnings": [f"leak: {HOSTILE}"],
+    "prompt_search": PROMPTS,
   }
   (folder / "results.json").write_text(json.dumps(record))
   return folder
