@@ -30,7 +30,7 @@ def main(configuration: Configuration) -> None:
   target = chips.parse(settings.topology)
   if settings.dtype not in DTYPES:
     raise UserError(f"the dtype {settings.dtype!r} is not supported: give one of {', '.join(DTYPES)}")
-  name, asked = _most(configuration, target)
+  name, asked = most(configuration, target)
   if len(settings.recipes) > 1:
     say(f"of {', '.join(settings.recipes)}, the recipe {name} takes the most memory; --recipes plans another")
   if target.described and has_compiler():
@@ -38,7 +38,7 @@ def main(configuration: Configuration) -> None:
   print(report.text(asked, ask(asked)))
 
 
-def _most(configuration: Configuration, target: chips.Target) -> tuple[str, Asked]:
+def most(configuration: Configuration, target: chips.Target) -> tuple[str, Asked]:
   """The recipe that takes the most memory, of those that run a model which is named.
 
   Raises:
