@@ -105,7 +105,7 @@ FUSED = """HloModule m, is_scheduled=true
   ROOT %flat = bf16[4,8] bitcast(%slice)
 }
 
-%work (stack: bf16[6,4,8], kept: bf16[6,4,8], i: s32[], part: bf16[2,8], whole: bf16[16,8]) -> (bf16[6,4,8], bf16[2,8], bf16[16,8]) {
+%work (stack: bf16[6,4,8], kept: bf16[6,4,8], i: s32[], part: bf16[2,8], whole: bf16[16,8]) -> (bf16[6,4,8]) {
   %stack = bf16[6,4,8] parameter(0)
   %kept = bf16[6,4,8] parameter(1)
   %i = s32[]{:S(6)} parameter(2)
