@@ -145,7 +145,7 @@ def configure(
   _parse([], [f"{name} = {_flag_value(name, text, known[name].default)!r}" for name, text in flags.items()])
   _refuse_unknown(known)
   values = {name.lower(): _typed(name, _value(name), known[name].default) for name in known}
-  for name in ("data", *SPLITS, "exemplars", "published"):
+  for name in ("data", *SPLITS, "exemplars", "published", "try_instructions", "try_reasoning_instructions"):
     values[name] = resources.find(values[name])
 
   def again(more: Sequence[str]) -> Configuration:

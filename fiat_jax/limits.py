@@ -16,7 +16,7 @@ POSITIVE = (
 NOT_NEGATIVE = (
   *("steps", "epochs", "validate_every", "microbatch_tokens", "neftune", "patience", "show", "shots", "temperature"),
   *("answer_temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute", "queue", "drain"),
-  *("train_rows", "max_cost_a_day"),
+  *("train_rows", "max_cost_a_day", "propose_instructions", "propose_reasoning_instructions"),
 )
 TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
 CHOICES = {
@@ -53,6 +53,8 @@ def _numbers(s: Settings) -> None:
       raise UserError(f"--{name} {','.join(map(str, getattr(s, name)))}: give numbers above 0")
   if not 0 <= s.port < 65536:
     raise UserError(f"--port {s.port}: give one from 1 to 65535, or 0 for any that is free")
+  if not 0 < s.search_share < 1:
+    raise UserError(f"--search_share {s.search_share}: give a share above 0 and below 1")
   if not 0 <= s.reasoning_dropout < 1:
     raise UserError(f"--reasoning_dropout {s.reasoning_dropout}: give 0 or more and less than 1")
   if not 0 <= s.completeness <= 1 or s.timeout <= 0:
@@ -91,6 +93,8 @@ def _rows(s: Settings) -> None:
     raise UserError(f"--folds {s.folds}: give 3 or more, a part to test on, one to validate on and one to learn from")
   if s.folds and (not s.data or s.train or s.validation or s.test):
     raise UserError("--folds deals the rows of --data: give that, and no --train, --validation or --test")
+  if s.folds and s.sought:
+    raise UserError(f"--folds with a search of prompts (--try_{s.sought[0]}s): search first, then give what was chosen")
   if s.corrupts and s.truncate:
     raise UserError(
       "--truncate with --objective span_corruption: texts go in pieces, nothing need be cut; leave it out"

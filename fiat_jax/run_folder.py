@@ -20,6 +20,8 @@ FREE += ("DEPLOYMENT", "BETA_FAILS", "MAX_COST_A_DAY", "TAU_URL")
 FREE += ("TRY_LEARNING_RATES", "TRY_EPOCHS", "TRY_SIZES")  # what was tried is kept, each in a folder of its own
 FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
+SEARCH = "prompt_search"  # what the names of the files begin with that a search of prompts leaves
+
 
 def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:
   """Makes the folder and writes `config.gin`, or checks that the one there says the same.
@@ -34,9 +36,8 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
   """
   wanted = "".join(f"# {name}: {value}\n" for name, value in fingerprints.items()) + text
   file = folder / "config.gin"
+  require_own(folder)
   if not file.exists():
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-      raise UserError("is not empty and holds no config.gin: give a new folder as --model_dir", folder)
     try:
       write_whole(file, wanted)
     except OSError as e:
@@ -52,6 +53,14 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def require_own(folder: pathlib.Path) -> None:
+  """Raises UserError for a folder with something in it that is no run, nor a search of prompts that goes before one."""
+  if (folder / "config.gin").exists() or not folder.exists():
+    return
+  if not folder.is_dir() or any(not path.name.startswith(SEARCH) for path in folder.iterdir()):
+    raise UserError("is not empty and holds no config.gin: give a new folder as --model_dir", folder)
 
 
 def configuration_of(folder: pathlib.Path) -> str:

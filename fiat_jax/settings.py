@@ -68,6 +68,11 @@ class Settings:
   try_learning_rates: tuple[float, ...]
   try_epochs: tuple[float, ...]
   try_sizes: tuple[int, ...]
+  try_instructions: str
+  try_reasoning_instructions: str
+  propose_instructions: int
+  propose_reasoning_instructions: int
+  search_share: float
   steps: int
   epochs: float
   batch: int
@@ -169,6 +174,12 @@ class Settings:
     """Texts before which the big model's reasoning ends."""
     continued = self.beta_template == "plain" and self.exemplars and self.shots
     return self.stops or (("\n\n",) if continued else ())
+
+  @property
+  def sought(self) -> tuple[str, ...]:
+    """Of the two instructions those, by the names of their settings, that are to be searched for."""
+    names = ("reasoning_instruction", "instruction")
+    return tuple(name for name in names if getattr(self, f"try_{name}s") or getattr(self, f"propose_{name}s"))
 
   def answers(self, verb: str) -> None:
     """Raises UserError where the objective has no answers, with which a verb works."""

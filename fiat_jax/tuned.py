@@ -8,13 +8,11 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from fiat_jax import configuration, runtime
 from fiat_jax.data.row import Row, row_of
-from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import label_scores
 from fiat_jax.exports import deployment
 from fiat_jax.reasoning import forms
 from fiat_jax.recipe import Recipe
@@ -51,7 +49,8 @@ class Tuned:
       if len(ids) > settings.source_length:
         raise UserError(f"row {row.line} has a prompt of {len(ids)} tokens, and the run reads {settings.source_length}")
     if settings.labels:
-      return [self._best_label(row, ids) for row, ids in zip(found, prompts, strict=True)]
+      scored = [label_scores(self._engine, tokenizer, row.labels, ids) for row, ids in zip(found, prompts, strict=True)]
+      return [max(scores, key=scores.__getitem__) for scores in scored]
     requests = [Request(tokens=ids, max_new_tokens=settings.target_length) for ids in prompts]
     return [tokenizer.decode(answer.tokens).strip() for answer in self._engine.generate(requests)]
 
@@ -62,12 +61,6 @@ class Tuned:
         f"row {number} has no {self._bench.settings.reasoning!r}: this model reads the big model's reasoning"
       )
     return row
-
-  def _best_label(self, row: Row, ids: list[int]) -> str:
-    tokenizer = self._bench.models.of(self._recipe).tokenizer
-    end = [] if tokenizer.end_id is None else [tokenizer.end_id]
-    labels = [tokenizer.encode(label) + end for label in row.labels]
-    return row.labels[int(np.argmax(label_logprobs(self._engine.model, self._engine.weights, ids, labels)))]
 
 
 def load(run: str | os.PathLike[str], *, model: str = "") -> Tuned:

@@ -41,7 +41,7 @@ def locate(path: str) -> tuple[pathlib.Path, slice]:
   bare, reasoning = reasoned.parse(path)
   if reasoning:
     return locate(bare)
-  whole = splits.parse(path)[0]
+  whole = splits.root(path)
   match = SLICE.match(whole)
   if not match:
     return pathlib.Path(whole), slice(None)
@@ -94,7 +94,10 @@ def digest(path: str) -> str:
   path, reasoning = reasoned.parse(path)
   if reasoned.parse(path)[1]:  # in another form
     return hashlib.sha256(f"{digest(path)}{reasoning and reasoning.digest()}".encode()).hexdigest()
-  (file, wanted), split = locate(path), splits.parse(path)[1]
+  whole, split = splits.parse(path)
+  if splits.parse(whole)[1]:
+    return hashlib.sha256(f"{digest(whole)}{split}{reasoning.digest() if reasoning else ''}".encode()).hexdigest()
+  file, wanted = locate(path)
   with open_file(file) as handle:
     now = os.fstat(handle.fileno())
     content = _hash(handle.name, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)).copy()
@@ -109,12 +112,12 @@ def _hash(file: str, _state: tuple[int, ...]) -> Any:
     return hashlib.file_digest(handle, "sha256")
 
 
-@functools.lru_cache(maxsize=1)  # the splits of one file are asked for one after another
+@functools.lru_cache(maxsize=2)  # the splits of one file, and those of one of them, are asked for one after another
 def _dealt(
   path: str, layout: Layout, labelled: bool, shares: tuple[tuple[str, float], ...], seed: int, _digest: str
 ) -> tuple[Spilled[Row], np.ndarray]:
   """All rows, and the name of the split of each."""
-  rows = _spilled(_checked_rows(path, layout, labelled))
+  rows = _read(path, layout, labelled)
   return rows, np.array(splits.deal(rows, dict(shares), seed, locate(path)[0]))
 
 

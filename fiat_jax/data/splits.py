@@ -2,7 +2,8 @@
 
 A split is a path like any other: `my.csv[test of train=0.7,validation=0.1,test=0.2 seed 0]` names the test rows of the
 file, after a slice if there is one. `Settings.files()` writes such paths for DATA, so that whatever reads rows (the
-tokenising process, digests, predictions) needs to know nothing of splits, and errors name the file's own lines.
+tokenising process, digests, predictions) needs to know nothing of splits, and errors name the file's own lines. A split
+may be split again, as validation rows are where prompts are searched: another suffix behind the first.
 
 Which rows those are is a pure function of the file, the columns and the path: nothing has to be kept for a run to go
 on with the rows it began with. The run folder's `splits.json` says which they are all the same, for people and other
@@ -61,7 +62,7 @@ class Split:
 
 
 def parse(path: str) -> tuple[str, Split | None]:
-  """The path without its split, and the split.
+  """The path without its split, which may be a split too, and the split.
 
   Raises:
     UserError: the split is none of those that are dealt, or a share is no positive number.
@@ -69,8 +70,6 @@ def parse(path: str) -> tuple[str, Split | None]:
   match = SUFFIX.match(path)
   if not match:
     return path, None
-  if SUFFIX.match(match["path"]):
-    raise UserError("is a split of a split: name one split of the whole file", match["path"])
   shares = dict(pair.split("=") for pair in match["shares"].split(","))
   try:
     split = Split(match["name"], tuple((name, float(share)) for name, share in shares.items()), int(match["seed"]))
@@ -79,6 +78,19 @@ def parse(path: str) -> tuple[str, Split | None]:
   if not set(split.names) <= set(shares) or min(share for _, share in split.shares) <= 0:
     raise UserError(f"no split {split.name!r} with a share above 0 is dealt: {match['shares']}", match["path"])
   return match["path"], split
+
+
+def root(path: str) -> str:
+  """The path without its split, and without those that this is a split of."""
+  whole, split = parse(path)
+  return root(whole) if split else whole
+
+
+def halves(path: str, share: float, seed: int) -> tuple[str, str]:
+  """The paths of two parts of what `path` names: of this share of its rows, and of the others."""
+  shares = (("search", share), ("others", 1 - share))
+  search, others = (f"{path}[{Split(name, shares, seed)}]" for name, _ in shares)
+  return search, others
 
 
 def paths(data: str, given: Collection[str], validation_share: float, test_share: float, seed: int) -> dict[str, str]:
@@ -155,16 +167,25 @@ def _groups(rows: Sequence[Member]) -> list[list[int]]:
 
 
 def record(files: Mapping[str, str], rows: Mapping[str, Sequence[Member]], digest: str) -> dict[str, Any]:
-  """What `splits.json` holds: of the files that are splits of one, the ids of their rows; `digest` is that file's."""
-  dealt = {name: split for name, path in files.items() if (split := parse(path)[1])}
+  """What `splits.json` holds: of the files that are splits of one, the ids of their rows; `digest` is that file's.
+
+  Of a split of a split the outer one is told of.
+  """
+  dealt = {name: split for name, path in files.items() if (split := _outermost(path))}
   first = next(iter(dealt))
   return {
-    "data": parse(files[first])[0],
+    "data": root(files[first]),
     "sha256": digest,
     "seed": dealt[first].seed,
     "shares": dict(dealt[first].shares),
     "splits": {name: [row.id for row in rows[name]] for name in dealt},
   }
+
+
+def _outermost(path: str) -> Split | None:
+  """The split of the file itself."""
+  whole, split = parse(path)
+  return (_outermost(whole) or split) if split else None
 
 
 def check(folder: pathlib.Path, found: Mapping[str, Any]) -> bool:

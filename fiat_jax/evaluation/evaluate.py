@@ -8,14 +8,12 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from fiat_jax.data.batches import Shard
 from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.beam import Beams, search
 from fiat_jax.decoding.engine import Engine
-from fiat_jax.decoding.likelihood import label_logprobs, share
+from fiat_jax.decoding.likelihood import Shared, label_logprobs, share
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.evaluation import metrics, ranking
@@ -84,22 +82,26 @@ def choose_label(
 
   What the prompts of a subject begin with, its shots, is computed once.
   """
-  end = [] if tokenizer.end_id is None else [tokenizer.end_id]
   predictions: dict[int, Prediction] = {}
   for group in grouped(shard) if len(rows) == len(shard) else [Group(list(range(len(rows))), 0)]:
     known = share(engine.model, engine.weights, shard[group.rows[0]].inputs[: group.shared].tolist())
     for number in group.rows:
       row = rows[number]
-      labels = [tokenizer.encode(label) + end for label in row.labels]
-      scores = label_logprobs(engine.model, engine.weights, shard[number].inputs.tolist(), labels, known)
-      predictions[number] = Prediction(
-        row=row,
-        text=row.labels[int(np.argmax(scores))],
-        logprob=float(np.max(scores)),
-        label_logprobs=dict(zip(row.labels, map(float, scores), strict=True)),
-      )
+      scores = label_scores(engine, tokenizer, row.labels, shard[number].inputs.tolist(), known)
+      best = max(scores, key=scores.__getitem__)
+      predictions[number] = Prediction(row=row, text=best, logprob=scores[best], label_logprobs=scores)
       on_done()
   return [predictions[number] for number in range(len(rows))]
+
+
+def label_scores(
+  engine: Engine, tokenizer: Tokenizer, labels: Sequence[str], prompt: Sequence[int], shared: Shared | None = None
+) -> dict[str, float]:
+  """Summed log P of each label, end mark included, after the prompt's ids, in the labels' order."""
+  end = [] if tokenizer.end_id is None else [tokenizer.end_id]
+  ids = [tokenizer.encode(label) + end for label in labels]
+  scores = label_logprobs(engine.model, engine.weights, prompt, ids, shared)
+  return dict(zip(labels, map(float, scores), strict=True))
 
 
 def answers_of_beta(rows: Sequence[Row], rule: AnswerRule) -> list[Prediction]:

@@ -44,5 +44,12 @@ def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int)
         session.advance()
     seconds.append(elapsed.seconds)
     signals.check()
+  return quantiles(seconds)
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+  """The same of rows that took so long each."""
+  if len(seconds) < FEWEST:
+    return {}
   low, high = np.quantile(seconds, (0.5, 0.95))
   return {"p50": round(float(low), 4), "p95": round(float(high), 4), "rows": len(seconds)}

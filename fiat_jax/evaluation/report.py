@@ -94,6 +94,7 @@ def markdown(
   could_show: str = "",
   note: str = "",
   beside: Sequence[Beside] = (),
+  searched: Sequence[Mapping[str, Any]] = (),
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -102,6 +103,7 @@ def markdown(
     could_show: what was said of the test rows' power before the work.
     note: what is to be known of the model.
     beside: what papers publish of these recipes.
+    searched: the trail of a search of prompts.
   """
   parts = [table(results, names, "test"), *filter(None, [note, published(beside)])]
   if found:
@@ -109,7 +111,18 @@ def markdown(
     parts += [f"## Verdict: {found.outcome}", found.words, pairs_table(found, titles)]
     parts += ["## How this was found", verdict.RULE]
     parts += [f"Before the run: {could_show}."] if could_show else []
+  parts += ["## Prompts tried", prompts_table(searched)] if searched else []
   return "\n\n".join(parts) + "\n"
+
+
+def prompts_table(trail: Sequence[Mapping[str, Any]]) -> str:
+  """A row a wording that was scored, as one line of text."""
+  rows = [["for", "written by", "score", SURE, "", "wording"], ["---"] * 6]
+  for one in (one for one in trail if "score" in one):
+    ends = "{:.1f} to {:.1f}".format(*one["interval"]) if one["interval"] else "-"
+    text = " ".join(one["text"].split()).replace("|", "\\|")
+    rows.append([one["setting"], one["by"], f"{one['score']:.1f}", ends, "chosen" if one["chosen"] else "", text])
+  return lay_out(rows)
 
 
 def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """`deployment.json`: all that answers a row as a run did, in one file beside the weights, and its way back in.
 
 It holds the settings that say how a row is read, how the big model and the tuned one are asked and how an answer is
-read out of reasoning, the recipe's switches, and the fingerprint of the weights. Weights and exemplars lie beside it.
+read out of reasoning, the recipe's switches, the fingerprint of the weights, and who wrote the reasoning that it was
+trained on. Weights and exemplars lie beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +22,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.prompts import nearest
+from fiat_jax.reasoning import view
 from fiat_jax.reasoning.request import VERSION as PROMPT_VERSION
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
@@ -31,7 +34,7 @@ RECIPE = "deployed"
 OF_ROWS = ("target", "lang", "group", "id", "reasoning", "input", "labels", "truncate")
 OF_TAU = ("instruction", "template", "dtype", "weights", "source_length", "target_length", "answer", "prompt_tokens")
 OF_BETA = ("beta", "beta_url", "beta_template", "beta_weights", "beta_context", "reasoning_instruction", "shots")
-OF_BETA += ("shot_choice", "split_seed", "reasoning_length", "stops", "temperature", "price", "timeout")
+OF_BETA += ("shot_choice", "split_seed", "reasoning_length", "stops", "temperature", "samples", "price", "timeout")
 SETTINGS = (*OF_ROWS, *OF_TAU, *OF_BETA)
 ROUTE = ("beta_fails", "max_cost_a_day", "tau_url")  # what whoever deploys decides, with what holds where nobody does
 
@@ -65,10 +68,11 @@ def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> 
     "versions": {"fiat_jax": importlib.metadata.version("fiat_jax"), "prompt": PROMPT_VERSION},
     "base": bench.configuration.public_name(recipe),
     "fingerprint": fingerprint,
+    "reasoned_by": sorted(view.models(settings)) if recipe.needs_reasoning else [],
     "settings": kept | {name: getattr(settings, name) for name in ROUTE},
     "recipe": switches,
   }
-  if (kept["beta"] or "").startswith("/") or is_place(kept["beta"]):
+  if os.path.isabs(kept["beta"]) or is_place(kept["beta"]):
     written["settings"]["beta"] = ""  # a path of this machine
   (folder / FILE).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fiat_jax import processes, runtime
@@ -29,6 +29,7 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning.desk import Dealt, Desk
 from fiat_jax.reasoning.prefixes import Prefix, Prefixes
 from fiat_jax.reasoning.request import Answer, Request
+from fiat_jax.settings import Settings
 
 ROUNDS = 8  # so many requests a slot are decoded at a time: what is done when it stops stays balanced
 ROUNDS_OF_GROUPS = 4  # of each group, where there are several
@@ -40,15 +41,37 @@ Ended = list[tuple[int, Completion]]
 
 
 class EngineReasoner:
-  """A `Reasoner` over a checkpoint."""
+  """A `Reasoner` over a checkpoint.
+
+  Args:
+    called: what the user calls it.
+    weights: how its kernels are kept (`int8`, `nf4`; empty: as they came).
+    start: the model with its weights, when it is first asked.
+  """
 
   endpoint, remote = "", False
 
-  def __init__(self, configuration: Configuration):
-    self._settings = settings = configuration.settings
+  def __init__(
+    self, settings: Settings, called: str, weights: str, described: Description, start: Callable[[], Engine]
+  ):
+    kept = f"{settings.dtype}-{weights}".rstrip("-")
+    self.name = f"{called}@{described.fingerprint[:16]}-{kept}"
+    self.context = described.family.room
+    self.described = described
+    self._length, self._start = settings.reasoning_length, start
+    self._slots = settings.slots
+
+  @classmethod
+  def of(cls, configuration: Configuration) -> EngineReasoner:
+    """The checkpoint that BETA names; its weights are read when it is first asked.
+
+    Raises:
+      UserError: there is none, or it is not one that can be asked so.
+    """
+    settings = configuration.settings
     found = locate(settings.beta, configuration.models.get(settings.beta))
     plain = settings.beta_template == "plain"
-    self._described = pretrained.describe(
+    described = pretrained.describe(
       found.weights,
       dtype=settings.dtype,
       lora=LoraConfig(),
@@ -56,22 +79,14 @@ class EngineReasoner:
       tokenizer=found.tokenizer,
       kernels=settings.beta_weights,
     )
-    marks.check_format(self._described.tokenizer, plain=plain)
-    kept = f"{settings.dtype}-{settings.beta_weights}".rstrip("-")
-    self.name = f"{settings.beta}@{self._described.fingerprint[:16]}-{kept}"
-    self.context = self._described.family.room
-    self._slots, self._length = settings.slots, settings.reasoning_length
-
-  @property
-  def described(self) -> Description:
-    """The model."""
-    return self._described
+    marks.check_format(described.tokenizer, plain=plain)
+    return cls(settings, settings.beta, settings.beta_weights, described, lambda: _engine(settings, described))
 
   def count(self, prompts: Sequence[str]) -> list[int]:
-    return [len(ids) for ids in self._described.tokenizer.encode_prompts(prompts)]
+    return [len(ids) for ids in self.described.tokenizer.encode_prompts(prompts)]
 
   def run(self, desk: Desk, requests: Sequence[Request]) -> None:
-    prefixes = Prefixes(requests, self._described.tokenizer.encode_prompts)
+    prefixes = Prefixes(requests, self.described.tokenizer.encode_prompts)
     _tell(list(prefixes.groups.values()))
     several = len(prefixes.groups) > 1
     most = self._slots * (ROUNDS_OF_GROUPS * len(prefixes.groups) if several else ROUNDS)
@@ -89,7 +104,7 @@ class EngineReasoner:
 
   def latency(self, asked: Sequence[Sequence[Request]]) -> dict[str, float]:
     """Seconds of single rows (`evaluation/latency.py`), each with all the requests about it."""
-    ids = self._described.tokenizer.encode_prompts([of_row[0].prompt for of_row in asked])
+    ids = self.described.tokenizer.encode_prompts([of_row[0].prompt for of_row in asked])
     found = [
       [
         EngineRequest(
@@ -117,7 +132,7 @@ class EngineReasoner:
       next(work, None)
 
   def _ask(self, desk: Desk, claims: Sequence[Dealt], prefix: Prefix) -> None:
-    tokenizer = self._described.tokenizer
+    tokenizer = self.described.tokenizer
     prompts = tokenizer.encode_prompts([claim.request.prompt for claim in claims])
     order = sorted(range(len(claims)), key=lambda n: (-len(prompts[n]), prompts[n]))  # equal ones side by side
     asked = [(prompts[n], claims[n].request) for n in order]
@@ -153,10 +168,14 @@ class EngineReasoner:
   @functools.cached_property
   def engine(self) -> Engine:
     """The model with its weights, read now."""
-    runtime.start(self._settings)
-    weights = self._described.family.unstack(pretrained.load(self._described))
-    stops, decode = self._described.tokenizer.stop_ids, self._described.tokenizer.decode
-    return Engine(self._described.module, weights, stop_ids=stops, slots=self._slots, decode=decode)
+    return self._start()
+
+
+def _engine(settings: Settings, described: Description) -> Engine:
+  runtime.start(settings)
+  weights = described.family.unstack(pretrained.load(described))
+  stops, decode = described.tokenizer.stop_ids, described.tokenizer.decode
+  return Engine(described.module, weights, stop_ids=stops, slots=settings.slots, decode=decode)
 
 
 def _go_on(work: Sequence[Any] = ()) -> None:

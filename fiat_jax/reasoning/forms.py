@@ -19,6 +19,7 @@ from fiat_jax.resources import cache_folder
 from fiat_jax.whole import writing
 
 BY_ANSWER = ("answer", "unanswered", "wrong")  # forms that need an answer to be read out of the reasoning
+OF_OTHER_ROWS = ("shuffled", "wrong")  # forms that take something from other rows, or from targets
 GAP = "…"  # what stands where the answer stood
 
 

@@ -8,7 +8,9 @@ from OPENAI_API_KEY and goes nowhere but into the client. With --batch_api all g
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
+import time
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -199,10 +201,12 @@ class EndpointReasoner:
           raise
 
   async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any], *, chat: bool) -> Answer:
+    started = time.monotonic()
     made: Any = await (client.chat.completions if chat else client.completions).create(**body)
     if not hasattr(made, "model_dump"):
       raise ValueError(f"no object but {str(made)[:100]!r}")
-    return read(made.model_dump(warnings=False), chat=chat)
+    answer = read(made.model_dump(warnings=False), chat=chat)
+    return dataclasses.replace(answer, seconds=round(time.monotonic() - started, 4))
 
 
 def _unreadable(reason: str) -> Answer:

@@ -102,14 +102,7 @@ def of(
     )
   prompts = _Prompts(rows, inputs, template, shown)
   shots = 0 if recorded else _fitting(prompts, settings, reasoner)
-  asking = Asking(
-    beta=reasoner.name,
-    endpoint=reasoner.endpoint,
-    template=settings.beta_template,
-    length=settings.reasoning_length,
-    temperature=settings.temperature,
-    stops=settings.reasoning_stops,
-  )
+  asking = Asking.of(settings, reasoner)
   samples = 1 if recorded else settings.samples
   keys: list[str] = []
 

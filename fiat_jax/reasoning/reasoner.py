@@ -10,6 +10,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning.desk import Desk
 from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.view import RECORDED
+from fiat_jax.settings import Settings
 
 ENDPOINT = "openai:"
 
@@ -64,4 +65,13 @@ def make(configuration: Configuration) -> Reasoner:
     raise UserError(f"--beta_url is given and --beta {settings.beta!r} is no endpoint's: give --beta openai:NAME")
   from fiat_jax.reasoning.engine import EngineReasoner
 
-  return EngineReasoner(configuration)
+  return EngineReasoner.of(configuration)
+
+
+def require_price(settings: Settings) -> None:
+  """Raises UserError where an endpoint's answers may not cost more than MAX_COST, and nothing says what they do."""
+  if settings.max_cost and not settings.price and settings.beta.startswith(ENDPOINT):
+    raise UserError(
+      f"--max_cost {settings.max_cost:g} cannot be kept without the price: give --price INPUT,OUTPUT, "
+      "money a million tokens, as in 0.15,0.60"
+    )

@@ -11,7 +11,11 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+  from fiat_jax.reasoning.reasoner import Reasoner
+  from fiat_jax.settings import Settings
 
 VERSION = 1  # raise it when the same settings come to mean another prompt
 
@@ -37,6 +41,18 @@ class Asking:
   length: int
   temperature: float
   stops: tuple[str, ...] = ()
+
+  @classmethod
+  def of(cls, settings: Settings, reasoner: Reasoner) -> Asking:
+    """What the settings say of asking this model."""
+    return cls(
+      beta=reasoner.name,
+      endpoint=reasoner.endpoint,
+      template=settings.beta_template,
+      length=settings.reasoning_length,
+      temperature=settings.temperature,
+      stops=settings.reasoning_stops,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +119,15 @@ class Request:
 class Answer:
   """What came back. `tokens` are input and output as they are charged, thinking included; None: not told.
 
-  `broken` says what was wrong with an answer that came and could not be read.
+  `broken` says what was wrong with an answer that came and could not be read. `seconds` went by between the request and
+  all of it, where it came alone.
   """
 
   text: str
   finish: str
   tokens: tuple[int, int] | None
   broken: str = ""
+  seconds: float | None = None
 
   def ended_before(self, stops: Sequence[str]) -> Answer:
     """Cut before the first of these texts, where the model wrote past one."""

@@ -30,13 +30,16 @@ EXPORTED = {"key", "row", "sample", "beta", "endpoint", "bytes", "text", "finish
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-  """What is known of an answer without its text: fault, tokens, the prompt's bytes, whom it is of, where it stands."""
+  """What is known of an answer without its text: fault, tokens, the prompt's bytes, whom it is of, where it stands, and
+  the seconds that it took, where they were told.
+  """
 
   fault: str
   tokens: tuple[int, int] | None
   bytes: int
   asked: tuple[str, str]
   place: Place
+  seconds: float | None = None
 
 
 class Store:
@@ -76,7 +79,8 @@ class Store:
       return
     asked = (record["beta"], record["endpoint"])
     asked = self._asked.setdefault(asked, asked)
-    self.kept[key] = Kept(record["fault"], tokens and tuple(tokens), record["bytes"], asked, self.log.place)
+    tokens, seconds = tokens and tuple(tokens), record.get("seconds")
+    self.kept[key] = Kept(record["fault"], tokens, record["bytes"], asked, self.log.place, seconds)
     self.failures.pop(key, None)
 
   def answered(self, key: str) -> bool:
@@ -102,6 +106,7 @@ class Store:
           "tokens": answer.tokens,
           "cost": cost,
           "reservation": claim.reservation,
+          **({} if answer.seconds is None else {"seconds": answer.seconds}),
         }
         for claim, answer, cost in answers
       ),

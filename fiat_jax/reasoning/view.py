@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.request import VERSION, digest
+from fiat_jax.reasoning.store import Store
 from fiat_jax.whole import writing
 
 if TYPE_CHECKING:
@@ -87,6 +88,16 @@ def keys(path: pathlib.Path) -> frozenset[str] | None:
     next(file)
     found = [json.loads(line).get("keys") for line in file]
   return None if None in found else frozenset(key for of_row in found for key in of_row)
+
+
+def models(settings: Settings) -> frozenset[str]:
+  """Who wrote what the view of these settings holds: names as keys know them; none where no view is here."""
+  try:
+    wanted = (keys(find(settings)) if settings.store else None) or frozenset()
+  except UserError:
+    return frozenset()
+  store = Store(pathlib.Path(settings.store), "")
+  return frozenset(store.kept[key].asked[0] for key in wanted if store.answered(key))
 
 
 def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Container[str]) -> None:

@@ -107,8 +107,8 @@ class Result:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
   """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
-  `not_run` has `title` and `needs` of those that lack something; `programs` counts those that JAX `made`, and those of
-  them that it `found` compiled.
+  `not_run` has `title` and `needs` of those that lack something; `prompts` are the wordings that a search of prompts
+  tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled.
   """
 
   results: tuple[Result, ...]
@@ -121,6 +121,7 @@ class Comparison:
   not_run: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
   published: tuple[Figure, ...] = ()
   programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  prompts: tuple[Mapping[str, Any], ...] = ()
 
   @property
   def metric(self) -> str:
@@ -191,6 +192,7 @@ def read(folder: pathlib.Path) -> Comparison:
     not_run=record.get("not_run", {}),
     published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
     programs=record.get("programs", {}),
+    prompts=tuple(record.get("prompt_search", ())),
   )
 
 

@@ -11,6 +11,7 @@ from fiat_jax.report import (
   languages,
   part_figures,
   part_tables,
+  prompts,
   published,
   rows,
   tables,
@@ -45,6 +46,7 @@ def of(comparison: Comparison) -> list[Part]:
     *_instructed(comparison),
     _sizes(comparison),
     _tried(comparison),
+    _prompts(comparison),
     _crossed(comparison),
     _unaided(comparison),
   ]
@@ -196,6 +198,17 @@ def _tried(comparison: Comparison) -> Part | None:
       "what was tried may have a better one beyond it."
     ],
     tables=[part_tables.tried(drawn, comparison.metric)],
+  )
+
+
+def _prompts(comparison: Comparison) -> Part | None:
+  if not comparison.prompts:
+    return None
+  return Part(
+    name="prompts",
+    heading="Prompts tried",
+    words=[prompts.WORDS],
+    tables=prompts.tables(comparison.prompts, SURE),
   )
 
 

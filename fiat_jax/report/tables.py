@@ -44,7 +44,10 @@ def recipes(comparison: Comparison, sure: str) -> Table:
       "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
     )
   if alone:
-    notes.append("Seconds, p50 and p95: of one answer at a time, by the tuned model; half, and one in 20, take longer.")
+    notes.append(
+      "Seconds, p50 and p95: of one answer at a time, by the tuned model, and of an endpoint's as they came, several "
+      "at a time; half, and one in 20, take longer."
+    )
   if paid:
     notes.append("Money: what the big model's answers cost, as their store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)

@@ -13,7 +13,7 @@ import datetime
 import pathlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import openai
@@ -23,7 +23,7 @@ from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars
-from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.answers import AnswerRule, vote
 from fiat_jax.reasoning.exemplars import Question
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.prompt import ReasoningPrompt
@@ -47,7 +47,7 @@ class Unanswered(Exception):
 class Reasoning(NamedTuple):
   """A row's reasoning and where it is from (`row`, `store` or `beta`).
 
-  Where it was asked for: its tokens, its cost, and the seconds that the model took.
+  Where it was asked for: the tokens and the cost of all its samples, and the seconds that the model took.
   """
 
   text: str
@@ -74,14 +74,7 @@ class Beta:
     self._price = Price.parse(settings.price) if settings.price and reasoner.remote else None
     if settings.max_cost_a_day and reasoner.remote and self._price is None:
       raise UserError("--max_cost_a_day cannot be kept without the price: give --price INPUT,OUTPUT")
-    self._asking = Asking(
-      beta=reasoner.name,
-      endpoint=reasoner.endpoint,
-      template=settings.beta_template,
-      length=settings.reasoning_length,
-      temperature=settings.temperature,
-      stops=settings.reasoning_stops,
-    )
+    self._asking = Asking.of(settings, reasoner)
     self._room = reasoner.context
     self._folder, self._session = folder, uuid.uuid4().hex[:12]
     self._books = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
@@ -101,7 +94,32 @@ class Beta:
       return Reasoning(row.reasoning, "row")
     if self._settings.beta == RECORDED:
       raise Unanswered(f"the row has no {self._settings.reasoning!r}, and the deployment names no big model", 422)
-    request = self._request(row)
+    came = await asyncio.gather(*map(self._sample, self._requests(row)), return_exceptions=True)
+    said = [sample for sample in came if isinstance(sample, Reasoning)]
+    for failure in came:
+      if isinstance(failure, BaseException) and not (said and isinstance(failure, Unanswered)):
+        raise failure
+    return self._voted(said)
+
+  def _voted(self, said: Sequence[Reasoning]) -> Reasoning:
+    """The one whose answer most samples have, with what all of them took (`reasoning/outcome.py` does the same)."""
+    winner = 0
+    if self._rule is not None:
+      voted = vote([self._rule.read(sample.text) for sample in said])
+      if voted is None:
+        raise Unanswered("the big model's answer cannot be used: --answer finds no answer in it")
+      winner = voted[0]
+    bought = [sample for sample in said if sample.source == "beta"]
+    told = [sample.tokens for sample in bought if sample.tokens]
+    return Reasoning(
+      said[winner].text,
+      "beta" if bought else "store",
+      (sum(read for read, _ in told), sum(written for _, written in told)) if told else None,
+      sum(sample.cost for sample in bought),
+      max((sample.seconds for sample in bought), default=0.0),
+    )
+
+  async def _sample(self, request: Request) -> Reasoning:
     if request.key in self._fresh:
       return Reasoning(self._fresh[request.key], "store")
     if self._store.answered(request.key):
@@ -112,14 +130,17 @@ class Beta:
       task.add_done_callback(lambda _: self._under_way.pop(request.key, None))
     return await asyncio.shield(self._under_way[request.key])  # one client that leaves takes it from no other
 
-  def _request(self, row: Row) -> Request:
-    """The question, with as many exemplars as fit."""
+  def _requests(self, row: Row) -> list[Request]:
+    """The question, with as many exemplars as fit, once a sample."""
     question = Question(row.x, row.lang, frozenset([row.group]))
     for count in range(self._settings.shots if self._shown else 0, -1, -1):
       shots = self._shown.of(question, count) if self._shown and count else ()
       prompt = self._template.render(row.x, shots)
       if self._room is None or self._reasoner.count([prompt])[0] + self._settings.reasoning_length <= self._room:
-        return Request(asking=self._asking, prompt=prompt, sample=0, row=row_key(row.x), lang=row.lang)
+        return [
+          Request(asking=self._asking, prompt=prompt, sample=n, row=row_key(row.x), lang=row.lang)
+          for n in range(self._settings.samples)
+        ]
     raise Unanswered(f"the question is longer than the {self._room} tokens that the big model takes", 422)
 
   async def _bought(self, request: Request) -> Reasoning:
@@ -135,18 +156,14 @@ class Beta:
       raise
     answer, seconds = answer.ended_before(self._asking.stops), time.monotonic() - began
     cost = self._price.of(answer.tokens) if self._price and answer.tokens else None if self._price else 0.0
-    fault = answer.fault or self._unparsed(answer.text)
-    if not fault:
+    if not answer.fault:
       self._fresh[request.key] = answer.text
     task = asyncio.create_task(self._kept(claim, answer, cost))
     self._keeping.add(task)
     task.add_done_callback(self._keeping.discard)
-    if fault:
-      raise Unanswered(f"the big model's answer cannot be used: {fault}")
+    if answer.fault:
+      raise Unanswered(f"the big model's answer cannot be used: {answer.fault}")
     return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0, seconds)
-
-  def _unparsed(self, text: str) -> str:
-    return "" if self._rule is None or self._rule.read(text) is not None else "--answer finds no answer in it"
 
   async def _reserved(self, request: Request) -> str:
     """A reservation's id; empty where nothing is counted."""

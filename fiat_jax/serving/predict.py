@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from fiat_jax.data.row import Layout, Row, row_of
 from fiat_jax.errors import UserError
-from fiat_jax.reasoning.forms import answer_of
+from fiat_jax.reasoning.forms import texts
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import fields
 from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
@@ -72,8 +72,9 @@ class Deployed:
     recipe = self.recipe if reasoning or not self.recipe.needs_reasoning or not self.unaided else self.unaided
     if reasoning:
       row = dataclasses.replace(row, reasoning=reasoning.text)
-    if recipe.reasoning and recipe.reasoning_form == "answer":
-      row = dataclasses.replace(row, reasoning=answer_of(row, self.answer_rule))
+    if reasoning and recipe.reasoning_form != "whole":
+      (text,) = texts([row], recipe.reasoning_form, self.answer_rule, 0)
+      row = dataclasses.replace(row, reasoning=text)
     said = await self._said(recipe, row, latency)
     usage = {"tau": _usage(said.tokens)}
     usage |= {"beta": _usage(reasoning.tokens)} if reasoning and reasoning.tokens else {}

@@ -35,7 +35,11 @@ def main(configuration: Configuration) -> None:
   """
   settings = configuration.settings
   price = Price.parse(settings.price) if settings.price else None
-  _check(settings, price)
+  _check(settings)
+  if "reasoning_instruction" in settings.sought:
+    from fiat_jax.verbs import prompt_search  # which needs JAX
+
+    configuration = prompt_search.of_annotate(configuration)
   rule = AnswerRule.parse(settings.answer) if settings.answer else None
   processes.join(settings)
   if processes.count() > 1:
@@ -79,16 +83,12 @@ def _engine(configuration: Configuration) -> EngineReasoner:
   return asked
 
 
-def _check(settings: Settings, price: Price | None) -> None:
+def _check(settings: Settings) -> None:
   if not settings.files_given() and not (settings.export_to or settings.import_from):
     raise UserError("no rows to ask about: give --data FILE, or --train, --validation and --test")
   if not settings.store and not settings.dry_run:
     raise UserError("no place for the answers: give --store FOLDER, or --dry_run to ask nothing")
-  if settings.max_cost and price is None and settings.beta.startswith(reasoner.ENDPOINT):
-    raise UserError(
-      f"--max_cost {settings.max_cost:g} cannot be kept without the price: give --price INPUT,OUTPUT, "
-      "money a million tokens, as in 0.15,0.60"
-    )
+  reasoner.require_price(settings)
   if settings.filter_gold and "train" not in settings.bare_files():
     raise UserError("--filter_gold is about training rows and there are none: on other rows it would show the answers")
   if settings.batch_api and not settings.beta.startswith(reasoner.ENDPOINT):

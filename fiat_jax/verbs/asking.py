@@ -8,14 +8,13 @@ import itertools
 import json
 import pathlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fiat_jax import stopwatch
 from fiat_jax.data.reasoned import row_key
 from fiat_jax.data.rows import Row
 from fiat_jax.data.truncation import cut_prompts
-from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import latency
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
@@ -38,21 +37,6 @@ from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 ASKED = ("validation", "test")
-
-
-class TunedReasoner(EngineReasoner):
-  """The `Reasoner` that MODEL is, as it came; its weights are the workbench's."""
-
-  def __init__(self, bench: Workbench, recipe: Recipe, settings: Settings):
-    self._bench, self._recipe, self._described = bench, recipe, bench.models.of(recipe)
-    kept = f"{settings.dtype}-{settings.weights}".rstrip("-")
-    self.name = f"{settings.model}@{self._described.fingerprint[:16]}-{kept}"
-    self.context = self._described.family.room
-    self._slots, self._length = settings.slots, settings.reasoning_length
-
-  @functools.cached_property
-  def engine(self) -> Engine:
-    return self._bench.models.engine(self._recipe)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,21 +65,16 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
   if done.exists() and (found := json.loads(done.read_text()))["asked"] == asked.digest:
     return found
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}
-  seconds = _ask(bench, asked)
+  seconds = ask(asked, bench.models.let_go)
   cut = {split: _cut(bench.rows[split], rows) for split, rows in asked.plan.rows.items()}
   result |= {"truncated": cut} if bench.templates.truncation else {}
-  rule = AnswerRule.parse(bench.settings.answer) if recipe.thinks else None
-  outcomes = outcome.outcomes(asked.plan, asked.store, rule)
-  _require(asked)
-  for split, rows in asked.plan.rows.items():
-    pairs = zip(bench.rows[split], rows, strict=True)  # as it came, and as it was asked about
-    predictions = [_prediction(asked, row, read, outcomes[row_key(read.x)]) for row, read in pairs]
+  for split, predictions in predicted(asked, bench.rows).items():
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, bench.settings.metrics, with_reasoning=recipe.thinks)
     result[split] = summarise(predictions, bench.settings.metrics)
   if seconds is not None and "test" in asked.plan.rows:
     result["answer_seconds"] = {"test": round(seconds * len(asked.plan.rows["test"]) / len(asked.plan.inputs), 3)}
-  if isinstance(asked.reasoner, EngineReasoner) and (timed := asked.reasoner.latency(_first(asked))):
+  if timed := asked.reasoner.latency(_first(asked)) if isinstance(asked.reasoner, EngineReasoner) else _told(asked):
     result["latency"] = timed
   inputs = [row.x for row in asked.plan.rows.get("test", ())]
   if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
@@ -109,7 +88,9 @@ def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
   bench = bench.of(recipe)
   settings = in_context.settings_of(bench.settings, recipe)
   if recipe.in_context == "model":
-    asked: Reasoner = TunedReasoner(bench, recipe, settings)
+    models = bench.models  # MODEL as it came, with the workbench's weights
+    start = functools.partial(models.engine, recipe)
+    asked: Reasoner = EngineReasoner(settings, settings.model, settings.weights, models.of(recipe), start)
   else:
     asked = reasoner.make(dataclasses.replace(bench.configuration, settings=settings))
   shown = in_context.exemplars_of(settings, recipe, bench.rows)
@@ -141,14 +122,49 @@ def _first(asked: Asked) -> list[list[Request]]:
   return [[asked.plan.requests[place + n] for n in range(asked.plan.samples)] for place in places]
 
 
+def _told(asked: Asked) -> dict[str, float]:
+  """Seconds of test rows as an endpoint answered them, CONCURRENCY at a time; of several samples the slowest counts."""
+  found = [asked.plan.keys_of(row_key(row.x)) for row in asked.plan.rows.get("test", ())]
+  of_rows = [[asked.store.kept[key].seconds for key in keys if key in asked.store.kept] for keys in found]
+  timed = [[one for one in seconds if one is not None] for seconds in of_rows]
+  return latency.quantiles([max(seconds) for seconds in timed if len(seconds) == asked.plan.samples])
+
+
 def parameters(asked: Reasoner) -> int:
   """Of a model that runs here; 0 of another."""
   return lora.count(asked.described.family.shapes()) if isinstance(asked, EngineReasoner) else 0
 
 
-def _ask(bench: Workbench, asked: Asked) -> float | None:
+def predicted(asked: Asked, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Prediction]]:
+  """What the answers come to, by split.
+
+  Args:
+    rows: as they came, which may be longer than they were asked about.
+
+  Raises:
+    UserError: more answers are missing than COMPLETENESS allows.
+  """
+  rule = AnswerRule.parse(asked.settings.answer) if asked.recipe.thinks else None
+  outcomes = outcome.outcomes(asked.plan, asked.store, rule)
+  _require(asked)
+  return {
+    split: [
+      _prediction(asked, row, read, outcomes[row_key(read.x)]) for row, read in zip(rows[split], found, strict=True)
+    ]
+    for split, found in asked.plan.rows.items()
+  }
+
+
+def ask(asked: Asked, let_go: Callable[[], None] = lambda: None) -> float | None:
   """Asks what is not answered; the seconds that all of it took, compiling left out, where none was before and a model
-  of this machine answered."""
+  of this machine answered.
+
+  Args:
+    let_go: frees the tuned model's memory for the big one: two models are not in memory together.
+
+  Raises:
+    UserError: MAX_COST is reached; answers are kept as they come.
+  """
   settings, store, keys = asked.settings, asked.store, asked.plan.keys
   price = Price.parse(settings.price) if settings.price and asked.reasoner.remote else None
   before = sum(key in store.kept for key in keys)
@@ -163,7 +179,7 @@ def _ask(bench: Workbench, asked: Asked) -> float | None:
       say(f"{asked.recipe.title}: {', '.join(filter(None, [asked.reasoner.name, fitting]))}; {len(desk)} to ask")
       store.begin({"recipe": asked.recipe.title, **view.asked(settings)}, asked.plan.requests[0].prompt)
       if asked.recipe.in_context == "beta":
-        bench.models.let_go()  # two models are not in memory together
+        let_go()
       with stopwatch.warm() as elapsed:
         asked.reasoner.run(desk, asked.plan.requests)
       if desk.capped and len(desk):

@@ -17,11 +17,16 @@ from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.reasoning.estimate import estimate
 from fiat_jax.reasoning.ledger import Price
+from fiat_jax.reasoning.reasoner import Reasoner
+from fiat_jax.reasoning.request import Request
+from fiat_jax.reasoning.store import Store
 from fiat_jax.recipe import Recipe
+from fiat_jax.settings import Settings
 from fiat_jax.verbs import asking, learning_curve, search
 from fiat_jax.workbench import Workbench
 
 TRAINING, READING, WRITING = 0.5, 0.8, 0.3  # of the speed of a matrix product: the demo on 2 cores
+HEAD = ("recipe", "runs")
 COMPILING = 40.0  # seconds of a run that trains; a quarter of that of one that answers alone
 
 
@@ -129,10 +134,10 @@ class Runs:
     return statistics.median(ratios) if ratios else 1.0
 
 
-def table(found: Sequence[Forecast], names: Collection[str], budget: Budget) -> str:
+def table(found: Sequence[Forecast], names: Collection[str], budget: Budget, head: Sequence[str] = HEAD) -> str:
   """A row a recipe, in the order of the runs, and the sums over those of `names`."""
   kept = [one for one in found if one.name in names]
-  rows = [["recipe", "runs", "minutes, about", "money, about", ""], ["---", "---:", "---:", "---:", "---"]]
+  rows = [[*head, "minutes, about", "money, about", ""], ["---", "---:", "---:", "---:", "---"]]
   for one in found:
     minutes = "?" if one.minutes is None else f"{one.minutes:.1f}"
     said = "done" if one.done else "" if one in kept else "over --budget"
@@ -168,14 +173,20 @@ def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[
   asked = asking.prepare(bench, recipe, folder)
   pairs = zip(asked.plan.requests, asked.plan.keys, strict=True)
   left = [request for request, key in pairs if key not in asked.store.kept]
-  if not left:
+  return of_requests(left, asked.reasoner, asked.store, asked.settings)
+
+
+def of_requests(
+  requests: Sequence[Request], reasoner: Reasoner, store: Store, settings: Settings
+) -> tuple[float | None, float]:
+  """Minutes and money that it takes to ask all of them; the minutes of an endpoint are not known."""
+  if not requests:
     return 0.0, 0.0
-  priced = estimate(iter(left), asked.reasoner.count, asked.store)
-  if asked.reasoner.remote:
-    price = bench.settings.price
-    return None, Price.parse(price).of(priced.likely) if price else 0.0
-  size = asking.parameters(asked.reasoner)
-  speed = machine.products_a_second(bench.settings.dtype)
+  priced = estimate(iter(requests), reasoner.count, store)
+  if reasoner.remote:
+    return None, Price.parse(settings.price).of(priced.likely) if settings.price else 0.0
+  size = asking.parameters(reasoner)
+  speed = machine.products_a_second(settings.dtype)
   reading, writing = 2 * size * priced.likely[0] / READING, 2 * size * priced.likely[1] / WRITING
   return ((reading + writing) / speed + COMPILING / 4) / 60, 0.0
 

@@ -11,7 +11,7 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning import forms
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import asking
+from fiat_jax.verbs import asking, bill
 from fiat_jax.workbench import Workbench
 
 SPLITS = ("train", "validation", "test")
@@ -53,6 +53,8 @@ def choose(bench: Workbench) -> Choice:
   named = [name for name in asked if name not in SETS and name != "all"]
   names = [name for word in asked or ["default"] for name in expanded(word)]
   recipes = {name: bench.configuration.recipe(name) for name in names}
+  if any(recipe.needs_reasoning or recipe.distils for recipe in recipes.values()):
+    bill.tell(bench)
   lacks = {name: lack for name, recipe in recipes.items() if (lack := lacking(bench, recipe))}
   refused = [f"the recipe {recipes[name].title!r} needs {lacks[name]}" for name in named if name in lacks]
   if refused:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.evaluation import report
-from fiat_jax.verbs import comparison, folds
+from fiat_jax.verbs import comparison, folds, prompt_search
 from fiat_jax.verbs.made import note
 from fiat_jax.verbs.predictions import say_doubts
 
@@ -15,6 +15,10 @@ from fiat_jax.verbs.predictions import say_doubts
 def main(configuration: Configuration) -> None:
   settings, folder = configuration.settings, configuration.settings.model_dir
   comparison.check(configuration)
+  searched = prompt_search.of_compare(configuration)
+  if searched is None:
+    return
+  configuration = searched
   compared = folds.run(configuration) if settings.folds else comparison.run(configuration)
   if compared is None:
     return

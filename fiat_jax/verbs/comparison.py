@@ -25,7 +25,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.run_folder import occupied
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import choice, recipe_runs
+from fiat_jax.verbs import choice, prompt_search, recipe_runs
 from fiat_jax.verbs.budget import Budget, Runs, forecasts
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.made import note
@@ -177,10 +177,14 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None}
   figures = published.read(configuration.settings.published)
   record |= {"published": list(map(dataclasses.asdict, figures))} if figures else {}
+  searched = prompt_search.trail(folder)
+  record |= {"prompt_search": searched} if searched else {}
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
   told = note(configuration.settings.model)
   beside = published.beside(figures, said["recipes"], "test")
-  write_whole(folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told, beside))
+  write_whole(
+    folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched)
+  )
   page.write(folder)
 
 

@@ -6,24 +6,25 @@ import contextlib
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 
-import numpy as np
-
 from fiat_jax import resources
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
-from fiat_jax.decoding.likelihood import label_logprobs
 from fiat_jax.errors import UserError
+from fiat_jax.evaluation.evaluate import label_scores
 from fiat_jax.exports import deployment
 from fiat_jax.exports.deployment import Deployment
+from fiat_jax.progress import say
 from fiat_jax.reasoning import reasoner
 from fiat_jax.reasoning.engine import EngineReasoner
+from fiat_jax.reasoning.forms import OF_OTHER_ROWS
 from fiat_jax.reasoning.openai import EndpointReasoner
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Answer, Request
+from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import tau
-from fiat_jax.serving.beta import Ask, Beta, over_http
+from fiat_jax.serving.beta import Ask, Beta, Unanswered, over_http
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.predict import Choose, Deployed
 from fiat_jax.serving.refusal import Refusal
@@ -36,12 +37,15 @@ def bench_of(configuration: Configuration) -> tuple[Deployment, Recipe, Workbenc
   """The deployment, what it does with rows, and a bench without any.
 
   Raises:
-    UserError: its base is not here, or is another now.
+    UserError: its base is not here, or is another now; or what it reads is made from several rows.
   """
   found = deployment.read(configuration.settings.deployment)
   if not configuration.settings.model:
     raise UserError(f"--model: give the base that it was trained on, {found.content.get('base')!r}", found.folder)
   recipe = configuration.recipe(deployment.RECIPE)
+  if recipe.reasoning and recipe.reasoning_form in OF_OTHER_ROWS:
+    message = f"reads {recipe.reasoning_form} reasoning, which other rows are drawn for: it answers no single row"
+    raise UserError(message, found.folder)
   bench = Workbench(configuration.only().replace(store=""))  # which has no rows to join its reasoning to
   bench.prepare([recipe])
   deployment.check(found, bench.models.of(recipe).fingerprint)
@@ -150,15 +154,26 @@ def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Sessio
   return engine, Session(engine, Lengths(prompt, prompt + length, length))
 
 
-def asked_of(configuration: Configuration, recipe: Recipe) -> Reasoner:
+def asked_of(configuration: Configuration, recipe: Recipe, found: Deployment) -> Reasoner:
   """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked.
+
+  One that did not write what the tuned model was trained on is used, and said.
 
   Raises:
     UserError: it stood in a file or folder of another machine, or is not to be had.
   """
   if recipe.reasoning and not configuration.settings.beta:
     raise UserError("--beta: the deployment's big model was a file or folder elsewhere: name it, or give recorded")
-  return reasoner.make(configuration if recipe.reasoning else configuration.replace(beta="recorded"))
+  asked = reasoner.make(configuration if recipe.reasoning else configuration.replace(beta=RECORDED))
+  wrote = [str(name) for name in found.content.get("reasoned_by", ())]
+  if recipe.reasoning and wrote and configuration.settings.beta != RECORDED and not _among(asked.name, wrote):
+    say(f"warning: the tuned model was trained on reasoning of {', '.join(wrote)}, and {asked.name} answers now")
+  return asked
+
+
+def _among(name: str, names: Sequence[str]) -> bool:
+  """Whether it is one of them; a checkpoint by the fingerprint and form of its weights, wherever it lies."""
+  return name.rpartition("@")[2] in [other.rpartition("@")[2] for other in names]
 
 
 @contextlib.asynccontextmanager
@@ -178,8 +193,6 @@ async def _nobody(request: Request) -> Answer:
 
 def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
   """Asks the big model behind a worker in this process."""
-  from fiat_jax.serving.beta import Unanswered
-
   tokenizer = asked.described.tokenizer
 
   async def ask(request: Request) -> Answer:
@@ -200,10 +213,9 @@ def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose
   """Scores a row's labels, one row at a time."""
   assert session is not None, "labels are scored here"
   engine, tokenizer = session.engine, bench.models.of(recipe).tokenizer
-  end = [] if tokenizer.end_id is None else [tokenizer.end_id]
 
   def choose(row: Row, ids: Sequence[int]) -> str:
-    labels = [tokenizer.encode(label) + end for label in row.labels]
-    return row.labels[int(np.argmax(label_logprobs(engine.model, engine.weights, ids, labels)))]
+    scores = label_scores(engine, tokenizer, row.labels, ids)
+    return max(scores, key=scores.__getitem__)
 
   return choose

@@ -41,7 +41,7 @@ def main(configuration: Configuration) -> None:
   rows = read_rows(file, settings.layout, labelled=False)
   runtime.start(settings)
   found, recipe, bench = deployed.bench_of(configuration.replace(data="", test=""))
-  asked = deployed.asked_of(configuration, recipe)
+  asked = deployed.asked_of(configuration, recipe, found)
   deployed.unaided(bench, recipe)
   prompt, new = settings.source_length, settings.target_length
   ours = deployed.session_of_tau(bench, recipe, Lengths(prompt, prompt + new, new))

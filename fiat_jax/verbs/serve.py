@@ -75,7 +75,7 @@ def _serve_deployment(configuration: Configuration, bound: socket.socket, token:
 
   settings = configuration.settings
   found, recipe, bench = deployed.bench_of(configuration)
-  asked = deployed.asked_of(configuration, recipe)
+  asked = deployed.asked_of(configuration, recipe, found)
   deployed.unaided(bench, recipe)  # refused before anything is read
   model = bench.models.of(recipe)
   most = max(settings.target_length, settings.max_tokens)

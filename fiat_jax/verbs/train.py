@@ -47,6 +47,8 @@ def main(configuration: Configuration) -> None:
   recipe = configuration.recipe(name)
   if not recipe.trains:
     raise UserError(f"the recipe {name!r} tunes nothing: use `fiat compare` or `fiat evaluate`")
+  if settings.sought:
+    raise UserError(f"--try_{settings.sought[0]}s: compare searches prompts; give train the one to use")
   if len(settings.seeds) != 1:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start(settings)

@@ -65,7 +65,7 @@ class Workbench:
 
   def _splits(self) -> dict[str, Any] | None:
     files = self.settings.bare_files()
-    whole = next((whole for whole, split in map(splits.parse, files.values()) if split), None)
+    whole = next((splits.root(path) for path in files.values() if splits.parse(path)[1]), None)
     return splits.record(files, self.rows, digest(whole)) if whole else None
 
   def prepare(self, recipes: Sequence[Recipe]) -> None:

@@ -79,8 +79,19 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path):
     read_rows(f"{path}[train {SUFFIX}]", Layout())
   with pytest.raises(UserError, match="no split 'dev'"):
     read_rows(f"{path}[dev {SUFFIX}]", Layout())
-  with pytest.raises(UserError, match="split of a split"):
-    read_rows(f"{path}[train {SUFFIX}][train {SUFFIX}]", Layout())
+
+
+def test_a_split_may_be_split_again_and_the_others_stay_as_they_were(tmp_path: Path):
+  path = write(tmp_path, 80)
+  validation = f"{path}[validation {SUFFIX}]"
+  whole = {row.id for row in read_rows(validation, Layout())}
+  parts = [read_rows(part, Layout()) for part in splits.halves(validation, 0.5, 0)]
+  groups = [{row.group for row in part} for part in parts]
+  assert set.union(*({row.id for row in part} for part in parts)) == whole and not groups[0] & groups[1] and all(groups)
+  assert len({digest(part) for part in (*splits.halves(validation, 0.5, 0), validation)}) == 3
+  files = {"train": f"{path}[train {SUFFIX}]", "validation": splits.halves(validation, 0.5, 0)[1]}
+  found = splits.record(files, {name: read_rows(file, Layout()) for name, file in files.items()}, digest(path))
+  assert found["data"] == path and found["shares"] == SHARES
 
 
 def test_a_folder_refuses_other_splits_than_its_own(tmp_path: Path):

@@ -9,5 +9,5 @@ from fiat_jax.reasoning.engine import EngineReasoner
 @pytest.mark.parametrize("weights", ["", "int8", "nf4"])
 def test_answers_of_a_quantized_model_are_not_those_of_the_whole_one(weights, tiny_checkpoint):
   settings = configure([], [], {"BETA": str(tiny_checkpoint), "BETA_WEIGHTS": weights})
-  name = EngineReasoner(settings).name
+  name = EngineReasoner.of(settings).name
   assert name.endswith(f"-float32-{weights}" if weights else "-float32")

@@ -14,7 +14,7 @@ from fiat_jax.reasoning import in_context
 from fiat_jax.recipe import Recipe
 
 RECIPES = ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency")
-SPLITS = (("train", 6), ("validation", 4), ("test", 8))
+SPLITS = (("train", 6), ("validation", 4), ("test", 12))
 
 
 @pytest.fixture
@@ -52,17 +52,18 @@ def test_the_big_model_is_asked_once_about_each_row_and_its_price_is_told(rows, 
     assert "| beta, CoT" in capsys.readouterr().err
     assert cli.main(run) == 0
     asked = len(endpoint.bodies)
-    assert 12 * (3 + 5) < asked < 12 * (4 + 5), "five times where votes count, and never twice with the same exemplars"
+    assert 16 * (3 + 5) < asked < 16 * (4 + 5), "five times where votes count, and never twice with the same exemplars"
     assert cli.main(run) == 0 and len(endpoint.bodies) == asked
   found = {result["recipe"]: result for result in results(folder)["recipes"]}
   assert all(found[name]["test"]["overall"]["exact_match"] == 50 for name in RECIPES)
+  assert all(0 < found[name]["latency"]["p50"] <= found[name]["latency"]["p95"] < 5 for name in RECIPES)
   price = lambda name: found[name]["reasoning_cost"]  # noqa: E731
   assert 0 < price("icl") < price("icl_few_shot") < price("icl_cot") and price("icl_self_consistency") > price(
     "icl_cot"
   )
   prompts = [body["messages"][0]["content"] for body in endpoint.bodies]
   shown = [prompt for prompt in prompts if "of train" in prompt]
-  assert len(shown) == len(prompts) - 12 and all(prompt.count("of train") == 2 for prompt in shown)
+  assert len(shown) == len(prompts) - 16 and all(prompt.count("of train") == 2 for prompt in shown)
   assert not any("The answer is 7." in prompt for prompt in prompts), "wrong reasoning is not shown"
   (answer, *_) = records(folder / "icl_cot" / "predictions" / "test.jsonl")
   assert answer["reasoning"] == "Count on. The answer is 1." and answer["prediction"] == "1"
@@ -74,7 +75,7 @@ def test_money_in_the_budget_keeps_what_is_dear_out(rows, monkeypatch, capsys):
   with served(endpoint) as url:
     run = words(rows, url, "--recipes", "icl,icl_self_consistency", "--model_dir", str(rows / "run"))
     assert cli.main([*run, "--budget", "60,2"]) == 0
-  assert len(endpoint.bodies) == 12 and "over --budget" in capsys.readouterr().err
+  assert len(endpoint.bodies) == 16 and "over --budget" in capsys.readouterr().err
 
 
 def test_a_row_that_is_asked_about_is_no_exemplar():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -302,6 +303,7 @@ def test_a_signal_drains_and_a_token_is_asked_for(checkpoint, name):
     assert server.process.wait(20) == 143
     with pytest.raises(openai.APIConnectionError):
       client.models.list()
+  assert re.search(r"SIGTERM: \d answers under way get up to 30 s", server.errors)
   assert "stopped by SIGTERM" in server.errors and "Traceback" not in server.errors
 
 

@@ -1,0 +1,96 @@
+"""A row's reasoning in a deployment: of several samples the one that most agree with counts, as when it was bought."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fiat_jax.configuration import configure
+from fiat_jax.data.row import Row
+from fiat_jax.exports import deployment
+from fiat_jax.reasoning import reasoner, view
+from fiat_jax.reasoning.request import Answer, Request
+from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
+from fiat_jax.settings import Settings
+from fiat_jax.verbs import deployed
+
+Said = Mapping[int, str | Exception]
+FLAGS = {"BETA": "openai:big", "BETA_URL": "http://127.0.0.1:9/v1", "ANSWER": r"= (?P<answer>\d+)", "PRICE": "1,1"}
+ROW = Row(id="a", lang="", group="a", x="what is 1 + 2?", targets=(), reasoning=None, labels=(), line=1, fields={})
+
+
+def settings(**flags: object) -> Settings:
+  return configure([], [], {**FLAGS, "SAMPLES": 3, "TEMPERATURE": 0.7, **flags}).settings
+
+
+def asked(
+  folder: Path, said: Said, times: int = 1, **flags: object
+) -> tuple[list[Reasoning], collections.Counter[int]]:
+  """What comes of a row that is asked about so often, one time after the other; how often each sample was bought."""
+  found, bought = settings(**flags), collections.Counter[int]()
+
+  async def ask(request: Request) -> Answer:
+    bought[request.sample] += 1
+    text = said[request.sample]
+    if isinstance(text, Exception):
+      raise text
+    return Answer(text=text, finish="stop", tokens=(10, 5))
+
+  async def run() -> list[Reasoning]:
+    beta = Beta(found, reasoner.make(configure([], [], {**FLAGS, **flags})), ask, folder)
+    try:
+      return [await beta.of(ROW) for _ in range(times)]
+    finally:
+      await beta.close()
+
+  return asyncio.run(run()), bought
+
+
+def test_the_answer_that_most_samples_have_is_the_reasoning(tmp_path):
+  said = {0: "one more = 4", 1: "so it is = 3", 2: "that is = 3"}
+  (first, again), bought = asked(tmp_path, said, times=2)
+  assert first.text == again.text == "so it is = 3"
+  assert first.source == "beta" and first.tokens == (30, 15) and first.cost == pytest.approx(45e-6)
+  assert again.source == "store" and again.cost == 0 and bought == {0: 1, 1: 1, 2: 1}
+
+
+def test_samples_that_do_not_come_do_not_vote(tmp_path):
+  (found,), _ = asked(tmp_path, {0: Unanswered("refused"), 1: "nothing", 2: "it is = 3"})
+  assert found.text == "it is = 3" and found.tokens == (20, 10)
+
+
+def test_where_no_sample_comes_or_none_has_an_answer_there_is_no_reasoning(tmp_path):
+  with pytest.raises(Unanswered, match="refused"):
+    asked(tmp_path / "a", dict.fromkeys(range(3), Unanswered("refused")))
+  with pytest.raises(Unanswered, match="--answer finds no answer in it"):
+    asked(tmp_path / "b", dict.fromkeys(range(3), "nothing"))
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_sample_that_did_not_come(tmp_path):
+  with pytest.raises(KeyError):
+    asked(tmp_path, {0: "it is = 3", 1: KeyError("a"), 2: "it is = 3"})
+
+
+@pytest.mark.parametrize(
+  ("wrote", "warns"),
+  [("big", False), ("other", True), ("/there/model@0123-float32", True)],
+)
+def test_another_big_model_than_the_one_that_it_was_trained_on_is_said(wrote, warns, capsys):
+  configured = configure([], ["a/Recipe.reasoning=True"], FLAGS)
+  content = {"reasoned_by": [wrote]}
+  found = deployed.asked_of(configured, configured.recipe("a"), deployment.Deployment(Path("there"), content, "d"))
+  said = capsys.readouterr().err
+  assert (f"was trained on reasoning of {wrote}, and {found.name} answers now" in said) == warns
+
+
+def test_a_view_says_who_wrote_it(tmp_path):
+  found = settings(STORE=str(tmp_path), SAMPLES=1, TEMPERATURE=0.0)
+  assert view.models(found) == frozenset()
+  asked(tmp_path, {0: "it is = 3"}, SAMPLES=1, TEMPERATURE=0.0)
+  (key,) = view.Store(tmp_path, "").kept
+  view.write(found, [{"row": "r", "reasoning": "it is = 3", "keys": [key]}], ())
+  assert view.models(found) == {"big"}
