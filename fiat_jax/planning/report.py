@@ -163,6 +163,6 @@ def _fewer_slots(slots: int, found: Found) -> int:
 def duration(seconds: float) -> str:
   """A time to read."""
   for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
-    if seconds >= 2 * size or unit == "ms":
+    if seconds >= (size if size == 1 else 2 * size) or unit == "ms":
       return f"{seconds / size:.3g} {unit}"
   return ""
