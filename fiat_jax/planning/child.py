@@ -114,7 +114,9 @@ def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
     return Mesh(np.array(jax.devices()).reshape(shape), sharding.AXES, axis_types=kinds)
   from jax.experimental import topologies
 
-  slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu")
+  # a v4 chip's two cores are one device, as they are when a program runs there
+  cores: dict[str, Any] = {"chip_config_name": "megacore"} if target.described.startswith("v4:") else {}
+  slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu", **cores)
   if target.devices == 1:
     return Mesh(np.array(slice_.devices[:1]).reshape(shape), sharding.AXES, axis_types=kinds)
   made = topologies.make_mesh(slice_, shape, sharding.AXES)

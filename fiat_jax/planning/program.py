@@ -12,17 +12,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from fiat_jax.planning import hlo
+from fiat_jax.planning.hlo import Instruction
+
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
         "partition-id", "iota", "optimization-barrier")  # fmt: skip
 # Products of attention's kernel (`models/fused.py`), whose inside the text does not show: forward q · k, weights · v;
 # backward the scores again, and the gradients of weights, queries, keys and values. Later keys are left out.
 SPLASH = {"splash_mha_fwd": 2, "splash_mha_dkv": 5}
-BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
+# Custom calls that move nothing: an array's place alone, arrays that lie side by side already, what was begun before.
+STILL = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "AsyncCollectiveDone")
+BEGINS = "AsyncCollectiveStart"  # a fusion that others carry on, and that counts for all of them
 
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\(([^)]*)\)(.*)$")
-_ARRAY = re.compile(r"\b([a-z]+\d*[a-z\d]*)\[([\d,]*)\](\{[^}]*\})?")
 _CALLED = re.compile(r"\b(calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 
@@ -41,15 +43,6 @@ class Costs(NamedTuple):
   collectives: Mapping[str, float]
 
 
-class _Instruction(NamedTuple):
-  name: str
-  shape: str
-  kind: str
-  operands: Sequence[str]
-  rest: str
-  root: bool
-
-
 def costs(text: str, trips: int = 1) -> Costs:
   """Counts a compiled program.
 
@@ -57,7 +50,7 @@ def costs(text: str, trips: int = 1) -> Costs:
     text: `jax.stages.Compiled.as_text()`.
     trips: how often a loop runs whose number the program does not say.
   """
-  computations, entry = _parse(text)
+  computations, entry = hlo.parse(text)
   program = _Program(computations, trips)
   flops, traffic = program.count(entry)
   gathered: dict[str, float] = collections.defaultdict(float)
@@ -66,22 +59,8 @@ def costs(text: str, trips: int = 1) -> Costs:
   return Costs(flops, traffic, dict(gathered))
 
 
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-  computations: dict[str, list[_Instruction]] = {}
-  entry, current = "", []
-  for line in text.splitlines():
-    if head := _HEAD.match(line):
-      current = computations.setdefault(head[2], [])
-      entry = head[2] if head[1] else entry
-    elif found := _LINE.match(line):
-      root, name, shape, kind, inside, rest = found.groups()
-      operands = [inside] if kind in ("constant", "parameter") else re.findall(r"%([\w.\-]+)", inside)
-      current.append(_Instruction(name, shape, kind, operands, rest, bool(root)))
-  return computations, entry
-
-
 class _Program:
-  def __init__(self, computations: Mapping[str, list[_Instruction]], trips: int):
+  def __init__(self, computations: Mapping[str, list[Instruction]], trips: int):
     self._computations, self._trips = computations, trips
     self._shapes = {name: {i.name: i.shape for i in body} for name, body in computations.items()}
 
@@ -111,8 +90,8 @@ class _Program:
       kind = i.kind.removesuffix("-start")
       if kind in COLLECTIVES:
         channel = _CHANNEL.search(i.rest)
-        arrays = _arrays(i.shape)
-        amount = max(map(_bytes, arrays)) if i.kind.endswith("-start") else sum(map(_bytes, arrays))
+        arrays = hlo.arrays(i.shape)
+        amount = max(map(hlo.bytes_of, arrays)) if i.kind.endswith("-start") else sum(map(hlo.bytes_of, arrays))
         found[kind, channel[1] if channel else f"{name}/{i.name}"] = amount
       times = self._times(i) if i.kind == "while" else 1
       for key, other in self._called(i).items():
@@ -121,15 +100,15 @@ class _Program:
             found[place] = max(found.get(place, 0.0), times * amount)
     return found
 
-  def _called(self, i: _Instruction) -> dict[str, str]:
+  def _called(self, i: Instruction) -> dict[str, str]:
     return {key: name for key, name in _CALLED.findall(i.rest) if name in self._computations}
 
-  def _times(self, loop: _Instruction) -> int:
+  def _times(self, loop: Instruction) -> int:
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest)
     if known:
       return int(known[1])
     called = self._called(loop)
-    by_name, root = _named(self._computations[called["condition"]])
+    by_name, root = hlo.named(self._computations[called["condition"]])
     if root.kind == "compare" and "direction=LT" in root.rest:
       counter, last = (by_name[operand] for operand in root.operands)
       place = re.search(r"index=(\d+)", counter.rest)
@@ -139,7 +118,7 @@ class _Program:
 
   def _stride(self, body: str, place: int) -> int:
     """By how much a loop's counter grows each time: by more than one where two rounds were made one."""
-    by_name, root = _named(self._computations[body])
+    by_name, root = hlo.named(self._computations[body])
     at, grown = by_name[root.operands[place]], 0
     while at.kind in ("add", "copy", "bitcast"):
       parts = [by_name[operand] for operand in at.operands]
@@ -147,58 +126,93 @@ class _Program:
       at = next((part for part in parts if part.kind != "constant"), parts[0])
     return max(1, grown)
 
-  def _product(self, name: str, i: _Instruction) -> float:
+  def _product(self, name: str, i: Instruction) -> float:
     shapes = self._shapes[name]
     if i.kind == "dot":
-      left = _sizes(shapes[i.operands[0]])
+      left = hlo.sizes(shapes[i.operands[0]])
       summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", i.rest)
       axes = [int(axis) for axis in summed[1].split(",") if axis] if summed else []
-      return 2.0 * math.prod(_sizes(i.shape)) * math.prod(left[axis] for axis in axes)
+      return 2.0 * math.prod(hlo.sizes(i.shape)) * math.prod(left[axis] for axis in axes)
     if i.kind == "convolution":
-      return _convolution(_sizes(shapes[i.operands[0]]), _sizes(shapes[i.operands[1]]), _sizes(i.shape), i.rest)
+      return _convolution(
+        hlo.sizes(shapes[i.operands[0]]), hlo.sizes(shapes[i.operands[1]]), hlo.sizes(i.shape), i.rest
+      )
     products = next((count for start, count in SPLASH.items() if i.name.startswith(start)), 0)
     if i.kind == "custom-call" and products:
-      *heads, length, width = max((_sizes(shapes[o]) for o in i.operands if shapes.get(o)), key=math.prod)
+      *heads, length, width = max((hlo.sizes(shapes[o]) for o in i.operands if shapes.get(o)), key=math.prod)
       return products * math.prod(heads) * length**2 * width  # of two operations a pair, half of the pairs
     return 0.0
 
-  def _moved(self, name: str, i: _Instruction) -> float:
-    shapes, given = self._shapes[name], _memory(i.shape)
+  def _moved(self, name: str, i: Instruction) -> float:
+    shapes, given = self._shapes[name], hlo.in_memory(i.shape)
+    if i.kind == "custom-call" and any(f'"{target}"' in i.rest for target in STILL):
+      return 0.0
     if i.kind in ("dynamic-slice", "slice", "gather"):
       return 2.0 * given
     if i.kind in ("dynamic-update-slice", "scatter"):
-      return 2.0 * _memory(shapes[i.operands[-1 if i.kind == "scatter" else 1]])
+      return 2.0 * hlo.in_memory(shapes[i.operands[-1 if i.kind == "scatter" else 1]])
     if i.kind.endswith("-done"):
       return 0.0  # counted where it began
+    if i.kind == "slice-start":  # of an array, to an array, and what keeps count
+      new = hlo.arrays(i.shape)[1]
+      return hlo.bytes_of(new) + hlo.in_memory(new)
     if i.kind.endswith("-start"):
-      return 2.0 * max((_memory(array) for array in _arrays(i.shape)), default=0.0)
-    return given + sum(_memory(shapes.get(operand, "")) for operand in i.operands)
+      return given  # both arrays
+    return given + sum(hlo.in_memory(shapes.get(operand, "")) for operand in i.operands)
 
-  def _fused(self, name: str, i: _Instruction, body: str) -> float:
+  def _fused(self, name: str, i: Instruction, body: str) -> float:
     """A fusion reads what it uses of its operands, slices of some, and writes what it gives, or what is new of it."""
-    inside, shapes = self._computations[body], self._shapes[name]
+    shapes, inside = self._shapes[name], self._computations[body]
+    read = 0.0
+    for part in inside:
+      if part.kind == "parameter" and (whole := hlo.in_memory(shapes.get(i.operands[int(part.operands[0])], ""))):
+        read += min(whole, self._used(body, part.name))
+    _, root = hlo.named(inside)
+    if root.kind == "custom-call" and any(f'"{target}"' in root.rest for target in STILL):
+      return 0.0
+    return read + self._written(body, root, i.shape)
+
+  def _used(self, body: str, value: str) -> float:
+    """Bytes of a value that its users within a fusion, and in fusions within that, look at."""
     total = 0.0
-    parameters = {part.name: int(part.operands[0]) for part in inside if part.kind == "parameter"}
-    for parameter, number in parameters.items():
-      whole, users = shapes.get(i.operands[number], ""), [part for part in inside if parameter in part.operands]
-      cut = [
-        part for part in users if part.kind in ("dynamic-slice", "slice", "gather") and part.operands[0] == parameter
-      ]
-      put = [part for part in users if part.kind == "dynamic-update-slice" and part.operands[0] == parameter]
-      if users and len(cut) + len(put) == len(users):
-        total += (
-          sum(min(_memory(whole), sum(map(_bytes, _arrays(part.shape)))) for part in cut) if _memory(whole) else 0.0
-        )
-      else:
-        total += _memory(whole)
-    new = [part for part in inside if part.kind == "dynamic-update-slice"]
-    written = sum(sum(map(_bytes, _arrays(self._shapes[body][part.operands[1]]))) for part in new)
-    return total + (min(written, _memory(i.shape)) if new else _memory(i.shape))
+    for part in self._computations[body]:
+      if value not in part.operands:
+        continue
+      first = part.operands[0] == value
+      if part.kind in ("dynamic-slice", "slice", "gather") and first:
+        total += sum(map(hlo.bytes_of, hlo.arrays(part.shape)))
+      elif part.kind == "bitcast":
+        total += self._used(body, part.name)
+      elif part.kind == "fusion":
+        inner = self._called(part)["calls"]
+        given = {int(p.operands[0]): p.name for p in self._computations[inner] if p.kind == "parameter"}
+        total += sum(self._used(inner, given[n]) for n, operand in enumerate(part.operands) if operand == value)
+      elif (
+        part.kind != "tuple" and not (part.kind == "dynamic-update-slice" and first) and not self._carried(body, part)
+      ):
+        return math.inf
+    return total
 
+  def _written(self, body: str, given: Instruction, shape: str) -> float:
+    """Bytes that go to memory of what a fusion gives, an array of `shape` there, or several."""
+    by_name, _ = hlo.named(self._computations[body])
+    if given.kind == "tuple":
+      arrays = hlo.arrays(shape)
+      return sum(self._written(body, by_name[o], array) for o, array in zip(given.operands, arrays, strict=True))
+    if given.kind == "parameter" or self._carried(body, given):
+      return 0.0
+    if given.kind == "bitcast":
+      return self._written(body, by_name[given.operands[0]], shape)
+    if given.kind == "fusion" and not given.shape.startswith("("):
+      inner = self._called(given)["calls"]
+      return self._written(inner, hlo.named(self._computations[inner])[1], shape)
+    if given.kind == "dynamic-update-slice" and hlo.in_memory(shape):
+      return sum(map(hlo.bytes_of, hlo.arrays(self._shapes[body][given.operands[1]])))
+    return hlo.in_memory(shape)
 
-def _named(computation: Sequence[_Instruction]) -> tuple[dict[str, _Instruction], _Instruction]:
-  """A computation's instructions by name, and what it gives."""
-  return {i.name: i for i in computation}, next(i for i in computation if i.root)
+  def _carried(self, body: str, part: Instruction) -> bool:
+    """Whether it is a collective that another fusion began."""
+    return part.kind in COLLECTIVES and BEGINS not in hlo.named(self._computations[body])[1].rest
 
 
 def _convolution(left: Sequence[int], right: Sequence[int], out: Sequence[int], rest: str) -> float:
@@ -220,26 +234,3 @@ def _convolution(left: Sequence[int], right: Sequence[int], out: Sequence[int], 
     places *= sum(0 <= start + step < size and (start + step) % wide == 0 for start in starts for step in steps)
   summed = right[labels[2].index("i")]
   return 2.0 * out[labels[3].index("b")] * out[labels[3].index("f")] * summed * places
-
-
-def _arrays(shape: str) -> list[str]:
-  return [found[0] for found in _ARRAY.finditer(shape)]
-
-
-def _sizes(shape: str) -> list[int]:
-  found = _ARRAY.search(shape)
-  assert found is not None, shape
-  return [int(size) for size in found[2].split(",") if size]
-
-
-def _bytes(array: str) -> float:
-  found = _ARRAY.search(array)
-  assert found is not None, array
-  digits = re.search(r"\d+", found[1])
-  bits = BITS.get(found[1]) or (int(digits[0]) if digits else 0)
-  return math.prod(_sizes(array)) * bits / 8
-
-
-def _memory(shape: str) -> float:
-  """Bytes of a shape's arrays in the device's own memory, not in that of a core (`S(1)` and the like)."""
-  return sum(_bytes(found[0]) for found in _ARRAY.finditer(shape) if not re.search(r"S\([1-9]\)", found[3] or ""))

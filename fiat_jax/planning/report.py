@@ -134,6 +134,8 @@ def remedy(asked: Asked, found: Found) -> str:
   """What to change first where a step does not fit."""
   s, devices = asked.settings, asked.target.devices
   model = max(step.held["model"] for step in found.steps)
+  if slots := _fewer_slots(s.slots, found):
+    return f"--slots {slots} decodes fewer side by side"
   if devices > 1 and found.mesh["data"] > 1 and model > 0.25 * found.memory:
     return f"--mesh fsdp={devices} deals the weights out"
   train = next((step for step in found.steps if step.name == "train"), None)
@@ -148,9 +150,19 @@ def remedy(asked: Asked, found: Found) -> str:
   return "a shorter --source_length, or more devices"
 
 
+def _fewer_slots(slots: int, found: Found) -> int:
+  """How many would fit, by what a slot's cache takes; 0 where it is more than that which does not."""
+  wanting = [step for step in found.steps if step.peak > found.memory]
+  if not all("cache" in step.held for step in wanting):
+    return 0
+  room = min(found.memory - step.peak + step.held["cache"] for step in wanting)
+  fitting = int(0.9 * room / (wanting[0].held["cache"] / slots))  # a little less, as the rest is not just as large
+  return 1 << (fitting.bit_length() - 1) if fitting > 0 else 0
+
+
 def duration(seconds: float) -> str:
   """A time to read."""
   for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
-    if seconds >= 2 * size or unit == "ms":
+    if seconds >= (size if size == 1 else 2 * size) or unit == "ms":
       return f"{seconds / size:.3g} {unit}"
   return ""

@@ -80,6 +80,8 @@ def summed_gradients(
     return jax.tree.map(jnp.add, total, (loss, gradient, jnp.sum(micro["target_weights"])))
 
   zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained), jnp.zeros(()))
+  if arrays["target_ids"].shape[0] == 1:  # XLA moves much of a loop of one before it, and does that twice
+    return add_microbatch(jnp.zeros((), jnp.int32), zero)
   return jax.lax.fori_loop(0, batch.microbatches, add_microbatch, zero)
 
 

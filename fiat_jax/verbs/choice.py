@@ -51,7 +51,7 @@ def choose(bench: Workbench) -> Choice:
   """
   asked = bench.settings.recipes
   named = [name for name in asked if name not in SETS and name != "all"]
-  names = [name for word in asked or ["default"] for name in _expanded(word)]
+  names = [name for word in asked or ["default"] for name in expanded(word)]
   recipes = {name: bench.configuration.recipe(name) for name in names}
   if any(recipe.needs_reasoning or recipe.distils for recipe in recipes.values()):
     bill.tell(bench)
@@ -70,7 +70,8 @@ def choose(bench: Workbench) -> Choice:
   return Choice(left, {name: lack.partition(": ")[0] for name, lack in lacks.items()})
 
 
-def _expanded(word: str) -> Sequence[str]:
+def expanded(word: str) -> Sequence[str]:
+  """The recipes that a word of RECIPES names."""
   return ALL if word == "all" else DEFAULT if word == "default" else SETS.get(word, [word])
 
 

@@ -12,7 +12,9 @@ from fiat_jax.planning import chips, report
 from fiat_jax.planning.child import ask, has_compiler
 from fiat_jax.planning.records import Asked
 from fiat_jax.progress import say
-from fiat_jax.verbs.train import one_recipe
+from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import choice
+from fiat_jax.verbs.train import DEFAULT_RECIPES
 from fiat_jax.workbench import lora_config
 
 
@@ -20,7 +22,7 @@ def main(configuration: Configuration) -> None:
   """Prints the plan.
 
   Raises:
-    UserError: no devices are named, or the model, the mesh or the recipe does not go with them.
+    UserError: no devices are named, no model runs, or the model or the mesh does not go with them.
   """
   settings = configuration.settings
   if not settings.topology:
@@ -28,13 +30,49 @@ def main(configuration: Configuration) -> None:
   target = chips.parse(settings.topology)
   if settings.dtype not in DTYPES:
     raise UserError(f"the dtype {settings.dtype!r} is not supported: give one of {', '.join(DTYPES)}")
-  recipe = configuration.recipe(one_recipe(settings))
-  name = configuration.model_of(recipe)
-  tuned = "adapter" if recipe.adapts else "all" if recipe.adapter == "full" else ""
-  asked = Asked(target, name, _config(configuration, name), settings, tuned, lora_config(settings, recipe))
+  name, asked = most(configuration, target)
+  if len(settings.recipes) > 1:
+    say(f"of {', '.join(settings.recipes)}, the recipe {name} takes the most memory; --recipes plans another")
   if target.described and has_compiler():
     say("compiling each step for the TPU: minutes for a large model")
   print(report.text(asked, ask(asked)))
+
+
+def most(configuration: Configuration, target: chips.Target) -> tuple[str, Asked]:
+  """The recipe that takes the most memory, of those that run a model which is named.
+
+  Raises:
+    UserError: there is none.
+  """
+  words = configuration.settings.recipes or [DEFAULT_RECIPES[configuration.settings.objective]]
+  names = [name for word in words for name in choice.expanded(word)]
+  running = {name: recipe for name in names if (recipe := configuration.recipe(name)).runs_model}
+  known = {name: recipe for name, recipe in running.items() if getattr(configuration.settings, recipe.model_setting)}
+  if not running:
+    raise UserError(f"nothing to plan: no model runs here for --recipes {','.join(words)}")
+  made = {name: _asked(configuration, recipe, target) for name, recipe in (known or running).items()}
+  return max(made.items(), key=lambda item: _numbers(item[1])) if len(made) > 1 else next(iter(made.items()))
+
+
+def _asked(configuration: Configuration, recipe: Recipe, target: chips.Target) -> Asked:
+  own = configuration.own(recipe)
+  name = own.model_of(recipe)
+  tuned = "adapter" if recipe.adapts else "all" if recipe.adapter == "full" else ""
+  return Asked(target, name, _config(own, name), own.settings, tuned, lora_config(own.settings, recipe))
+
+
+def _numbers(asked: Asked) -> int:
+  """That are held: the model's, its moments where all of it is tuned, else the adapter with its own."""
+  import jax
+
+  from fiat_jax.models import adapters
+  from fiat_jax.models.family import family_of, module_for
+  from fiat_jax.planning import least
+
+  shapes = family_of(module_for(asked.config, asked.name, asked.settings.dtype)).shapes()
+  fresh = lambda params: adapters.fresh(jax.random.key(0), params, asked.lora)  # noqa: E731
+  tuned = {"all": shapes, "adapter": jax.eval_shape(fresh, shapes), "": {}}[asked.trains]
+  return least.parameters(shapes) + 2 * least.parameters(tuned)
 
 
 def _config(configuration: Configuration, name: str) -> Mapping[str, Any]:

@@ -93,6 +93,58 @@ def test_programs_of_a_tpu_are_read_with_trips_collectives_and_what_stays_on_the
   assert found.traffic == trips * (gathered + 3 * 4)  # beside the counter
 
 
+# As libtpu fuses: a layer's slice of a stack is cut in a fusion within another, what is new of a stack is put into it,
+# and what is gathered meanwhile goes through.
+FUSED = """HloModule m, is_scheduled=true
+
+%cut (s: bf16[6,4,8], n: s32[]) -> bf16[4,8] {
+  %s = bf16[6,4,8] parameter(0)
+  %n = s32[]{:S(6)} parameter(1)
+  %zero = s32[] constant(0)
+  %slice = bf16[1,4,8] dynamic-slice(%s, %n, %zero, %zero), dynamic_slice_sizes={1,4,8}
+  ROOT %flat = bf16[4,8] bitcast(%slice)
+}
+
+%work (stack: bf16[6,4,8], kept: bf16[6,4,8], i: s32[], part: bf16[2,8], whole: bf16[16,8]) -> (bf16[6,4,8]) {
+  %stack = bf16[6,4,8] parameter(0)
+  %kept = bf16[6,4,8] parameter(1)
+  %i = s32[]{:S(6)} parameter(2)
+  %part = bf16[2,8]{1,0:S(1)} parameter(3)
+  %whole = bf16[16,8] parameter(4)
+  %one = bf16[4,8] fusion(%stack, %i), kind=kLoop, calls=%cut
+  %layer = bf16[1,4,8] bitcast(%one)
+  %none = s32[] constant(0)
+  %new = bf16[6,4,8] dynamic-update-slice(%kept, %layer, %i, %none, %none)
+  %more = bf16[16,8] all-gather(%part), channel_id=4, dimensions={0}
+  ROOT %all = (bf16[6,4,8], bf16[2,8]{1,0:S(1)}, bf16[16,8]) tuple(%new, %part, %more)
+}
+
+%first (some: bf16[2,8]) -> (bf16[2,8], bf16[16,8]) {
+  %some = bf16[2,8]{1,0:S(1)} parameter(0)
+  %got = bf16[16,8] all-gather(%some), channel_id=4, dimensions={0}
+  ROOT %begun = (bf16[2,8]{1,0:S(1)}, bf16[16,8]) custom-call(%got), custom_call_target="AsyncCollectiveStart"
+}
+
+ENTRY %main (a: bf16[6,4,8], b: bf16[6,4,8], c: s32[], d: bf16[2,8]) -> (bf16[6,4,8], bf16[2,8], bf16[16,8]) {
+  %a = bf16[6,4,8] parameter(0)
+  %b = bf16[6,4,8] parameter(1)
+  %c = s32[]{:S(6)} parameter(2)
+  %d = bf16[2,8]{1,0:S(1)} parameter(3)
+  %room = bf16[6,4,8] custom-call(), custom_call_target="AllocateBuffer"
+  %start = (bf16[2,8]{1,0:S(1)}, bf16[16,8]) fusion(%d), kind=kCustom, calls=%first
+  %e = bf16[2,8]{1,0:S(1)} get-tuple-element(%start), index=0
+  %f = bf16[16,8] get-tuple-element(%start), index=1
+  ROOT %done = (bf16[6,4,8], bf16[2,8]{1,0:S(1)}, bf16[16,8]) fusion(%a, %b, %c, %e, %f), kind=kOutput, calls=%work
+}
+"""
+
+
+def test_fusions_of_a_tpu_read_slices_write_what_is_new_and_gather_once():
+  found = program.costs(FUSED)
+  assert found.collectives == {"all-gather": 2 * 16 * 8}
+  assert found.traffic == 2 * (16 * 8 + 4 * 8 + 4 * 8)  # gathered, read of the stack, put into the other
+
+
 @pytest.mark.parametrize(
   ("labels", "window", "shapes", "flops"),
   [

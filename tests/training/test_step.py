@@ -46,6 +46,18 @@ def test_four_microbatches_with_unequal_target_counts_equal_the_whole_batch(adap
   assert_same(gradients(adapted, quarters), gradients(adapted, whole))
 
 
+def test_what_is_one_microbatch_is_no_loop_of_which_a_compiler_would_do_a_part_twice(adapted):
+  module, frozen, adapter = adapted
+  loops = []
+  for shape in (WHOLE, QUARTERS):
+    batch = pack(EXAMPLES, shape)
+    text = str(
+      jax.make_jaxpr(summed_gradients, static_argnums=(0, 1))(module, "lora", adapter, frozen, batch, jax.random.key(0))
+    )
+    loops.append(text.count("while["))
+  assert loops == [0, 1]
+
+
 def test_gradient_is_the_sum_of_each_example_alone(adapted):
   alone = [gradients(adapted, pack([example], QUARTERS)) for example in EXAMPLES]
   assert_same(jax.tree.map(lambda *parts: sum(parts), *alone), gradients(adapted, pack(EXAMPLES, WHOLE)))
