@@ -1,7 +1,7 @@
 """The README's table of plans: LoRA updates of Flan-T5, small to xxl, on slices of every TPU, compiled by libtpu.
 
-PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --into README.md    # an hour or two
-PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --chips launch/plan_chips.png  # xxl over ever more chips
+PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --into README.md  # an hour or two
+PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --chips launch/plan_chips.png
 
 What was compiled is kept in the file of JSON lines: a run that was stopped goes on, and a finished one only writes.
 """
