@@ -1,7 +1,7 @@
 """The README's table of plans: LoRA updates of Flan-T5, small to xxl, on slices of every TPU, compiled by libtpu.
 
-PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --into README.md    # an hour or two
-PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --chips scaling.png  # xxl over ever more chips
+PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --into README.md  # an hour or two
+PYTHONPATH=~/libtpu .venv/bin/python launch/plan_table.py plans.jsonl --chips launch/plan_chips.png
 
 What was compiled is kept in the file of JSON lines: a run that was stopped goes on, and a finished one only writes.
 """
@@ -157,6 +157,9 @@ def draw(cells: Sequence[dict[str, Any]], file: str) -> None:
   axes.annotate("as chips grow", (count[-1], longest[0] * count[0] / count[-1]), fontsize=7, ha="right", va="top")
   axes.set(xscale="log", yscale="log", xlabel=f"{Place(**_place(found[0])).kind} chips", ylabel="seconds an update")
   axes.set_xticks(count, [str(n) for n in count])
+  ticks = [n for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if min(map(min, (c["times"] for c in found))) <= n]
+  axes.set_yticks(ticks, [f"{n:g}" for n in ticks])
+  axes.set_ylim(0.8 * min(map(min, (c["times"] for c in found))), 1.4 * longest[0])
   axes.minorticks_off()
   axes.set_title(f"{found[0]['model']}, LoRA, 128 × (512 + 128) tokens; libtpu {found[0]['compiler']}", fontsize=8)
   axes.legend(fontsize=7, frameon=False)
