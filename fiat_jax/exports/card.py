@@ -14,6 +14,7 @@ from fiat_jax import prompts
 from fiat_jax.evaluation.report import SURE
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import score_interval
+from fiat_jax.exports.licences import of_rows
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.workbench import Workbench
@@ -31,6 +32,7 @@ class Made:
     quantized: how the base's weights were kept, where they were.
     proven: whether `parity.jsonl` is there.
     rank: the largest of an adapter's, where that is not LORA_RANK.
+    licence: the base's, where it names one.
   """
 
   form: str
@@ -41,6 +43,7 @@ class Made:
   quantized: str
   proven: bool
   rank: int = 0
+  licence: str = ""
 
 
 def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> None:
@@ -73,10 +76,13 @@ def write_card(folder: pathlib.Path, settings: Settings, made: Made) -> None:
 def _what(settings: Settings, made: Made) -> list[str]:
   recipe = made.recipe
   tuned = _tuned(settings, recipe)
+  base = f"{made.base}: {made.licence}" if made.licence else f"{made.base}: see where it is from"
+  licences = [base, *of_rows(settings.bare_files().values())]
   rows = {split: pathlib.PurePath(file).name for split, file in settings.bare_files().items()}
   lines = [
     f"- Recipe: {recipe.title}: {tuned}; instruction {_yes(recipe.instruction)}, reasoning {_yes(recipe.reasoning)}.",
-    f"- Base: {made.base}{made.quantized}. Its licence holds for this, too, and so may that of the rows.",
+    f"- Base: {made.base}{made.quantized}.",
+    f"- Licences: {'; '.join(licences)}. The base's holds for this, too, and so may those of the rows.",
     "- Rows: " + ", ".join(f"{split} `{name}`" for split, name in rows.items()) + _grouped(settings) + ".",
   ]
   if recipe.reasoning:

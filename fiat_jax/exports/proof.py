@@ -20,9 +20,10 @@ def parity(bench: Workbench, recipe: Recipe, trained: Any, split: str) -> list[d
   """The greedy answers of the tuned model to the first `ROWS` rows of a split, with all that asks for them again.
 
   Returns:
-    Of each row `id` and its columns (`row`), the exact `prompt`, its `ids`, how many new tokens there is `room` for,
-    and the answer's `tokens` (without the end mark), their `logprobs` and their `text`; the `tolerance` of those, in
-    the type `dtype`, and the `model_class` that loads such a model in transformers.
+    Of each row `id` and its columns (`row`; the reasoning as it was read), the exact `prompt`, its `ids`, how many
+    new tokens there is `room` for, and the answer's `tokens` (without the end mark), their `logprobs` and their
+    `text`; the `tolerance` of those, in the type `dtype`, and the `model_class` that loads such a model in
+    transformers.
   """
   settings, model = bench.settings, bench.models.of(recipe)
   rows, shard = bench.rows[split][:ROWS], bench.shards.of(split, recipe)
@@ -33,7 +34,7 @@ def parity(bench: Workbench, recipe: Recipe, trained: Any, split: str) -> list[d
   return [
     {
       "id": row.id,
-      "row": dict(row.fields),
+      "row": dict(row.fields) | ({settings.reasoning: row.reasoning} if recipe.reasoning else {}),
       "prompt": bench.templates.prompt(recipe, bench.shards.read(split, recipe)[number]),
       "ids": list(request.tokens),
       "room": request.max_new_tokens,

@@ -17,7 +17,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.exports import card, deployment, proof
+from fiat_jax.exports import card, deployment, licences, proof
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -83,6 +83,7 @@ def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, 
     quantized=_quantized(settings.weights, bench.models.of(recipe)),
     proven=bool(rows),
     rank=_largest_rank(folder) if settings.format == "peft" else 0,
+    licence=licences.of_base(bench.models.of(recipe).path),
   )
 
   def write(place: pathlib.Path) -> None:

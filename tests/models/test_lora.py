@@ -52,6 +52,19 @@ def test_a_merged_adapter_gives_the_unmerged_logits(tiny_model):
   assert np.abs(unmerged - tiny.logits_of(tiny_model.module, {"params": tiny_model.params}, IDS)).max() > 0.5
 
 
+def test_a_merge_in_bfloat16_is_computed_in_f32_and_rounded_once(tiny_model):
+  params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny_model.params)
+  adapter = tiny.random_adapter(params, EVERYWHERE)
+  merged = adapters.merge(params, adapter, EVERYWHERE)
+  find = lambda tree: tree["layers"]["attention"]["query"]  # noqa: E731
+  wide, pair = np.asarray(find(params)["kernel"], np.float32), find(adapter)
+  change = EVERYWHERE.scale * np.einsum("lir,lro->lio", np.float32(pair["a"]), np.float32(pair["b"]))
+  found = np.asarray(find(merged)["kernel"])
+  once, twice = (wide + change).astype(found.dtype), wide.astype(found.dtype) + change.astype(found.dtype)
+  unequal = lambda other: (found != other).mean()  # noqa: E731
+  assert unequal(once) < 0.001 < unequal(twice), "sums in another order may round the other way, once in a while"
+
+
 def test_the_cached_path_applies_an_adapter_merged_or_not(tiny_model):
   adapter = tiny.random_adapter(tiny_model.params, EVERYWHERE)
   module, merged = Decoder(tiny.CONFIG, EVERYWHERE), adapters.merge(tiny_model.params, adapter, EVERYWHERE)
