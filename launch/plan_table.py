@@ -79,7 +79,7 @@ def compiled(place: Place) -> dict[str, Any]:
   from fiat_jax.planning import chips, report
   from fiat_jax.planning.records import Asked
   from fiat_jax.planning.steps import Plan
-  from fiat_jax.verbs.train import optimizer_config
+  from fiat_jax.verbs.tuning import optimizer_config
   from fiat_jax.workbench import lora_config
 
   began, target = time.monotonic(), chips.parse(place.topology)

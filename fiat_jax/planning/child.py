@@ -88,7 +88,7 @@ def plan(asked: Asked) -> Found:
   from fiat_jax.models.family import module_for
   from fiat_jax.planning import least
   from fiat_jax.planning.steps import Plan
-  from fiat_jax.verbs.train import optimizer_config
+  from fiat_jax.verbs.tuning import optimizer_config
 
   s, compiles = asked.settings, bool(asked.target.described) and has_compiler()
   sizes = sharding.parse(s.mesh, asked.target.devices)

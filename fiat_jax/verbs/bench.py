@@ -20,8 +20,10 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch, optimizers
 from fiat_jax.training.module import for_training
 from fiat_jax.training.step import init_state, make_step
-from fiat_jax.verbs.train import make_batches, one_recipe, optimizer_config
+from fiat_jax.verbs.train import one_recipe
+from fiat_jax.verbs.tuning import optimizer_config
 from fiat_jax.workbench import Workbench
+from fiat_jax.workbench.batches import make_batches
 
 
 def main(configuration: Configuration) -> None:

@@ -30,7 +30,7 @@ from fiat_jax.verbs.budget import Budget, Runs, forecasts
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.made import note
 from fiat_jax.verbs.predictions import predict
-from fiat_jax.verbs.train import first_stage, optimizer_config
+from fiat_jax.verbs.tuning import first_stage, optimizer_config
 from fiat_jax.verbs.validation import repeats
 from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole

@@ -8,7 +8,7 @@ from typing import Any
 
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs.train import train_recipe
+from fiat_jax.verbs.tuning import train_recipe
 from fiat_jax.workbench import Workbench
 
 SIZES = "sizes"  # their folder, beside those of the recipes

@@ -28,7 +28,7 @@ from fiat_jax.progress import say
 from fiat_jax.run_lock import locked
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.export import write_model
-from fiat_jax.verbs.train import train_recipe
+from fiat_jax.verbs.tuning import train_recipe
 from fiat_jax.workbench import Workbench
 
 NOTE = (

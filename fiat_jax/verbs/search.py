@@ -14,7 +14,7 @@ from fiat_jax import processes, run_lock
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
-from fiat_jax.verbs.train import train_recipe
+from fiat_jax.verbs.tuning import train_recipe
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fiat_jax.configuration import configure
-from fiat_jax.verbs.train import make_batches
 from fiat_jax.workbench import Workbench
+from fiat_jax.workbench.batches import make_batches
 
 
 @pytest.fixture
