@@ -1,12 +1,19 @@
-"""How many programs JAX made, and how many of them it found in the cache that commands share (`runtime.py`)."""
+"""How many programs JAX made and how many of them it found in the cache that commands share (`runtime.py`); their room.
+
+A program that XLA makes for a CPU is a hundred mappings of memory or more, and Linux lets a process have 65,530: past
+them, some hundred programs into a long comparison, the compiler dies of a segmentation fault.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Iterator
 
 MADE, FOUND = "/jax/core/compile/backend_compile_duration", "/jax/compilation_cache/cache_hits"
+
+MAPPINGS, MOST_MAPPINGS = pathlib.Path("/proc/self/maps"), 20_000
 
 
 @dataclasses.dataclass
@@ -40,3 +47,11 @@ def counted() -> Iterator[Compilations]:
   finally:
     monitoring.unregister_event_duration_listener(made)
     monitoring.unregister_event_listener(found)
+
+
+def make_room() -> None:
+  """Lets go of all programs, where they are many; those that are used again come from the cache."""
+  if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    import jax
+
+    jax.clear_caches()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,15 @@ def loud() -> None:
   from fiat_jax import progress
 
   progress.silence(False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+  """Thousands of tests in one process make more programs than it may hold."""
+  from fiat_jax import compilations
+
+  yield
+  compilations.make_room()
 
 
 @pytest.fixture(scope="session")

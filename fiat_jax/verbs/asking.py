@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fiat_jax import stopwatch
+from fiat_jax import compilations, stopwatch
 from fiat_jax.data.reasoned import row_key
 from fiat_jax.data.rows import Row
 from fiat_jax.data.truncation import cut_prompts
@@ -64,6 +64,7 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
   done = folder / "results.json"
   if done.exists() and (found := json.loads(done.read_text()))["asked"] == asked.digest:
     return found
+  compilations.make_room()
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}
   seconds = ask(asked, bench.models.let_go)
   cut = {split: _cut(bench.rows[split], rows) for split, rows in asked.plan.rows.items()}

@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-from fiat_jax import runtime
+from fiat_jax import compilations, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
@@ -60,6 +60,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = configuration.only(split)
   runtime.start(settings)
+  compilations.make_room()
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
   figures, folder = published.read(settings.published), pathlib.Path(settings.model_dir)
   bench = Workbench(configuration, labelled=not settings.corrupts)

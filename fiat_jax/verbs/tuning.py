@@ -85,6 +85,7 @@ def train_recipe(
     if processes.by_first(done.exists):
       say(f"{folder} is done")
       return json.loads(done.read_text())
+    compilations.make_room()
     with compilations.counted() as programs:
       result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)
     result["programs"] = dataclasses.asdict(programs)
