@@ -125,16 +125,15 @@ def resumed(name: str, before: str | None, mesh: str | None) -> list[float]:
 def gathered(name: str, collection: str, mesh: str | None) -> dict[str, int]:
   """Elements of the largest array that the step collects from devices, of a layer, of the embedding, of all."""
   import jax
-  import numpy as np
 
   from fiat_jax import sharding
   from fiat_jax.training.optimizers import OptimizerConfig, optimizer
-  from fiat_jax.training.step import program
+  from fiat_jax.training.step import make_step
 
   with over(mesh):
     _, state, frozen, batch_of = step_of(name, collection, "adamw", 4)
-    compiled = program(family_of(name)[0], optimizer(OptimizerConfig(), 4), collection, sharding.lies(state))
-    text = compiled.lower(state, frozen, batch_of(0), np.uint32(0)).compile().as_text()
+    step = make_step(family_of(name)[0], optimizer(OptimizerConfig()), collection, 0, sharding.lies(state))
+    text = step.lower(state, frozen, batch_of(0)).compile().as_text()
     params = frozen.get("params", state.trained)
   sizes = [math.prod(map(int, shape.split(","))) for shape in re.findall(r"= \(?\w+\[([\d,]+)\]\S* all-gather", text)]
   stacked = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if "layers" in str(path)]

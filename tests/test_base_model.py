@@ -92,8 +92,8 @@ def test_a_run_depends_on_its_own_model_alone(fiat, compared, base):
   }
   splits = ["train:", "validation:", "test:"]
   assert fingerprints == {
-    ".": ["model:", "base_model:", *splits],
-    BASE: ["base_model:", *splits],
+    ".": [*splits, "model:", "base_model:"],
+    BASE: [*splits, "base_model:"],
   }
 
 

@@ -20,7 +20,6 @@ from fiat_jax.decoding.beam_rows import Paths, Rules
 from fiat_jax.decoding.engine import Engine, Lengths
 from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
-from fiat_jax.decoding.sampling import GREEDY
 from fiat_jax.decoding.slots import padded
 from fiat_jax.errors import UserError
 
@@ -107,7 +106,7 @@ def search(
 
 
 def _check(request: Request, beams: Beams) -> None:
-  if request.sampling != GREEDY:
+  if request.sampling.temperature:
     raise UserError(
       f"temperature {request.sampling.temperature:g} with {beams.count} beams: beam search does not sample; "
       "leave one of them out"
