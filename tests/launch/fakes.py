@@ -71,7 +71,8 @@ def worker(words: list[str]) -> int:
   home = CLOUD / "worker"
   checks = ["-n"] if "gcsfuse" in command else []  # setting up is read, not done
   (home / "fiat/.venv/bin").mkdir(parents=True, exist_ok=True)
-  shutil.copy(CLOUD / "bin/fiat", home / "fiat/.venv/bin/fiat")
+  if not (home / "fiat/.venv/bin/fiat").exists():  # it may be running while the log is followed
+    shutil.copy(CLOUD / "bin/fiat", home / "fiat/.venv/bin/fiat")
   if not (home / "bucket").exists():
     (home / "bucket").symlink_to(CLOUD / "buckets/mine/fiat")
   return subprocess.run(["bash", *checks, "-c", command], env=os.environ | {"HOME": str(home)}).returncode
