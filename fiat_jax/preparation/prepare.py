@@ -88,10 +88,10 @@ def _refuse_to_replace(folder: pathlib.Path, sample: bool) -> None:
 def _missing(wanted: Set, tally: counts.Counts, incomplete: bool) -> list[str]:
   """What is missing of the set, told. Raises UserError where that may not be."""
   if not incomplete:
-    counts.check(tally, wanted.published, wanted.name)
+    counts.check(tally, wanted.least, wanted.name)
   for line in counts.longer(tally, wanted.published):
     say(f"warning: {line}")
-  if lacking := counts.missing(tally, wanted.published):
+  if lacking := counts.missing(tally, wanted.least):
     say(f"warning: {wanted.name} is not whole: {counts.listed(lacking)}")
   return lacking
 

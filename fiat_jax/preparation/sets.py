@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fiat_jax.preparation.files import Files
@@ -45,6 +45,7 @@ class Set:
   Attributes:
     wanted: a regular expression that the paths of the needed files in an archive match at their end.
     published: rows by `VIEW/SPLIT` (or `SPLIT`) and language; the language `` counts all.
+    spoken: likewise, the languages that must be there of which nobody published how many rows they have.
     limit: bytes that all needed files may have unpacked.
     unseen: what of it was written down without its source at hand, in words.
     languages, metric, reasoning: words for the table in the README.
@@ -56,6 +57,7 @@ class Set:
   convert: Converter
   wanted: str = ""
   published: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  spoken: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   limit: int = 4 * GIB
   unseen: str = ""
   licence: str
@@ -63,3 +65,9 @@ class Set:
   languages: str = "English"
   metric: str
   reasoning: str = "none"
+
+  @property
+  def least(self) -> dict[str, dict[str, int]]:
+    """What must be there: `published`, and one row at least of each language that is `spoken`."""
+    spoken = {part: dict.fromkeys(languages, 1) for part, languages in self.spoken.items()}
+    return {part: {**spoken.get(part, {}), **self.published.get(part, {})} for part in (*self.published, *spoken)}

@@ -1,5 +1,6 @@
 """Fetching, checking, unpacking and counting what published sets are made of, against a server and archives of ours."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -201,6 +202,15 @@ def test_missing_languages_and_rows_are_named_and_counted(known, tmp_path):
   sample = tmp_path / "sample"
   archives.unpack(_archive(tmp_path, bn=1), r"\w\w\.jsonl", sample, 1000)
   assert prepare.prepare(known, tmp_path / "rows", sample, sample=True)["sample"]
+
+
+def test_a_language_of_which_no_count_is_published_is_missed_too(known, tmp_path):
+  wider = dataclasses.replace(known, spoken={"test": ("fi", "ko"), "": ("sw",)})
+  assert wider.least == {"test": {"fi": 1, "ko": 1, "bn": 2, "te": 2}, "": {"sw": 1}}
+  with pytest.raises(UserError, match=r"small is not whole: test ko is missing; sw is missing\. Nothing"):
+    prepare.prepare(wider, tmp_path / "rows", _archive(tmp_path, bn=2, te=2, fi=1))
+  made = prepare.prepare(wider, tmp_path / "rows", _archive(tmp_path, bn=2, te=2, fi=1, ko=9, sw=7))
+  assert not made["missing"] and made["rows"]["test"]["ko"] == 9
 
 
 def test_a_set_with_rows_missing_is_taken_where_that_is_asked_for_and_says_so_ever_after(known, tmp_path, capsys):

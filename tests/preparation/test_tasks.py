@@ -15,10 +15,9 @@ from fiat_jax.preparation.registry import SETS
 from fiat_jax.resources import shipped
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Tested elsewhere, the tasks of a suite scored otherwise, and other views of what is tested.
-NOT_HERE = ("mini_xqa", "instructeval", "mmlu_likelihood", "crass_likelihood", "xtreme_up_full", "xtreme_up_official")
+# Tested elsewhere, and the tasks of a suite scored otherwise.
+NOT_HERE = ("mini_xqa", "instructeval", "mmlu_likelihood", "crass_likelihood")
 NOT_HERE += ("impact",)  # nothing can be validated by a judge: tests/reasoning/test_judge.py
-NOT_HERE += ("xtreme_up_in_language", "xor_attriqa_english", "xor_attriqa_in_language")
 TASKS = sorted(file.stem for file in (shipped("gin") / "tasks").glob("*.gin") if file.stem not in NOT_HERE)
 WITH_REASONING = ("commonsense_qa", "svamp", "esnli", "anli", "bbh")
 BRIEF = ("--batch", "2", "--steps", "2", "--validate_every", "2", "--slots", "4")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from endpoint import Endpoint, served
 
+from fiat_jax import cli
 from fiat_jax.configuration import configure
 from fiat_jax.data.rows import Row
 from fiat_jax.errors import UserError
@@ -83,3 +85,29 @@ def test_what_no_judge_can_work_with_is_told(settings):
     judged(_predictions("a", targets=("b",)), NAMES, settings("http://127.0.0.1:9"))
   with pytest.raises(UserError, match="'relevance' is the judgement of a big model"):
     metrics.check(NAMES)
+
+
+@pytest.mark.slow
+def test_impacts_sample_is_validated_trained_on_and_judged(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+  """No judge is asked in training: another metric leads it, and the judge scores what comes of it."""
+  monkeypatch.setenv("OPENAI_API_KEY", "none")
+  assert cli.main(["prepare", "impact", "--sample", "--quiet"]) == 0
+  rows = "prepared:impact:test"
+  words = ["--gin_file", "gin/tasks/impact.gin", "--model", str(tiny_checkpoint), "--model_dir", str(tmp_path / "run")]
+  words += ["--train", rows, "--validation", rows, "--metrics", "f1_squad", "--recipes", "fine_tuning"]
+  words += ["--batch", "2", "--steps", "2", "--validate_every", "2", "--slots", "4", "--target_length", "64"]
+  for verb in ("validate", "train"):
+    assert cli.main([verb, *words]) == 0, capsys.readouterr().err
+  endpoint = Endpoint(answer=lambda prompt, attempt: "It is a 4." if "Asked for" in prompt else "A 2.")
+  with served(endpoint) as url:
+    words = ["--model_dir", str(tmp_path / "run"), "--output", str(tmp_path / "judged")]
+    words += ["--metrics", "relevance,coherence", "--judge", "openai:big", "--judge_url", url]
+    words += ["--judge_store", str(tmp_path / "judge")]
+    assert cli.main(["evaluate", *words]) == 0, capsys.readouterr().err
+  found = json.loads((tmp_path / "judged" / "evaluation_test.json").read_text())["test"]
+  assert found["overall"] == {"relevance": 4.0, "coherence": 2.0} and set(found["per_language"]) == {
+    "Creative",
+    "Informative",
+    "Professional",
+  }
+  assert sum(endpoint.answered.values()) == 2 * found["rows"]

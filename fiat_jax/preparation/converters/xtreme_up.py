@@ -14,6 +14,7 @@ INDIC = tuple(_INDIC.split())  # FIAT, Table 5
 FULL = (*INDIC, "ar", "bn", "fi", "ja", "ko", "ru", "te")
 OFFICIAL = ("bn", "te", *(lang for lang in INDIC if lang != "hi"))  # XTREME-UP's under-represented languages
 VIEWS = {"indic": INDIC, "full": FULL, "official": OFFICIAL}
+IN_LANGUAGE = ("ar", "bn", "en", "fi", "id", "ko", "ru", "sw", "te")  # TyDi QA's, of which it is made
 WANTED = r"qa_(cross|in)_lang/(train|validation|test)/(\w+)\.jsonl"
 # FIAT, Table 5: rows of each of FULL, in that order.
 SIZES = {
