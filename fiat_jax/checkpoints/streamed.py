@@ -1,9 +1,11 @@
-"""A safetensors file written one tensor at a time: no more than one is held beside what they are made of."""
+"""A safetensors file written one tensor at a time: two are held beside what they are made of, never all."""
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,5 +38,17 @@ def write(file: Path, tensors: Sequence[Tensor]) -> None:
   text += b" " * (-len(text) % 8)
   with open(file, "wb") as out:
     out.write(len(text).to_bytes(8, "little") + text)
+    for made in _made(tensors):
+      out.write(made.view(np.uint8).reshape(-1).data)
+
+
+def _made(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
+  """Each tensor in its turn; the next one is made while it is written."""
+  with concurrent.futures.ThreadPoolExecutor(1) as maker:
+    coming = collections.deque[concurrent.futures.Future[np.ndarray]]()
     for tensor in tensors:
-      out.write(tensor.make().view(np.uint8).reshape(-1).data)
+      coming.append(maker.submit(tensor.make))
+      if len(coming) > 1:
+        yield coming.popleft().result()
+    while coming:
+      yield coming.popleft().result()
