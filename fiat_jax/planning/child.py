@@ -23,6 +23,10 @@ from fiat_jax.planning import records
 from fiat_jax.planning.chips import GIB, Target
 from fiat_jax.planning.records import Asked, Found, Worked
 
+TOO_LARGE = (  # the second of temporaries alone, where those are too much already
+  r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm",
+  r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)",
+)
 UNITS = {"K": 2**10, "M": 2**20, "G": GIB}
 SHARE = 0.8  # of what is free, that activations may take by estimate (`training/microbatch.py`)
 MOST_TRIALS = 4  # microbatches that are compiled
@@ -167,11 +171,10 @@ class _Work:
     try:
       compiled = step.lower().compile()
     except Exception as e:
-      used = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", str(e))
-      if used is None:
+      if (sizes := too_large(str(e))) is None:
         raise
-      self.memory = float(used[3]) * UNITS[used[4]]
-      return worked._replace(peak=float(used[1]) * UNITS[used[2]])
+      peak, self.memory = sizes
+      return worked._replace(peak=peak)
     from fiat_jax.planning.program import costs
 
     flops, traffic, collectives = costs(compiled.as_text(), step.trips)
@@ -186,6 +189,12 @@ class _Work:
     if name == "train":
       return examples * least.update(*sizes, full=self._asked.trains == "all", remat=s.remat)
     return examples * least.forward(*sizes) if name == "evaluate" else 0.0
+
+
+def too_large(message: str) -> tuple[float, float] | None:
+  """What a program takes and what there is, in bytes, as the compiler says of one that does not fit."""
+  found = next(filter(None, (re.search(said, message) for said in TOO_LARGE)), None)
+  return found and (float(found[1]) * UNITS[found[2]], float(found[3]) * UNITS[found[4]])
 
 
 def _peak(compiled: Any) -> float:

@@ -134,3 +134,19 @@ def test_a_plan_for_a_tpu_is_compiled_by_its_own_compiler(capsys):
   train = next(line.split() for line in told.splitlines() if line.startswith("train"))
   assert train[6] == "yes" and 0.9 < float(train[8]) < 1.2
   assert "TPU_SKIP_MDS_QUERY" not in os.environ
+
+
+@pytest.mark.parametrize(
+  ("message", "sizes"),
+  [
+    ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Used 17.15G of 15.75G hbm. Exceeded", (17.15, 15.75)),
+    (
+      "E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO temporaries (22.96G) "
+      "exceeds available HBM (15.75G). HLO module: jit_step.",
+      (22.96, 15.75),
+    ),
+    ("RESOURCE_EXHAUSTED: something else", None),
+  ],
+)
+def test_what_the_compiler_says_of_a_program_that_does_not_fit_is_read(message, sizes):
+  assert child.too_large(message) == (sizes and tuple(pytest.approx(size * chips.GIB) for size in sizes))
