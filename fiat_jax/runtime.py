@@ -6,7 +6,7 @@ import dataclasses
 
 import jax
 
-from fiat_jax import processes, sharding
+from fiat_jax import meshes, processes, sharding
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 from fiat_jax.settings import Settings
@@ -22,7 +22,7 @@ def start(settings: Settings) -> None:
   jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled")))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-  sharding.start(settings.mesh)
+  meshes.start(settings.mesh)
   processes.check_same("the settings", repr(dataclasses.replace(settings, process=-1)))
   if settings.slots % (parts := sharding.ways("slots")):
     near = max(1, settings.slots // parts) * parts

@@ -73,7 +73,7 @@ def compiled(place: Place) -> dict[str, Any]:
 
   import jax
 
-  from fiat_jax import configuration, flags, sharding
+  from fiat_jax import configuration, flags, meshes
   from fiat_jax.models import catalogue
   from fiat_jax.models.family import module_for
   from fiat_jax.planning import chips, report
@@ -87,7 +87,7 @@ def compiled(place: Place) -> dict[str, Any]:
   configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
   s, config = configured.settings, catalogue.MODELS[place.model].config
   asked = Asked(target, place.model, config, s, "adapter", lora_config(s, configured.recipe("fiat")))
-  with jax.set_mesh(child._mesh(target, sharding.parse(s.mesh, target.devices), True)):
+  with jax.set_mesh(child._mesh(target, meshes.parse(s.mesh, target.devices), True)):
     made = Plan(module_for(config, place.model, s.dtype, asked.lora), s, optimizer_config(s), full=False)
     work = child._Work(made, asked, True)
     rows = min(-(-s.batch // target.devices), work._by_estimate())

@@ -43,12 +43,12 @@ def over(mesh: str | None) -> Iterator[None]:
   """Within, work is laid out over a mesh; None is one device."""
   import jax
 
-  from fiat_jax import sharding
+  from fiat_jax import meshes
 
   if mesh is None:
     yield
     return
-  with jax.set_mesh(sharding.make_mesh(sharding.parse(mesh, DEVICES))):
+  with jax.set_mesh(meshes.make_mesh(meshes.parse(mesh, DEVICES))):
     yield
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fiat_jax import sharding
+from fiat_jax import meshes, sharding
 from fiat_jax.errors import UserError
 
 
@@ -18,7 +18,7 @@ from fiat_jax.errors import UserError
   ],
 )
 def test_a_mesh_is_read_and_data_takes_what_the_others_leave(text, sizes):
-  assert tuple(sharding.parse(text, 8).values()) == sizes
+  assert tuple(meshes.parse(text, 8).values()) == sizes
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_a_mesh_is_read_and_data_takes_what_the_others_leave(text, sizes):
 )  # fmt: skip
 def test_a_mesh_that_does_not_fit_is_refused_with_one_that_does(text, told):
   with pytest.raises(UserError) as fault:
-    sharding.parse(text, 8)
+    meshes.parse(text, 8)
   assert told in str(fault.value)
 
 
 def test_one_device_has_no_mesh_and_nothing_is_moved():
   tree = {"a": 1}
-  assert sharding.make_mesh(sharding.parse("", 1)) is None and sharding.mesh() is None
+  assert meshes.make_mesh(meshes.parse("", 1)) is None and sharding.mesh() is None
   assert sharding.rows(tree) is tree and sharding.whole(tree) is tree
   assert sharding.ways("batch") == 1 and sharding.lies(tree) is None

@@ -88,14 +88,14 @@ def plan(asked: Asked) -> Found:
   """
   import jax
 
-  from fiat_jax import sharding
+  from fiat_jax import meshes
   from fiat_jax.models.family import module_for
   from fiat_jax.planning import least
   from fiat_jax.planning.steps import Plan
   from fiat_jax.verbs.tuning import optimizer_config
 
   s, compiles = asked.settings, bool(asked.target.described) and has_compiler()
-  sizes = sharding.parse(s.mesh, asked.target.devices)
+  sizes = meshes.parse(s.mesh, asked.target.devices)
   module = module_for(asked.config, asked.name, s.dtype, asked.lora)
   with jax.set_mesh(_mesh(asked.target, sizes, compiles)):
     made = Plan(module, s, optimizer_config(s), full=asked.trains == "all")
@@ -111,19 +111,19 @@ def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
   import numpy as np
   from jax.sharding import AxisType, Mesh
 
-  from fiat_jax import sharding
+  from fiat_jax import meshes
 
   shape, kinds = tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
   if not compiles:
-    return Mesh(np.array(jax.devices()).reshape(shape), sharding.AXES, axis_types=kinds)
+    return Mesh(np.array(jax.devices()).reshape(shape), meshes.AXES, axis_types=kinds)
   from jax.experimental import topologies
 
   # a v4 chip's two cores are one device, as they are when a program runs there
   cores: dict[str, Any] = {"chip_config_name": "megacore"} if target.described.startswith("v4:") else {}
   slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu", **cores)
   if target.devices == 1:
-    return Mesh(np.array(slice_.devices[:1]).reshape(shape), sharding.AXES, axis_types=kinds)
-  made = topologies.make_mesh(slice_, shape, sharding.AXES)
+    return Mesh(np.array(slice_.devices[:1]).reshape(shape), meshes.AXES, axis_types=kinds)
+  made = topologies.make_mesh(slice_, shape, meshes.AXES)
   return Mesh(made.devices, made.axis_names, axis_types=kinds)
 
 

@@ -115,10 +115,10 @@ COMPILED = """
 import jax, jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-from fiat_jax import sharding
+from fiat_jax import meshes
 from fiat_jax.models import fused
 slice_ = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
-made = topologies.make_mesh(slice_, (1, 2, 2), sharding.AXES)
+made = topologies.make_mesh(slice_, (1, 2, 2), meshes.AXES)
 mesh = Mesh(made.devices, made.axis_names, axis_types=(AxisType.Auto,) * 3)
 with jax.set_mesh(mesh):
   for width in (64, 128, 256):
