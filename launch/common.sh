@@ -32,12 +32,25 @@ quoted() {
   echo "${line# }"
 }
 
+# Words in which a flag and its value are two, in `split`: --data=my.csv is --data my.csv. Gin's own stay as they are.
+split=()
+split_words() {
+  local word
+  split=()
+  for word in "$@"; do
+    case "$word" in
+      --gin.*) split+=("$word") ;;
+      --[a-z]*=*) split+=("${word%%=*}" "${word#*=}") ;;
+      *) split+=("$word") ;;
+    esac
+  done
+}
+
 # The word after a flag among a command's words, the last that there is; else nothing.
 value_of() {
   local flag=$1 found="" before="" word
   shift
   for word in "$@"; do
-    case "$word" in "$flag"=*) found=${word#*=} ;; esac
     if [ "$before" = "$flag" ]; then found=$word; fi
     before=$word
   done

@@ -44,7 +44,7 @@ on_node() { # on_node NUMBER COMMAND…
   local number=$1
   shift
   echo "cd $(quoted "$folder") && ./launch/setup.sh cuda && echo \$\$ > .launched_$port.$number && exec .venv/bin/fiat" \
-    "$(quoted "$@") --coordinator ${hosts[0]}:$port --processes ${#hosts[@]} --process $number"
+    "$(quoted "$@") --coordinator ${hosts[0]#*@}:$port --processes ${#hosts[@]} --process $number"
 }
 
 hosts=() started=()

@@ -7,7 +7,7 @@
 #   setup   sends this code, and the files that the command names (rows, a store), and sets up on all workers
 #   run     begins the command on all workers; with --recipe_a_chip, a comparison's recipes each on a chip of one host
 #   follow  shows its log until it ends
-#   fetch   copies the run folder here, and the store
+#   fetch   copies the run folder here, the store, and what --output names
 #   delete  gives the slice back
 #   all     these one after the other; after a preemption from the beginning, where the run goes on from its checkpoint
 # --dry_run prints bucket, zone and quota, and every command, and changes nothing. What asks an endpoint stays here: with
@@ -16,6 +16,8 @@
 set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=launch/travel.sh
+. "$(dirname "$0")/travel.sh"
 
 name=fiat zone="" bucket="" topology="" project="" runtime_version="" spot="" recipe_a_chip=""
 poll=${POLL_SECONDS:-30}
@@ -37,7 +39,8 @@ while [ $# -gt 0 ]; do
     *) fail "$1: unknown; fiat's own words go behind --" ;;
   esac
 done
-words=(${1+"$@"})
+split_words ${1+"$@"}
+words=(${split[@]+"${split[@]}"})
 
 [ -n "$zone" ] || fail "give --zone, such as us-west4-a"
 case "$bucket" in gs://?*) bucket=${bucket%/} ;; *) fail "--bucket '$bucket': give gs://BUCKET or a folder of one" ;; esac
@@ -101,6 +104,7 @@ create() {
   check_bucket
   cloud compute tpus queued-resources create "$name" --node-id "$name" "${at[@]}" --accelerator-type "$type" \
     --runtime-version "${runtime_version:-$image}" ${spot:+--spot} || fail "the slice was not granted: see above; --dry_run shows the quota"
+  standing=yes
   if [ -n "$dry_run" ]; then
     echo "# until its state is ACTIVE, every $poll s:"
     quoted gcloud compute tpus queued-resources describe "$name" "${at[@]}" --format 'value(state.state)'
@@ -117,32 +121,6 @@ create() {
   done
 }
 
-# The words as they are there: files of this machine lie in the bucket, and so does the run folder. Files of the
-# repository itself, gin/ and tasks/, are where they are here.
-sent=() there=()
-travel() {
-  local word path place before="" number=0
-  sent=() there=()
-  for word in ${words[@]+"${words[@]}"}; do
-    path=${word%%\[*} # rows.jsonl[:512]
-    if [ "$before" = --model_dir ]; then
-      there+=("../$home")
-    elif [ "$before" = --store ]; then
-      place=stores/$(basename "$word")
-      there+=("../bucket/$place")
-      if [ -e "$word" ]; then sent+=("$word" "$place"); fi
-    elif [ "${word#--}" = "$word" ] && [ -e "$path" ] && [ "${path#gin/}" = "$path" ] && [ "${path#tasks/}" = "$path" ]; then
-      number=$((number + 1)) place=files/$number/$(basename "$path")
-      sent+=("$path" "$place")
-      there+=("../bucket/$place${word#"$path"}")
-    else
-      there+=("$word")
-    fi
-    before=$word
-  done
-  if [ -z "$(value_of --model_dir ${words[@]+"${words[@]}"})" ]; then there+=(--model_dir "../$home"); fi
-}
-
 annotate() { # here, where the key is
   local beta
   beta=$(value_of --beta ${words[@]+"${words[@]}"})
@@ -154,26 +132,19 @@ annotate() { # here, where the key is
 }
 
 setup() {
+  fetch_store --skip-if-dest-has-newer-mtime # what a slice that was taken away had written there already
   annotate
   travel
-  local code place=0
-  code=${TMPDIR:-/tmp}/fiat_$name.tar.gz
-  does tar -czf "$code" -C "$root" --exclude .git --exclude .venv --exclude runs --exclude stores .
-  cloud storage cp "$code" "$bucket/code.tar.gz"
-  while [ $place -lt ${#sent[@]} ]; do
-    if [ -d "${sent[place]}" ]; then
-      cloud storage rsync --recursive "${sent[place]}" "$bucket/${sent[place + 1]}"
-    else
-      cloud storage cp "${sent[place]}" "$bucket/${sent[place + 1]}"
-    fi
-    place=$((place + 2))
-  done
-  # What one worker writes in the bucket the others have to see at once: nothing is cached of its names.
+  send
+  # What one worker writes in the bucket the others have to see at once: nothing is cached of its names. The images'
+  # own Python is older than what is needed.
   local folder=${bucket#gs://"$(bucket_name)"}
   on all "set -e; mkdir -p ~/fiat ~/bucket
 command -v gcsfuse >/dev/null || { echo \"deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt gcsfuse-\$(lsb_release -c -s) main\" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null; curl -s https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null; sudo apt-get -qq update; sudo apt-get -qq install -y gcsfuse; }
 mountpoint -q ~/bucket || gcsfuse --implicit-dirs --metadata-cache-ttl-secs 0 --rename-dir-limit 100000${folder:+ --only-dir ${folder#/}} $(bucket_name) ~/bucket
-tar -xzf ~/bucket/code.tar.gz -C ~/fiat; cd ~/fiat; ./launch/setup.sh tpu" || fail "setting up did not end well: see above, mend it, then launch/tpu_vm.sh setup"
+for python in python3.12 python3.11 python3.13 none; do ! \$python -c 'import ensurepip' 2>/dev/null || break; done
+[ \$python != none ] || { python3 -m pip install --quiet --user uv; ~/.local/bin/uv python install --quiet 3.12; python=\$(~/.local/bin/uv python find 3.12); }
+tar -xzf ~/bucket/code.tar.gz -C ~/fiat; cd ~/fiat; PYTHON=\$python ./launch/setup.sh tpu" || fail "setting up did not end well: see above, mend it, then launch/tpu_vm.sh setup"
 }
 
 # The script that one worker runs.
@@ -232,17 +203,10 @@ follow() {
   ended=$(on 0 "cat ~/fiat.exit" 2>/dev/null | tr -dc 0-9) || ended=""
 }
 
-fetch() {
-  local folder store
-  folder=$(value_of --model_dir ${words[@]+"${words[@]}"})
-  folder=${folder:-runs/$name}
-  does mkdir -p "$folder"
-  if [ "${words[0]:-}" != annotate ]; then cloud storage rsync --recursive "$bucket/runs/$name" "$folder"; fi
-  store=$(value_of --store ${words[@]+"${words[@]}"})
-  if [ -n "$store" ]; then cloud storage rsync --recursive "$bucket/stores/$(basename "$store")" "$store"; fi
+delete() {
+  cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet
+  standing=""
 }
-
-delete() { cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet; }
 
 begin() { create; setup; run; }
 
@@ -256,25 +220,36 @@ preempted() {
   return 1
 }
 
+# Whether a slice was asked for that is not given back; who leaves `all` before that is told.
+standing=""
+left() {
+  if [ -n "$standing" ] && [ -z "$dry_run" ]; then
+    echo "$name is still there or asked for, and costs: launch/tpu_vm.sh setup, run, follow, fetch or delete --name $name …" >&2
+  fi
+}
+
 all() {
   [ ${#words[@]} -gt 0 ] || fail "what is to be run goes behind --, such as: -- train --data my.csv"
-  trap 'echo "stopped here, and $name goes on, and costs: launch/tpu_vm.sh follow, fetch and delete --name $name …" >&2; exit 130' INT TERM
+  trap left EXIT
+  trap 'exit 130' INT TERM
   begin
   follow
-  while [ -z "$dry_run" ] && { [ -z "$ended" ] || [ "$ended" = 143 ]; }; do
+  while [ -z "$dry_run" ] && [ "$ended" != 0 ] && [ "$ended" != 2 ]; do # a host that is taken away takes the others along
     if preempted; then
       echo "$name was preempted: it is asked for again, and the run goes on from its last checkpoint" >&2
       delete || true
       begin
     elif [ "$ended" = 143 ]; then
       run
-    else
+    elif [ -z "$ended" ]; then
       echo "the connection to $name was lost: again" >&2
       sleep "$poll"
+    else
+      break
     fi
     follow
   done
-  fetch || echo "error: launch/tpu_vm.sh: the run folder was not fetched: it is in $bucket/runs/$name" >&2
+  fetch || echo "error: launch/tpu_vm.sh: not all was fetched: it is in $bucket/runs/$name" >&2
   delete
   [ -z "$ended" ] || [ "$ended" = 0 ] || { echo "the run ended with exit code $ended" >&2; exit "$ended"; }
 }

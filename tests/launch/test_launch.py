@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -39,14 +41,15 @@ def launch(cloud, script: str, *words: str, code: int = 0) -> subprocess.Complet
   there = cloud.parent / "repository"
   if not there.exists():
     (there / "launch").mkdir(parents=True)
-    for file in ("tpu_vm.sh", "gpu.sh", "common.sh"):
+    for file in ("tpu_vm.sh", "gpu.sh", "common.sh", "travel.sh"):
       (there / "launch" / file).write_bytes((ROOT / "launch" / file).read_bytes())
     (there / "launch/setup.sh").write_text("")
     for file in there.glob("launch/*.sh"):
       file.chmod(0o755)
     (there / ".venv/bin").mkdir(parents=True)
     (there / ".venv/bin/fiat").symlink_to(cloud / "bin/fiat")
-    (there / "gin").symlink_to(ROOT / "gin")
+    for name in ("fiat_jax", "gin", "tasks", "requirements.txt", "pyproject.toml", "README.md", "LICENSE"):
+      (there / name).symlink_to(ROOT / name)
   done = subprocess.run([there / "launch" / script, *words], cwd=cloud.parent, capture_output=True, text=True)
   assert done.returncode == code, done.stderr
   return done
@@ -127,6 +130,49 @@ def test_a_run_goes_from_creation_to_deletion_and_on_after_a_preemption(cloud):
   assert not any("OPENAI_API_KEY" in word for call in calls(cloud) for word in call)
 
 
+def test_all_of_the_code_travels_and_nothing_else(tmp_path):
+  """`gin/runs` too, of the same name as the folder of runs, which stays."""
+  words = [ROOT / "launch/tpu_vm.sh", "setup", *TPU, "v5e:2x2", "--dry_run", "--", "train"]
+  told = subprocess.run(words, env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True).stdout
+  subprocess.run(shlex.split(next(line for line in told.splitlines() if line.startswith("tar "))), check=True)
+  with tarfile.open(tmp_path / "fiat_trial.tar.gz") as archive:
+    names = archive.getnames()
+  here = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+  needed = {name for name in here if name.startswith(("fiat_jax/", "gin/", "tasks/", "launch/"))}
+  assert needed and needed <= set(names) and "gin/runs/rows.gin" in names and "pyproject.toml" in names
+  assert not [name for name in names if name.startswith((".git", ".venv", "runs", "stores"))]
+
+
+def test_answers_that_a_slice_bought_before_it_was_taken_away_are_not_sent_over(cloud):
+  """The store that is here already is older than what the slice made of it."""
+  (cloud / "preempts").touch()
+  words = ["annotate", "--data=my.csv", "--beta=smollm2_135m_instruct", "--store=stores/mine"]
+  launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:2x2", "--spot", "--", *words)
+  assert [call[1] for call in calls(cloud, "fiat")] == ["annotate", "annotate"]
+  for store in (cloud / "buckets/mine/fiat/stores/mine", cloud.parent / "stores/mine"):
+    assert (store / "answers-0.jsonl").read_text() == "{}\n" + 2 * "bought\n"
+
+
+def test_what_is_written_with_an_equals_sign_travels_and_output_comes_back(cloud):
+  run = cloud.parent / "runs/mine"
+  run.mkdir(parents=True)
+  (run / "config.gin").write_text("trained here")
+  words = ["predict", "--model_dir=runs/mine", "--test=my.csv[:2]", "--output=found/answers.jsonl", "--gin.BATCH=32"]
+  launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", *words)
+  (call,) = calls(cloud, "fiat")
+  there = ["--model_dir", "../bucket/runs/trial", "--test", "../bucket/files/1/my.csv[:2]", "--output"]
+  assert call[1:] == ["predict", *there, "../bucket/outputs/trial/answers.jsonl", "--gin.BATCH=32"]
+  assert (cloud / "buckets/mine/fiat/runs/trial/config.gin").read_text() == "trained here"
+  assert (cloud.parent / "found/answers.jsonl").read_text() == "answers"
+
+
+def test_who_leaves_while_a_slice_costs_is_told(cloud, monkeypatch):
+  monkeypatch.setenv("FAKE_SETUP_EXIT", "1")
+  done = launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", "train", "--data", "my.csv", code=2)
+  assert "setting up did not end well" in done.stderr and (cloud / "states").exists()
+  assert "trial is still there or asked for, and costs: launch/tpu_vm.sh setup, run" in done.stderr
+
+
 def test_a_run_that_fails_is_fetched_its_slice_deleted_and_its_exit_code_kept(cloud, monkeypatch):
   monkeypatch.setenv("FAKE_EXIT", "2")
   done = launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", "train", "--data", "my.csv", code=2)
@@ -193,9 +239,9 @@ def test_gpus_of_one_machine_of_several_and_of_a_slurm_cluster(cloud):
   (run,) = calls(cloud, "srun")
   assert run[1:8] == ["--nodes", "2", "--ntasks-per-node", "4", "--gpus-per-node", "4", "--kill-on-bad-exit=1"]
   assert run[9:] == words
-  launch(cloud, "gpu.sh", "--nodes", "a,b", "--folder", "/shared/fiat", "--", *words)
+  launch(cloud, "gpu.sh", "--nodes", "me@a,me@b", "--folder", "/shared/fiat", "--", *words)
   for number, (_, host, command) in enumerate(sorted(calls(cloud, "ssh"))):
-    assert host == "ab"[number] and command.startswith("cd /shared/fiat && ./launch/setup.sh cuda && ")
+    assert host == f"me@{'ab'[number]}" and command.startswith("cd /shared/fiat && ./launch/setup.sh cuda && ")
     assert command.endswith(
       f".venv/bin/fiat train --instruction 'Say it: {{x}}' --coordinator a:8476 --processes 2 --process {number}"
     )
