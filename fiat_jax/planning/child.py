@@ -84,11 +84,11 @@ def plan(asked: Asked) -> Found:
   """Works the steps out over a mesh of the devices asked for.
 
   Raises:
-    UserError: the mesh or the model does not fit the devices.
+    UserError: the mesh or the model does not fit the devices, or SLOTS do not fit the mesh.
   """
   import jax
 
-  from fiat_jax import meshes
+  from fiat_jax import meshes, sharding
   from fiat_jax.models.family import module_for
   from fiat_jax.planning import least
   from fiat_jax.planning.steps import Plan
@@ -98,6 +98,7 @@ def plan(asked: Asked) -> Found:
   sizes = meshes.parse(s.mesh, asked.target.devices)
   module = module_for(asked.config, asked.name, s.dtype, asked.lora)
   with jax.set_mesh(_mesh(asked.target, sizes, compiles)):
+    sharding.check_slots(s.slots)
     made = Plan(module, s, optimizer_config(s), full=asked.trains == "all")
     work = _Work(made, asked, compiles)
     steps = work.training() if asked.trains else []
@@ -147,12 +148,15 @@ class _Work:
       if self.tried[rows] or best is None or not self.tried[best.rows]:
         best = done
       rows = max(1, rows // 2) if not self.tried[rows] else min(most, 2 * rows)
+      if len(self.tried) == MOST_TRIALS - 1 and not any(self.tried.values()):
+        rows = 1
     assert best is not None, "one at least is tried"
     return [best, self.step("evaluate", self._plan.evaluate(best.rows), best.rows)]
 
   def _by_estimate(self) -> int:
     """A power of two of rows."""
-    room = SHARE * (self.memory - sum(self._plan.train(1).held.values())) / self._activations(1)
+    step = self._plan.train(1)
+    room = SHARE * (self.memory - sum(step.held.values()) - step.gradients) / self._activations(1)
     return 1 << (max(1, int(room)).bit_length() - 1)
 
   def _activations(self, rows: int) -> float:
@@ -162,7 +166,7 @@ class _Work:
 
   def step(self, name: str, step: Any, rows: int) -> Worked:
     worked = Worked(name, rows, step.trips, step.tokens, step.held, 0.0, self._least(name, step), self._compiles)
-    held = sum(step.held.values())
+    held = sum(step.held.values()) + step.gradients
     if not self._compiles:
       layers = (
         1 if name == "train" else 0.1
