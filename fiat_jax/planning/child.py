@@ -84,7 +84,8 @@ def plan(asked: Asked) -> Found:
   """Works the steps out over a mesh of the devices asked for.
 
   Raises:
-    UserError: the mesh or the model does not fit the devices, or SLOTS do not fit the mesh.
+    UserError: the mesh or the model does not fit the devices, SLOTS do not fit the mesh, or libtpu is another than that
+      of this JAX.
   """
   import jax
 
@@ -181,7 +182,7 @@ class _Work:
       return worked._replace(peak=peak)
     from fiat_jax.planning.program import costs
 
-    flops, traffic, collectives = costs(compiled.as_text(), step.trips)
+    flops, traffic, collectives = costs(_text(compiled), step.trips)
     return worked._replace(peak=_peak(compiled), flops=flops, traffic=traffic, collectives=collectives)
 
   def _least(self, name: str, step: Any) -> float:
@@ -199,6 +200,25 @@ def too_large(message: str) -> tuple[float, float] | None:
   """What a program takes and what there is, in bytes, as the compiler says of one that does not fit."""
   found = next(filter(None, (re.search(said, message) for said in TOO_LARGE)), None)
   return found and (float(found[1]) * UNITS[found[2]], float(found[3]) * UNITS[found[4]])
+
+
+def _text(compiled: Any) -> str:
+  """The compiled program.
+
+  Raises:
+    UserError: this jaxlib does not read all that this libtpu writes.
+  """
+  import jax
+
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError as e:
+    has, goes = (f"{name} {importlib.metadata.version(name)}" for name in ("libtpu", "jaxlib"))
+    wanted = next(said.partition(";")[0] for said in importlib.metadata.requires("jax") or () if "libtpu" in said)
+    raise UserError(
+      f"{goes} cannot read what {has} compiled: take the one that goes with it, pip install --no-deps --target "
+      f"~/libtpu '{wanted}'"
+    ) from e
 
 
 def _peak(compiled: Any) -> float:

@@ -212,3 +212,13 @@ def test_a_plan_for_a_tpu_is_compiled_by_its_own_compiler(capsys):
 )
 def test_what_the_compiler_says_of_a_program_that_does_not_fit_is_read(message, sizes):
   assert child.too_large(message) == (sizes and tuple(pytest.approx(size * chips.GIB) for size in sizes))
+
+
+def test_a_compiler_whose_programs_cannot_be_read_is_named_with_the_one_that_goes_with_jax(monkeypatch):
+  class Compiled:
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update should have 1 operands but sees 3")
+
+  monkeypatch.setattr(child.importlib.metadata, "version", {"libtpu": "9.9", "jaxlib": "1.0"}.__getitem__)
+  with pytest.raises(UserError, match=r"jaxlib 1.0 cannot read what libtpu 9.9 compiled: .* 'libtpu==[\d.]+"):
+    child._text(Compiled())
