@@ -7,7 +7,6 @@ import dataclasses
 import jax
 
 from fiat_jax import meshes, processes, sharding
-from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 from fiat_jax.settings import Settings
 
@@ -24,6 +23,4 @@ def start(settings: Settings) -> None:
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
   meshes.start(settings.mesh)
   processes.check_same("the settings", repr(dataclasses.replace(settings, process=-1)))
-  if settings.slots % (parts := sharding.ways("slots")):
-    near = max(1, settings.slots // parts) * parts
-    raise UserError(f"--slots {settings.slots} cannot be dealt to data={parts}: give {near}, or another --mesh")
+  sharding.check_slots(settings.slots)

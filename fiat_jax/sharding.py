@@ -55,6 +55,17 @@ def ways(name: str) -> int:
   return math.prod(sizes.get(axis, 1) for axis in RULES.get(name, ()))
 
 
+def check_slots(slots: int) -> None:
+  """Over the mesh in use, each part of `data` decodes as many requests as the others.
+
+  Raises:
+    UserError: so many slots do not divide.
+  """
+  if slots % (parts := ways("slots")):
+    near = max(1, slots // parts) * parts
+    raise UserError(f"--slots {slots} cannot be dealt to data={parts}: give {near}, or another --mesh")
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """x, in a program, laid out by the names of its first axes; whole on every device where none is given.
 

@@ -83,8 +83,11 @@ def parameters(name: str, family: Any) -> Any:
 
   def lay(path: Any, leaf: Any, where: Any) -> Any:
     if kind and "layers" in str(path) and path[-1].key == "kernel":
-      return quantized.dealt(quantized.quantize(leaf, kind), where)
-    return leaf if where is None else sharding.place(leaf, where)
+      leaf = quantized.quantize(leaf, kind)
+    if where is None:
+      return leaf
+    at = lambda part: quantized.part_lies(part, where) if quantized.is_quantized(leaf) else where  # noqa: E731
+    return jax.tree.map(lambda part: sharding.place(part, at(part)), leaf)
 
   params = tiny.random_leaves(family.shapes())
   lies = jax.tree.map(lambda leaf: None, params) if lies is None else lies

@@ -46,20 +46,26 @@ def load_params(
     shape = _lookup(shapes, leaf.path).shape
     where = None if lies is None else _lookup(lies, leaf.path)
     if kernels and leaf.stacked and leaf.path[-1] == "kernel":
-      node[leaf.path[-1]] = quantized.dealt(_read_quantized(source, leaf, shape[0], kernels), where)
-    elif where is None:
-      whole = (slice(None),) * len(shape)
-      node[leaf.path[-1]] = jnp.asarray(_read(source, leaf, shape, dtype, [whole])[0])
+      node[leaf.path[-1]] = _quantized(source, leaf, shape, kernels, where)
     else:
-      node[leaf.path[-1]] = _dealt(source, leaf, shape, dtype, where)
+      node[leaf.path[-1]] = _together(_read(source, leaf, shape, dtype, _parts(shape, where)), shape, where)
   return params
 
 
-def _dealt(source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], dtype: str, where: NamedSharding) -> jax.Array:
-  """A leaf in the parts that this process's devices hold; each tensor is read once, whatever their number."""
+def _parts(shape: tuple[int, ...], where: NamedSharding | None) -> list[tuple[slice, ...]]:
+  """Those of an array that this process's devices hold, each once: all of it where there is one device."""
+  if where is None:
+    return [(slice(None),) * len(shape)]
   of_device = where.addressable_devices_indices_map(shape)
-  parts = {str(index): index for index in of_device.values() if index is not None}
-  read = dict(zip(parts, _read(source, leaf, shape, dtype, list(parts.values())), strict=True))
+  return list({str(index): index for index in of_device.values() if index is not None}.values())
+
+
+def _together(parts: Sequence[np.ndarray], shape: tuple[int, ...], where: NamedSharding | None) -> jax.Array:
+  """An array of the parts that `_parts` names, each put on the devices that hold it."""
+  if where is None:
+    return jnp.asarray(parts[0])
+  read = dict(zip(map(str, _parts(shape, where)), parts, strict=True))
+  of_device = where.addressable_devices_indices_map(shape)
   arrays = [jax.device_put(read[str(index)], device) for device, index in of_device.items()]
   return jax.make_array_from_single_device_arrays(shape, where, arrays)
 
@@ -69,8 +75,7 @@ def _read(
 ) -> list[np.ndarray]:
   """These parts of a leaf; of one that is stacked, every part has all layers."""
   kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-  sizes = [[len(range(*at.indices(size))) for at, size in zip(part, shape, strict=True)] for part in parts]
-  kept = [_aligned(tuple(size), kind) for size in sizes]
+  kept = [_room(shape, part, kind) for part in parts]
   for number in range(shape[0]) if leaf.stacked else (None,):
     tensor = source.read(leaf.source.format(number))
     tensor = tensor.T if leaf.transposed else tensor
@@ -82,13 +87,33 @@ def _read(
   return kept
 
 
-def _read_quantized(source: CheckpointSource, leaf: Leaf, layers: int, kind: str) -> Any:
-  """A stacked kernel, each layer's quantized as it is read."""
-  parts = []
-  for number in range(layers):
+def _quantized(
+  source: CheckpointSource, leaf: Leaf, shape: tuple[int, ...], kind: str, where: NamedSharding | None
+) -> Any:
+  """A stacked kernel, laid out as the whole one would lie.
+
+  Each layer is quantized as it is read, and goes back to the host, which keeps its own parts: of a large model one
+  device has no room for the layers of all.
+  """
+  whole = jax.ShapeDtypeStruct(shape, jnp.float32)
+  stacks, tree = jax.tree.flatten(jax.eval_shape(lambda kernel: quantized.quantize(kernel, kind), whole))
+  lies = [None if where is None else quantized.part_lies(stack, where) for stack in stacks]
+  parts = [_parts(stack.shape, at) for stack, at in zip(stacks, lies, strict=True)]
+  kept = [[_room(stack.shape, part, stack.dtype) for part in some] for stack, some in zip(stacks, parts, strict=True)]
+  for number in range(shape[0]):
     tensor = source.read(leaf.source.format(number))
-    parts.append(quantized.quantize(jnp.asarray(tensor.T if leaf.transposed else tensor), kind))
-  return jax.tree.map(lambda *stacked: jnp.stack(stacked), *parts)
+    layer = quantized.quantize(jnp.asarray(tensor.T if leaf.transposed else tensor), kind)
+    for of_layer, some, arrays in zip(jax.tree.leaves(layer), parts, kept, strict=True):
+      host = np.asarray(of_layer)
+      for part, array in zip(some, arrays, strict=True):
+        array[number] = host[part[1:]]
+  made = [_together(arrays, stack.shape, at) for arrays, stack, at in zip(kept, stacks, lies, strict=True)]
+  return jax.tree.unflatten(tree, made)
+
+
+def _room(shape: tuple[int, ...], part: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
+  """Memory for a part of an array of this shape."""
+  return _aligned(tuple(len(range(*at.indices(size))) for at, size in zip(part, shape, strict=True)), dtype)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,8 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fiat_jax import sharding
-
 if TYPE_CHECKING:
   from qwix import QArray  # takes a quarter of a second, which those without quantized weights are spared
 
@@ -50,15 +48,8 @@ def whole(kernel: QArray, dtype: jnp.dtype) -> jax.Array:
   return qwix.dequantize(kernel).astype(dtype)
 
 
-def dealt(kernel: QArray, lies: NamedSharding | None) -> Any:
-  """A kernel that every process has, laid out as the whole one would lie (`sharding.of_params`), None being as it is;
-  scales as far as they divide.
-  """
-  return kernel if lies is None else jax.tree.map(lambda part: sharding.place(part, part_lies(part, lies)), kernel)
-
-
 def part_lies(part: Any, lies: NamedSharding) -> NamedSharding:
-  """Where levels or scales lie whose kernel would lie so."""
+  """Where levels or scales lie whose kernel would lie so (`sharding.of_params`), scales as far as they divide."""
   ways = dict(lies.mesh.shape)
   names = [(axis,) if isinstance(axis, str) else axis or () for axis in lies.spec]
   divides = [size % math.prod(ways[name] for name in of) == 0 for of, size in zip(names, part.shape, strict=False)]

@@ -84,11 +84,12 @@ def plan(asked: Asked) -> Found:
   """Works the steps out over a mesh of the devices asked for.
 
   Raises:
-    UserError: the mesh or the model does not fit the devices.
+    UserError: the mesh or the model does not fit the devices, SLOTS do not fit the mesh, or libtpu is another than that
+      of this JAX.
   """
   import jax
 
-  from fiat_jax import meshes
+  from fiat_jax import meshes, sharding
   from fiat_jax.models.family import module_for
   from fiat_jax.planning import least
   from fiat_jax.planning.steps import Plan
@@ -98,6 +99,7 @@ def plan(asked: Asked) -> Found:
   sizes = meshes.parse(s.mesh, asked.target.devices)
   module = module_for(asked.config, asked.name, s.dtype, asked.lora)
   with jax.set_mesh(_mesh(asked.target, sizes, compiles)):
+    sharding.check_slots(s.slots)
     made = Plan(module, s, optimizer_config(s), full=asked.trains == "all")
     work = _Work(made, asked, compiles)
     steps = work.training() if asked.trains else []
@@ -147,12 +149,15 @@ class _Work:
       if self.tried[rows] or best is None or not self.tried[best.rows]:
         best = done
       rows = max(1, rows // 2) if not self.tried[rows] else min(most, 2 * rows)
+      if len(self.tried) == MOST_TRIALS - 1 and not any(self.tried.values()):
+        rows = 1
     assert best is not None, "one at least is tried"
     return [best, self.step("evaluate", self._plan.evaluate(best.rows), best.rows)]
 
   def _by_estimate(self) -> int:
     """A power of two of rows."""
-    room = SHARE * (self.memory - sum(self._plan.train(1).held.values())) / self._activations(1)
+    step = self._plan.train(1)
+    room = SHARE * (self.memory - sum(step.held.values()) - step.gradients) / self._activations(1)
     return 1 << (max(1, int(room)).bit_length() - 1)
 
   def _activations(self, rows: int) -> float:
@@ -162,7 +167,7 @@ class _Work:
 
   def step(self, name: str, step: Any, rows: int) -> Worked:
     worked = Worked(name, rows, step.trips, step.tokens, step.held, 0.0, self._least(name, step), self._compiles)
-    held = sum(step.held.values())
+    held = sum(step.held.values()) + step.gradients
     if not self._compiles:
       layers = (
         1 if name == "train" else 0.1
@@ -177,7 +182,7 @@ class _Work:
       return worked._replace(peak=peak)
     from fiat_jax.planning.program import costs
 
-    flops, traffic, collectives = costs(compiled.as_text(), step.trips)
+    flops, traffic, collectives = costs(_text(compiled), step.trips)
     return worked._replace(peak=_peak(compiled), flops=flops, traffic=traffic, collectives=collectives)
 
   def _least(self, name: str, step: Any) -> float:
@@ -195,6 +200,25 @@ def too_large(message: str) -> tuple[float, float] | None:
   """What a program takes and what there is, in bytes, as the compiler says of one that does not fit."""
   found = next(filter(None, (re.search(said, message) for said in TOO_LARGE)), None)
   return found and (float(found[1]) * UNITS[found[2]], float(found[3]) * UNITS[found[4]])
+
+
+def _text(compiled: Any) -> str:
+  """The compiled program.
+
+  Raises:
+    UserError: this jaxlib does not read all that this libtpu writes.
+  """
+  import jax
+
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError as e:
+    has, goes = (f"{name} {importlib.metadata.version(name)}" for name in ("libtpu", "jaxlib"))
+    wanted = next(said.partition(";")[0] for said in importlib.metadata.requires("jax") or () if "libtpu" in said)
+    raise UserError(
+      f"{goes} cannot read what {has} compiled: take the one that goes with it, pip install --no-deps --target "
+      f"~/libtpu '{wanted}'"
+    ) from e
 
 
 def _peak(compiled: Any) -> float:

@@ -101,7 +101,8 @@ def advice(asked: Asked, found: Found) -> list[str]:
       beyond = (
         f"; {min(failing)} do not fit" if failing else ", all that the batch has" if train.microbatches == 1 else ""
       )
-      lines.append(f"the largest microbatch that fits has {max(fitting)} rows a part{beyond}")
+      tried = " of those tried" if failing and min(failing) > 2 * max(fitting) else ""
+      lines.append(f"the largest microbatch{tried} that fits has {max(fitting)} rows a part{beyond}")
     if (best := times(train, asked.target.chip)) and train.peak <= found.memory:
       lines += _pace(s.steps or UPDATES, best.longest, train, asked, found)
   wanting = [step.name for step in found.steps if step.peak > found.memory]
@@ -121,7 +122,7 @@ def _pace(updates: int, seconds: float, train: Worked, asked: Asked, found: Foun
     f"at best {train.tokens / seconds:,.0f} tokens a second, and {updates:,} updates in {duration(updates * seconds)}: "
     "no program reaches all of a chip's rates, twice the time is good"
   ]
-  alone = sum(train.held.values()) * devices
+  alone = sum(train.held.values()) * found.mesh["fsdp"] * found.mesh["tensor"]  # `data` holds copies
   if devices > 1 and alone < 0.5 * found.memory and updates * seconds * devices < LONG_SECONDS:
     lines.append(
       f"the slice is a waste: on one chip the model would leave half of the memory free, and {updates:,} updates take "

@@ -33,12 +33,14 @@ class Step(NamedTuple):
     trips: how often a loop runs whose count the program does not say.
     tokens: that it works on, of all devices.
     held: names and bytes on one device of what it is given.
+    gradients: bytes on one device of those that it makes.
   """
 
   lower: Callable[[], Any]
   trips: int
   tokens: int
   held: dict[str, int]
+  gradients: int = 0
 
 
 class Plan:
@@ -86,7 +88,9 @@ class Plan:
     held = {"model": microbatch.size(self.params), "optimizer": microbatch.size(self._state.optimizer)}
     held |= {} if self._full else {"adapter": microbatch.size(self._adapter)}
     tokens = max(s.batch, shape.rows) * (s.source_length + s.target_length)
-    return Step(lambda: step.lower(self._state, frozen, arrays), int(batch.microbatches), tokens, held)
+    # Of several microbatches each one's is added to their sum (`training/step.py`).
+    gradients = microbatch.size(self._state.trained) * min(2, int(batch.microbatches))
+    return Step(lambda: step.lower(self._state, frozen, arrays), int(batch.microbatches), tokens, held, gradients)
 
   def evaluate(self, rows: int) -> Step:
     """Losses of a microbatch, as of a step without its gradient."""

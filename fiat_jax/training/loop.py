@@ -18,6 +18,7 @@ from fiat_jax.data.packing import Example, Shape
 from fiat_jax.errors import UserError
 from fiat_jax.progress import STARTED, progress, say
 from fiat_jax.shortage import memory_told, out_of_memory
+from fiat_jax.training.feed import Feed
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import StepMetrics, TrainState
 
@@ -76,19 +77,20 @@ def train(work: Training, state: TrainState, checkpoints: RunCheckpoints, journa
     say(f"going on from step {int(state.step)}")
   journal.open(restored[1] if restored else [])
   _agree_on_shape(work, journal)
+  feed = Feed(work.batches)
   with progress("training", work.config.steps, int(state.step)) as bar:
     while True:
       step = int(state.step)
       try:
         # The first step runs before the first validation: what is wrong with it shows at once.
-        ahead = _advance(work, state, step) if step == 0 and work.keeps_state and work.config.steps else None
+        ahead = _advance(work, state, step, feed) if step == 0 and work.keeps_state and work.config.steps else None
         if ahead and not restored:
           say(f"the first step is done, {time.monotonic() - STARTED:.1f} s after the command began")
         _validate_when_due(work, state, step, checkpoints, journal)
         processes.check_signals()
         if step == work.config.steps or _stops_early(work.config, step, journal):
           break
-        state, metrics = ahead or _advance(work, state, step)
+        state, metrics = ahead or _advance(work, state, step, feed)
       except signals.Stopped:
         _save(checkpoints, state, step, journal)
         checkpoints.wait()
@@ -115,9 +117,11 @@ def _agree_on_shape(work: Training, journal: Journal) -> None:
     journal.write({"step": 0, "microbatch": dataclasses.asdict(work.batches.shape)})
 
 
-def _advance(work: Training, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+def _advance(work: Training, state: TrainState, step: int, feed: Feed) -> tuple[TrainState, dict[str, float]]:
   try:
-    state, metrics = work.advance(state, work.frozen, sharding.rows(work.batches[step]))
+    state, metrics = work.advance(state, work.frozen, feed.take(step))
+    if step + 1 < work.config.steps:
+      feed.prepare(step + 1)  # the devices are at work until their figures are asked for
     loss, grad_norm, tokens, rate = (float(x) for x in jax.device_get(metrics))
   except Exception as e:
     if out_of_memory(e):

@@ -64,6 +64,24 @@ def test_only_the_first_faults_are_named_and_the_rest_counted(tmp_path, tensors)
   assert str(fault.value).count("is missing") == 3
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_of_a_quantized_kernel_a_device_holds_no_more_than_a_layer_before_all_are_read(tmp_path, kind):
+  config = dataclasses.replace(tiny.CONFIG, width=64, layers=6, ffn_width=128)
+  folder = tiny.write_checkpoint(tmp_path, config, tiny.hugging_face_tensors(config, tiny.random_params(config)))
+  source, held = open_checkpoint(folder), {}
+  read = source.read
+
+  def reads(name):
+    held[name] = sum(array.nbytes for array in jax.live_arrays())
+    return read(name)
+
+  source.read = reads
+  load_params(source, registry.decoder_leaves(config), registry.parameter_shapes(config), "float32", kernels=kind)
+  name = "model.layers.{}.mlp.up_proj.weight"
+  layer = 64 * 128 + 4 * 2 * 128  # levels and scales
+  assert held[name.format(5)] - held[name.format(0)] <= 2 * layer  # of 4 bits a second is made on the way to the host
+
+
 def test_no_more_than_one_leaf_is_held_twice(tmp_path):
   config = dataclasses.replace(tiny.CONFIG, width=128, layers=12, ffn_width=256)
   tensors = tiny.hugging_face_tensors(config, tiny.random_params(config))

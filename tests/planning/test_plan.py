@@ -1,14 +1,24 @@
 """`fiat plan`: what it reads, what it refuses, what it says by estimate; compiled where libtpu is to be had."""
 
+import dataclasses
 import os
+from types import SimpleNamespace
+from typing import Any
 
+import jax
 import pytest
 from safetensors.numpy import load_file
 
-from fiat_jax import cli
+from fiat_jax import cli, configuration, flags
 from fiat_jax.errors import UserError
 from fiat_jax.models import catalogue
+from fiat_jax.models.family import module_for
+from fiat_jax.models.lora import LoraConfig
 from fiat_jax.planning import child, chips, least, report
+from fiat_jax.planning.records import Asked, Found, Worked
+from fiat_jax.planning.steps import Plan
+from fiat_jax.verbs import plan
+from fiat_jax.verbs.tuning import optimizer_config
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,7 @@ def test_weights_are_dealt_out_over_the_devices_of_a_mesh(capsys):
   [
     ([], "no devices to plan for: give --topology"),
     (["--topology", "cuda:2x24GB", "--mesh", "fsdp=3"], "--mesh fsdp=3 makes 3 of 2 devices"),
+    (["--topology", "cuda:32x24GB"], "--slots 16 cannot be dealt to data=32: give 32, or another --mesh"),
     pytest.param(
       ["--topology", "cuda:4x24GB", "--mesh", "tensor=4"],
       "heads, 6, cannot be dealt to 4 devices",
@@ -117,6 +128,57 @@ def test_a_checkpoint_that_is_here_is_planned_for_by_its_own_sizes(tiny_checkpoi
   told = capsys.readouterr().out
   count = sum(tensor.size for tensor in load_file(tiny_checkpoint / "model.safetensors").values())
   assert f"{count:,} parameters" in told and "all of it fits on one device" in told
+
+
+def asked(*words: str):
+  given = flags.parse(list(words))
+  configured = configuration.configure(given.gin_files, given.bindings, given.settings, given.search_paths)
+  return plan.most(configured, chips.parse(configured.settings.topology))[1]
+
+
+def test_an_estimate_counts_a_gradient_of_all_that_is_tuned_and_of_several_microbatches_their_sum(tiny_checkpoint):
+  work = asked("--topology", "cuda:1GB", "--model", str(tiny_checkpoint), "--source_length", "32")._replace(
+    trains="all"
+  )
+  module = module_for(work.config, work.name, "float32", work.lora)
+  with jax.set_mesh(child._mesh(work.target, {"data": 1, "fsdp": 1, "tensor": 1}, False)):
+    for batch in (1, 4):
+      settings = dataclasses.replace(work.settings, batch=batch)
+      made = Plan(module, settings, optimizer_config(settings), full=True)
+      estimate = child._Work(made, work._replace(settings=settings), False)
+      train = estimate.step("train", made.train(1), 1)
+      gradients = train.peak - sum(train.held.values()) - estimate._activations(1)
+      assert gradients == min(2, batch) * train.held["model"]
+
+
+@pytest.mark.parametrize(("fit", "tried"), [(0, [64, 32, 16, 1]), (1, [64, 32, 16, 1]), (16, [64, 32, 16])])
+def test_before_a_plan_gives_up_it_tries_one_row(fit, tried):
+  class Work(child._Work):
+    def _by_estimate(self) -> int:
+      return 64
+
+    def step(self, name, step, rows):
+      return Worked(name, rows, 1, 0, {}, 0.0 if rows <= fit else 2.0, 0.0, True)
+
+  made: Any = SimpleNamespace(train=lambda rows: None, evaluate=lambda rows: None)
+  asked: Any = SimpleNamespace(target=SimpleNamespace(chip=chips.Chip("one", 1.0)), settings=SimpleNamespace(batch=128))
+  work = Work(made, asked, True)
+  best, _ = work.training()
+  assert list(work.tried) == tried and best.rows == max(1, fit)
+
+
+@pytest.mark.parametrize(
+  ("mesh", "waste"),
+  [({"data": 4, "fsdp": 1, "tensor": 1}, True), ({"data": 1, "fsdp": 4, "tensor": 1}, False)],
+)
+def test_a_slice_is_called_a_waste_where_a_chip_has_room_for_the_whole_model(mesh, waste):
+  """A third of each device's memory: of a copy of the model, or of a quarter of it."""
+  target = chips.parse("v5e:2x2")
+  train = Worked("train", 8, 1, 4096, {"model": 5 * chips.GIB}, 8.0 * chips.GIB, 0.0, True, 1e12, 1e10)
+  found = Found("libtpu", mesh, 10**9, target.chip.memory, [train], {8: True})
+  settings: Any = SimpleNamespace(batch=32, source_length=96, target_length=32, steps=100, slots=16)
+  told = report.advice(Asked(target, "model", {}, settings, "adapter", LoraConfig()), found)
+  assert any("the slice is a waste" in line for line in told) is waste
 
 
 def test_times_are_read_as_people_say_them():
@@ -150,3 +212,13 @@ def test_a_plan_for_a_tpu_is_compiled_by_its_own_compiler(capsys):
 )
 def test_what_the_compiler_says_of_a_program_that_does_not_fit_is_read(message, sizes):
   assert child.too_large(message) == (sizes and tuple(pytest.approx(size * chips.GIB) for size in sizes))
+
+
+def test_a_compiler_whose_programs_cannot_be_read_is_named_with_the_one_that_goes_with_jax(monkeypatch):
+  class Compiled:
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update should have 1 operands but sees 3")
+
+  monkeypatch.setattr(child.importlib.metadata, "version", {"libtpu": "9.9", "jaxlib": "1.0"}.__getitem__)
+  with pytest.raises(UserError, match=r"jaxlib 1.0 cannot read what libtpu 9.9 compiled: .* 'libtpu==[\d.]+"):
+    child._text(Compiled())

@@ -27,7 +27,7 @@ def run(tmp_path, tiny_model):
   """Runs the loop in a folder with validation scores taken from a list, in order."""
   shard = tiny.write_shard(tmp_path / "shard", tiny.random_examples([(6, 3)] * 12))
 
-  def start(scores, rates=None, folder=tmp_path / "run", patience=0):
+  def start(scores, rates=None, folder=tmp_path / "run", patience=0, batches=Batches):
     folder.mkdir(exist_ok=True)
     config = optimizers.OptimizerConfig(learning_rate=0.01)
     transform, of_steps = optimizers.optimizer(config), optimizers.learning_rates(config, STEPS)
@@ -42,7 +42,7 @@ def run(tmp_path, tiny_model):
       config=loop.LoopConfig(steps=STEPS, validate_every=2, metric="f1_squad", patience=patience),
       advance=rates(step) if rates else step,
       frozen={"params": tiny_model.params},
-      batches=Batches(shard, size=4, seed=3, shape=Shape(rows=2, length=32, targets=16)),
+      batches=batches(shard, size=4, seed=3, shape=Shape(rows=2, length=32, targets=16)),
       validate=validate,
       names=lambda number: f"row-{number}",
       keeps_state=True,
@@ -70,6 +70,48 @@ def test_step_0_is_validated_before_any_update_shows(run, tmp_path):
     (0, False), (0, True), (1, False), (2, False), (2, True), (3, False), (4, False), (4, True), (5, False),
     (6, False), (6, True)
   ]  # fmt: skip
+
+
+def test_the_next_batch_is_made_once_before_what_this_step_gives_is_waited_for(run):
+  log = []
+
+  class Logged(Batches):
+    def __getitem__(self, i):
+      log.append(f"made {i}")
+      return super().__getitem__(i)
+
+  class Loss:
+    def __init__(self, step, value):
+      self.step, self.value = step, value
+
+    def __array__(self):
+      log.append(f"read {self.step}")
+      return np.asarray(self.value)
+
+  def logged(step):
+    def advance(state, frozen, batch):
+      number = int(state.step)
+      log.append(f"step {number}")
+      state, metrics = step(state, frozen, batch)
+      return state, metrics._replace(loss=Loss(number, metrics.loss))
+
+    return advance
+
+  run([1.0, 2.0, 3.0, 4.0], rates=logged, batches=Logged)
+  middle = [word for n in range(STEPS - 1) for word in (f"step {n}", f"made {n + 1}", f"read {n}")]
+  assert log == ["made 0", *middle, "step 5", "read 5"]
+
+
+def test_a_batch_that_cannot_be_made_fails_when_it_is_due(run, tmp_path):
+  class Unreadable(Batches):
+    def __getitem__(self, i):
+      if i == 3:
+        raise OSError("no such disk")
+      return super().__getitem__(i)
+
+  with pytest.raises(OSError, match="no such disk"):
+    run([1.0, 2.0], batches=Unreadable)
+  assert [line["step"] for line in records(tmp_path / "run") if "loss" in line] == [1, 2, 3]
 
 
 def test_the_first_of_equally_good_checkpoints_is_returned(run, tmp_path):
