@@ -17,7 +17,7 @@ import gin
 from gin.config import parse_value
 
 from fiat_jax import prompts, resources
-from fiat_jax.checkpoints.locate import HUB, MADE, Checkpoint, Located, is_place, locate
+from fiat_jax.checkpoints.locate import HUB, MADE, PACKAGE, Checkpoint, Located, locate
 from fiat_jax.errors import UserError
 from fiat_jax.limits import TRIED
 from fiat_jax.macros import Declared, declared, kind
@@ -65,12 +65,16 @@ class Configuration:
       raise UserError(f"the recipe {recipe.title!r} needs --{setting}: {NEEDED[setting]}")
     return name
 
-  def public_name(self, recipe: Recipe) -> str:
-    """What others know that model by: its name on the Hub where it has one; never a path of this machine."""
-    name = self.model_of(recipe)
-    sources = self.models.get(name, Checkpoint()).sources
+  def origin(self, recipe: Recipe, path: str) -> str:
+    """Where else that model is had, which was read from `path`, in words; empty where nothing is known of that."""
+    sources = self.models.get(self.model_of(recipe), Checkpoint()).sources
+    same = [source for source in sources if source.rpartition("/")[2] == pathlib.PurePath(path).name]
+    package = next((source.removeprefix(PACKAGE) for source in same if source.startswith(PACKAGE)), "")
+    if not package:
+      return ""
     hub = next((source.removeprefix(HUB) for source in sources if source.startswith(HUB)), "")
-    return hub or (pathlib.PurePath(name).name if is_place(name) else name)
+    other = f"; the Hub's {hub} has other weights, on which this was not measured" if hub else ""
+    return f" of the Python package {package.partition('/')[0]}{other}"
 
   def located(self, recipe: Recipe) -> Located:
     """Where the model lies that a recipe works on.

@@ -112,6 +112,9 @@ def test_an_export_carries_its_proof_and_no_path_of_this_machine(of_lora, tmp_pa
   compile((output / "check.py").read_text(), "check.py", "exec")
   pieces = json.loads((output / "prompts.json").read_text())["prompt"]
   x = proof[0]["row"]["input"]
+  written = json.loads((output / "prompts.json").read_text())
+  assert written["x"] == "{input}" and written["columns"] == ["input"]
+  assert json.loads((output / "deployment.json").read_text())["settings"]["input"] == "{input}"
   assert (
     "".join(piece if isinstance(piece, str) else {"x": x}[piece["field"]] for piece in pieces) == proof[0]["prompt"]
   )
@@ -201,3 +204,10 @@ def test_what_cannot_be_is_refused_with_the_alternative(words, of_t5, of_llama, 
   assert cli.main(["export", "--model_dir", str(run), *words[1:]]) == 2
   assert REFUSED[words] in capsys.readouterr().err
   assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_an_export_refuses_a_row_that_lacks_what_training_read(of_lora, t5, tmp_path):
+  assert cli.main(["export", "--model_dir", str(of_lora), "--output", str(tmp_path / "out")]) == 0
+  tuned = fiat_jax.load(tmp_path / "out", model=str(t5))
+  with pytest.raises(UserError, match=r"rows:1: the row has no field 'input'"):
+    tuned.predict([{"inputs": "what is 1 + 1?"}])

@@ -35,7 +35,7 @@ def test_wheel_holds_package_gin_files_and_tasks_and_nothing_else(wheel):
   wanted = {
     f"{home}/{file.relative_to(ROOT / folder).as_posix()}"
     for folder, home in homes.items()
-    for pattern in ("*.py", "*.gin", "*.jsonl", "*.txt", "page.*")
+    for pattern in ("*.py", "*.gin", "*.jsonl", "*.txt", "page.*", "py.typed")
     for file in (ROOT / folder).rglob(pattern)
   }
   assert wanted and wanted <= set(names)

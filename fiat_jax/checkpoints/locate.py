@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # never a pickle
-HUB, MADE = "hub:", "made:"
+HUB, MADE, PACKAGE = "hub:", "made:", "package:"
 MAKING = 1  # part of the folder's name: raise it when what is made changes
+SNAPSHOT = re.compile(r"/models--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})$")  # in the Hub's cache
 VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
 
 
@@ -65,6 +67,16 @@ def locate(name: str, checkpoint: Checkpoint | None = None) -> Located:
   if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf"):
     return _with_tokenizer(str(_from_hub(name)))
   raise UserError(f"the model {name!r} is no file or folder, no name under gin/models/ and no Hub name (OWNER/NAME)")
+
+
+def public_name(path: str) -> str:
+  """What others know a model by that was read from `path`; never a path of this machine.
+
+  `OWNER/NAME@COMMIT` of the Hub, a bucket's address, else the name of the file or folder.
+  """
+  if hub := SNAPSHOT.search(pathlib.PurePath(path).as_posix()):
+    return f"{hub['name'].replace('--', '/')}@{hub['commit']}"
+  return path if "://" in path else pathlib.PurePath(path).name
 
 
 def is_place(name: str) -> bool:

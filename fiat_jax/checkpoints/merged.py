@@ -14,12 +14,14 @@ import numpy as np
 
 from fiat_jax.checkpoints import streamed
 from fiat_jax.checkpoints.new_folder import new_folder
+from fiat_jax.checkpoints.peft import MULTIMODAL
 from fiat_jax.checkpoints.streamed import Tensor
 from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.models.family import Family
 
 SHARD_BYTES = 4 << 30
+MARKS = ("bos_token_id", "eos_token_id", "pad_token_id")
 BLOCK = 64  # rows that are turned into columns at once
 
 
@@ -36,7 +38,8 @@ def write_hugging_face(
 
   Args:
     params: the tree `params`, its adapter merged (`models/lora.py`).
-    description: the `config.json` that the model came with, or what a T5X checkpoint's shapes say.
+    description: the `config.json` that the model came with, or what a T5X checkpoint's shapes say. Of a model that
+      sees pictures, too, the text model is written, which is what was read of it.
     tokenizer: whose files are written beside it.
     shard_bytes: of a file; a model of more is written in shards, with their index.
     beside: writes what else shall stand in the folder.
@@ -51,12 +54,21 @@ def write_hugging_face(
     dtype = _write_weights(partial, params, family, shard_bytes)
     # A head of its own stands in the files, and transformers ties it unless told not to.
     tied = not any(leaf.path[0] == "head" for leaf in family.leaves())
+    if any(leaf.source.startswith(MULTIMODAL) for leaf in family.leaves()):
+      description = _of_text(description)
     described = {**description, "tie_word_embeddings": tied, "dtype": dtype}
     for name in ("torch_dtype", "_name_or_path"):  # its name of old; a place on somebody's machine
       described.pop(name, None)
     (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if beside:
       beside(partial)
+
+
+def _of_text(description: Mapping[str, Any]) -> dict[str, Any]:
+  """The `config.json` of the text part of a Gemma 3 that sees pictures, which transformers has as a model by itself."""
+  marks = {name: description[name] for name in MARKS if description.get(name) is not None}
+  text = {**(description.get("text_config") or {}), **marks}
+  return text | {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
 
 
 def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shard_bytes: int) -> str:
@@ -83,13 +95,14 @@ def _write_weights(folder: Path, params: Mapping[str, Any], family: Family, shar
 def _tensors(params: Mapping[str, Any], family: Family) -> Iterator[Tensor]:
   """Every tensor under Hugging Face's name and in its layout."""
   for leaf in family.leaves():
+    name = f"model.{leaf.source.removeprefix(MULTIMODAL)}" if leaf.source.startswith(MULTIMODAL) else leaf.source
     values: Any = params
     for part in leaf.path:
       values = values[part]
     for number in range(values.shape[0]) if leaf.stacked else (None,):
       shape = values.shape if number is None else values.shape[1:]
       make = functools.partial(_made, values, number, leaf.transposed)
-      yield Tensor(leaf.source.format(number), shape[::-1] if leaf.transposed else shape, values.dtype, make)
+      yield Tensor(name.format(number), shape[::-1] if leaf.transposed else shape, values.dtype, make)
 
 
 def _made(values: Any, number: int | None, transposed: bool) -> np.ndarray:

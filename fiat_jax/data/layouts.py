@@ -59,6 +59,11 @@ def recognised(
     yield line, record
 
 
+def is_known(record: dict[str, Any], layout: Columns) -> bool:
+  """Whether a file that begins with this row is of another program's layout."""
+  return _recognise(record, layout, labelled=False) is not None
+
+
 def _recognise(record: dict[str, Any], layout: Columns, labelled: bool) -> str | None:
   if layout.target != TARGET or TARGET in record:
     return None

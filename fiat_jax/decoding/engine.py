@@ -41,6 +41,11 @@ class Lengths(NamedTuple):
       max(r.max_new_tokens for r in requests),
     )
 
+  def exceeded_by(self, request: Request) -> str:
+    """What of a request is longer; empty: nothing."""
+    asked = zip(("prompt", "prompt and answer", "answer"), Lengths.of([request]), self, strict=True)
+    return "; ".join(f"{what} of {count} tokens, where {most} fit" for what, count, most in asked if count > most)
+
 
 class Engine:
   """Decodes requests with one model.
@@ -117,6 +122,7 @@ class Session:
 
   def __init__(self, engine: Engine, lengths: Lengths, shared: Sequence[int] = ()):
     self._engine, family, more = engine, engine.family, len(engine.virtual)
+    self.lengths = lengths  # what stands before every prompt not counted in
     lengths = Lengths(lengths.prompt + more, lengths.whole + more, lengths.new)
     shared = [*engine.virtual, *shared]
     self._prefix = engine.prefix(shared) if shared else None
@@ -145,7 +151,13 @@ class Session:
     return self._engine.slots - len(self._busy)
 
   def add(self, request: Request) -> int:
-    """Lets a request join behind those that wait; returns its number."""
+    """Lets a request join behind those that wait; returns its number.
+
+    Raises:
+      ValueError: it is longer than the session's lengths: the cache would hold a part of it.
+    """
+    if too_long := self.lengths.exceeded_by(request):
+      raise ValueError(f"a request is longer than its session: {too_long}")
     number = self._count = self._count + 1
     self._requests[number], self._completions[number] = self._engine.prompted(request), Completion()
     self._waiting.append(number)

@@ -32,6 +32,7 @@ class Made:
     quantized: how the base's weights were kept, where they were.
     proven: whether `parity.jsonl` is there.
     rank: the largest of an adapter's, where that is not LORA_RANK.
+    patterned: modules of the adapter have ranks or alphas of their own.
     licence: the base's, where it names one.
   """
 
@@ -43,16 +44,22 @@ class Made:
   quantized: str
   proven: bool
   rank: int = 0
+  patterned: bool = False
   licence: str = ""
 
 
-def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe) -> None:
-  """Writes how a prompt is put together: literal texts and the fields between them, turn marks of the chat included."""
+def write_prompts(folder: pathlib.Path, bench: Workbench, recipe: Recipe, x: str) -> None:
+  """Writes how a prompt is put together: literal texts and the fields between them, turn marks of the chat included.
+
+  Args:
+    x: its template over columns, where there is one.
+  """
   settings, tokenizer = bench.settings, bench.models.of(recipe).tokenizer
   before, after = tokenizer.chat_parts()
   written = {
     "prompt": _pieces((before, *bench.templates.of(recipe), after)),
-    "x": settings.input or "the row's columns but the target, the reasoning and what names it, a line each",
+    "x": x or "the row's columns but the target, the reasoning and what names it, a line each",
+    **({"columns": list(dict.fromkeys(prompts.fields(prompts.parse(x))))} if x else {}),
     "add_special_tokens": not tokenizer.template_source,
     "max_new_tokens": settings.target_length,
   }
@@ -156,13 +163,19 @@ def _vllm(settings: Settings, made: Made) -> list[str]:
   if made.recipe.adapter not in ("lora", "rslora"):
     merged = "" if made.recipe.adapter == "prompt" else ", and what `fiat export --format huggingface` merges"
     return ["", f"vLLM takes LoRA and rsLoRA alone{merged}."]
+  if made.patterned:
+    return ["", "vLLM does not read the adapter's rank_pattern and alpha_pattern: merge it, --format huggingface."]
   rank = made.rank or settings.lora_rank
   most = f"--max-lora-rank {next(n for n in VLLM_RANKS if n >= rank)} " if VLLM_RANK < rank <= VLLM_RANKS[-1] else ""
   if rank > VLLM_RANKS[-1]:
     return ["", f"vLLM takes ranks up to {VLLM_RANKS[-1]}, and this has {rank}: merge it, --format huggingface."]
   name, _, revision = made.base.partition("@")
-  base = (f"{name} --revision {revision}" if revision else name) if "/" in name else "BASE"  # what is not on the Hub
+  base = (f"{name} --revision {revision}" if revision else name) if _on_hub(made.base) else "BASE"
   return [f"    vllm serve {base} --enable-lora {most}--lora-modules tuned=FOLDER"]
+
+
+def _on_hub(base: str) -> bool:
+  return "/" in base and "://" not in base
 
 
 def _use(settings: Settings, made: Made) -> list[str]:
@@ -183,11 +196,13 @@ def _use(settings: Settings, made: Made) -> list[str]:
       "`deployment.json` answers rows as the run did: `fiat predict` or `fiat serve`, with `--deployment FOLDER`.",
     ]
   if made.proven and made.form in ("peft", "huggingface"):
-    base, tools = ("[BASE]", "transformers and peft") if made.form == "peft" else ("", "transformers")
+    base, tools = ("BASE", "transformers and peft") if made.form == "peft" else ("", "transformers")
+    base = f"[{base}]" if base and _on_hub(made.base) else base
+    named = f" BASE is the path of {made.base} on your machine." if base == "BASE" else ""
     lines += [
       "",
       f"`parity.jsonl` holds rows with prompt, ids, greedy answer and log-probabilities. With {tools} alone, "
       f"`python check.py {base}".rstrip()
-      + "` asks for them again.",
+      + f"` asks for them again.{named}",
     ]
   return lines

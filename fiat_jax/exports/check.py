@@ -2,7 +2,8 @@
 
     python check.py [BASE]
 
-BASE: the base model's folder, GGUF file or Hub name, where adapter_config.json names none. Exit code 1: it differs.
+BASE: the base model's folder, GGUF file or Hub name, NAME@REVISION, where adapter_config.json names none. Exit code 1:
+it differs.
 """
 
 import json
@@ -15,10 +16,13 @@ import transformers
 here = pathlib.Path(__file__).resolve().parent
 rows = [json.loads(line) for line in (here / "parity.jsonl").read_text(encoding="utf-8").splitlines()]
 adapter = json.loads((here / "adapter_config.json").read_text()) if (here / "adapter_config.json").exists() else {}
-base = sys.argv[1] if len(sys.argv) > 1 else adapter.get("base_model_name_or_path") or str(here)
+base, revision = adapter.get("base_model_name_or_path") or str(here), adapter.get("revision")
+if len(sys.argv) > 1:
+  base, revision = (sys.argv[1], None) if pathlib.Path(sys.argv[1]).exists() else sys.argv[1].partition("@")[::2]
 place, file = base.rpartition("/")[::2] if base.endswith(".gguf") else (base, None)
 kind, dtype = getattr(transformers, rows[0]["model_class"]), getattr(torch, rows[0]["dtype"])
-model = kind.from_pretrained(place or ".", gguf_file=file, dtype=dtype, attn_implementation="eager")
+loading = {"gguf_file": file, "revision": revision or "main", "dtype": dtype, "attn_implementation": "eager"}
+model = kind.from_pretrained(place or ".", **loading)
 if adapter:
   model = __import__("peft").PeftModel.from_pretrained(model, str(here))
 settings = transformers.GenerationConfig.from_model_config(model.config)

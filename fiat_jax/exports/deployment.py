@@ -17,7 +17,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from fiat_jax.checkpoints.huggingface import read_json
-from fiat_jax.checkpoints.locate import is_place
+from fiat_jax.checkpoints.locate import is_place, public_name
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
@@ -45,16 +45,20 @@ ROUTE = (
 )  # what whoever deploys decides, with what holds where nobody does
 
 
-def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> None:
+def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str, x: str) -> None:
   """Writes the file, and the exemplars that the big model is shown, into an export of `form`.
 
-  The weights stand in the folder already.
+  The weights stand in the folder already. `x` is its template over columns (`columns.template`).
   """
   settings = bench.settings
   kept = {name: getattr(settings, name) for name in SETTINGS}
-  kept["weights"] = ""  # the export's own
+  kept |= {"input": x, "weights": ""}  # the export's own
   name = bench.configuration.model_of(recipe)
   alone = form == "huggingface"
+  described = bench.models.of(recipe)
+  base = public_name(described.path)
+  if "@" in base and name not in bench.configuration.models:
+    name = base  # the Hub's revision that was read
   kept |= {"model": "." if alone else "" if is_place(name) else name, "adapter": "" if alone else "."}
   switches = dataclasses.asdict(recipe) | {
     "adapter": "none",
@@ -67,12 +71,11 @@ def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str) -> 
   if recipe.needs_reasoning and _shown(settings):
     kept["exemplars"] = EXEMPLARS
     _write_exemplars(folder / EXEMPLARS, settings)
-  described = bench.models.of(recipe)
   fingerprint = open_checkpoint(folder).fingerprint if alone else described.fingerprint
   written = {
     "deployment": VERSION,
     "versions": {"fiat_jax": importlib.metadata.version("fiat_jax"), "prompt": PROMPT_VERSION},
-    "base": bench.configuration.public_name(recipe),
+    "base": base,
     "fingerprint": fingerprint,
     "reasoned_by": sorted(view.models(settings)) if recipe.needs_reasoning else [],
     "settings": kept | {name: getattr(settings, name) for name in ROUTE},

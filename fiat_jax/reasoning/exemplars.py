@@ -8,10 +8,15 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.settings import Settings
+
+if TYPE_CHECKING:
+  from fiat_jax.reasoning.reasoner import Reasoner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,14 @@ def load(settings: Settings) -> Exemplars | None:
   if not rows:
     raise UserError(f"no row has reasoning in the column {settings.reasoning!r}: an exemplar needs it", path)
   return among(rows, settings)
+
+
+def longest_head(settings: Settings, reasoner: Reasoner) -> int:
+  """About how many tokens stand before and behind an input: those of the prompt with the longest exemplars."""
+  found = load(settings)
+  size = lambda row: len(row.x) + len(row.reasoning or "")  # noqa: E731
+  shots = sorted(found.candidates, key=size)[-settings.shots :] if found else ()
+  return reasoner.count([ReasoningPrompt.parse(settings.reasoning_instruction).render("", shots)])[0]
 
 
 def among(rows: list[Row], settings: Settings) -> Exemplars:

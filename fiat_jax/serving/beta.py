@@ -37,17 +37,21 @@ Ask = Callable[[Request], Awaitable[Answer]]
 
 
 class Unanswered(Exception):
-  """Why there is no reasoning; `status` is what HTTP calls that. `charged`: it may have been paid for."""
+  """Why there is no reasoning; `status` is what HTTP calls that.
 
-  def __init__(self, reason: str, status: int = 502, *, charged: bool = False):
+  `charged`: it may have been paid for; `cost`: it was, so much.
+  """
+
+  def __init__(self, reason: str, status: int = 502, *, charged: bool = False, cost: float = 0.0):
     super().__init__(reason)
-    self.status, self.charged = status, charged
+    self.status, self.charged, self.cost = status, charged, cost
 
 
 class Reasoning(NamedTuple):
   """A row's reasoning and where it is from (`row`, `store` or `beta`).
 
-  Where it was asked for: the tokens and the cost of all its samples, and the seconds that the model took.
+  Where it was asked for: the tokens and the cost of all its samples, and the seconds that the model took. `missing`:
+  of how many samples nothing came, and why.
   """
 
   text: str
@@ -55,6 +59,7 @@ class Reasoning(NamedTuple):
   tokens: tuple[int, int] | None = None
   cost: float = 0.0
   seconds: float = 0.0
+  missing: str = ""
 
 
 class Beta:
@@ -64,9 +69,12 @@ class Beta:
     reasoner: names the model and counts prompts.
     ask: what it says to one request; within the time-out or not at all.
     folder: of the store.
+    room: tokens of prompt and answer that are taken, where these are fewer than the model's context.
   """
 
-  def __init__(self, settings: Settings, reasoner: Reasoner, ask: Ask, folder: pathlib.Path):
+  def __init__(
+    self, settings: Settings, reasoner: Reasoner, ask: Ask, folder: pathlib.Path, *, room: int | None = None
+  ):
     self._settings, self._reasoner, self._ask = settings, reasoner, ask
     self._template = ReasoningPrompt.parse(settings.reasoning_instruction)
     self._shown = exemplars.load(settings)
@@ -75,7 +83,7 @@ class Beta:
     if settings.max_cost_a_day and reasoner.remote and self._price is None:
       raise UserError("--max_cost_a_day cannot be kept without the price: give --price INPUT,OUTPUT")
     self._asking = Asking.of(settings, reasoner)
-    self._room = reasoner.context
+    self._room = room or reasoner.context
     self._folder, self._session = folder, uuid.uuid4().hex[:12]
     self._books = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
     self._store = Store(folder, self._session)
@@ -96,18 +104,23 @@ class Beta:
       raise Unanswered(f"the row has no {self._settings.reasoning!r}, and the deployment names no big model", 422)
     came = await asyncio.gather(*map(self._sample, self._requests(row)), return_exceptions=True)
     said = [sample for sample in came if isinstance(sample, Reasoning)]
+    failed = [failure for failure in came if isinstance(failure, Unanswered)]
     for failure in came:
-      if isinstance(failure, BaseException) and not (said and isinstance(failure, Unanswered)):
+      if isinstance(failure, BaseException) and not isinstance(failure, Unanswered):
         raise failure
-    return self._voted(said)
+    cost = sum(sample.cost for sample in (*said, *failed))
+    if not said:
+      raise Unanswered(str(failed[0]), failed[0].status, cost=cost)
+    missing = f"{len(failed)} of {len(came)} samples did not come: {failed[0]}" if failed else ""
+    return self._voted(said, cost)._replace(missing=missing)
 
-  def _voted(self, said: Sequence[Reasoning]) -> Reasoning:
+  def _voted(self, said: Sequence[Reasoning], cost: float) -> Reasoning:
     """The one whose answer most samples have, with what all of them took (`reasoning/outcome.py` does the same)."""
     winner = 0
     if self._rule is not None:
       voted = vote([self._rule.read(sample.text) for sample in said])
       if voted is None:
-        raise Unanswered("the big model's answer cannot be used: --answer finds no answer in it")
+        raise Unanswered("the big model's answer cannot be used: --answer finds no answer in it", cost=cost)
       winner = voted[0]
     bought = [sample for sample in said if sample.source == "beta"]
     told = [sample.tokens for sample in bought if sample.tokens]
@@ -115,7 +128,7 @@ class Beta:
       said[winner].text,
       "beta" if bought else "store",
       (sum(read for read, _ in told), sum(written for _, written in told)) if told else None,
-      sum(sample.cost for sample in bought),
+      cost,
       max((sample.seconds for sample in bought), default=0.0),
     )
 
@@ -141,7 +154,8 @@ class Beta:
           Request(asking=self._asking, prompt=prompt, sample=n, row=row_key(row.x), lang=row.lang)
           for n in range(self._settings.samples)
         ]
-    raise Unanswered(f"the question is longer than the {self._room} tokens that the big model takes", 422)
+    message = f"the question and its answer are longer than the {self._room} tokens that the big model takes here"
+    raise Unanswered(message, 422)
 
   async def _bought(self, request: Request) -> Reasoning:
     claim, began = Claim(request.asked, await self._reserved(request)), time.monotonic()
@@ -162,7 +176,7 @@ class Beta:
     self._keeping.add(task)
     task.add_done_callback(self._keeping.discard)
     if answer.fault:
-      raise Unanswered(f"the big model's answer cannot be used: {answer.fault}")
+      raise Unanswered(f"the big model's answer cannot be used: {answer.fault}", cost=cost or 0.0)
     return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0, seconds)
 
   async def _reserved(self, request: Request) -> str:

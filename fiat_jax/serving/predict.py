@@ -94,8 +94,10 @@ class Deployed:
       "reasoning": reasoning.text if reasoning else None,
       "reasoning_from": reasoning.source if reasoning else None,
     }
-    found |= {"beta_failed": failed} if failed else {}
-    found |= {"versions": dict(self.versions), "usage": usage, "cost": reasoning.cost if reasoning else 0.0}
+    found |= {"beta_failed": str(failed)} if failed else {}
+    found |= {"samples_missing": reasoning.missing} if reasoning and reasoning.missing else {}
+    asked = reasoning or failed
+    found |= {"versions": dict(self.versions), "usage": usage, "cost": asked.cost if asked else 0.0}
     return found | {"latency": {**latency, "total": round(time.monotonic() - began, 6)}}
 
   def _row(self, record: dict[str, Any]) -> Row:
@@ -104,10 +106,10 @@ class Deployed:
     except UserError as e:
       raise Refusal(str(e), code="bad_row") from None
 
-  async def _reasoning(self, row: Row, latency: dict[str, float]) -> tuple[Reasoning | None, str]:
+  async def _reasoning(self, row: Row, latency: dict[str, float]) -> tuple[Reasoning | None, Unanswered | None]:
     """The big model's reasoning, and why there is none."""
     if self.beta is None:
-      return None, ""
+      return None, None
     began = time.monotonic()
     try:
       found = await self.beta.of(row)
@@ -115,9 +117,9 @@ class Deployed:
       if self.unaided is None:
         raise Refusal(str(e), code="beta_failed", status=e.status) from None
       latency["beta"] = round(time.monotonic() - began, 6)
-      return None, str(e)
+      return None, e
     latency["beta"] = round(found.seconds, 6)  # of the model alone
-    return found, ""
+    return found, None
 
   async def _said(self, recipe: Recipe, row: Row, latency: dict[str, float]) -> Said:
     try:

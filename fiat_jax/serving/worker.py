@@ -73,10 +73,13 @@ class Worker:
     """Hands requests over, all or none; `grows`, news of them are told as they come.
 
     Raises:
-      Refusal: 429, where there is no place for all of them; 503, where the engine has failed.
+      Refusal: 400, where one is longer than the session's lengths; 429, where there is no place for all of them; 503,
+        where the engine has failed.
     """
     if self.failure:
       raise Refusal("the engine has failed", status=503)
+    if too_long := next(filter(None, map(self._session.lengths.exceeded_by, requests)), ""):
+      raise Refusal(f"too long: {too_long}", code="context_length_exceeded")
     over = len(self._jobs) + len(requests) - self._places
     if over > 0:
       self._metrics.refused.inc()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 
-from fiat_jax import resources, sharding
+from fiat_jax import resources, sharding, signals
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.lengths import bucket
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.evaluate import label_scores
 from fiat_jax.exports import deployment
 from fiat_jax.exports.deployment import Deployment
 from fiat_jax.progress import say
-from fiat_jax.reasoning import reasoner
+from fiat_jax.reasoning import exemplars, reasoner
 from fiat_jax.reasoning.engine import EngineReasoner
 from fiat_jax.reasoning.forms import OF_OTHER_ROWS
 from fiat_jax.reasoning.openai import EndpointReasoner
@@ -102,8 +104,9 @@ async def running(
       elif beta_session is not None and isinstance(asked, EngineReasoner):
         places = settings.slots + settings.queue
         workers.append(Worker(beta_session, slots=settings.slots, places=places, metrics=Metrics()))
-        ask = _of_engine(workers[-1], asked)
-      beta = Beta(settings, asked, ask, store_of(settings, found))
+        ask = of_engine(workers[-1], asked, places)
+      room = beta_session.lengths.whole if beta_session else None
+      beta = Beta(settings, asked, ask, store_of(settings, found), room=room)
       open_.push_async_callback(beta.close)
     yield (
       Deployed(
@@ -146,12 +149,19 @@ def session_of_tau(bench: Workbench, recipe: Recipe, lengths: Lengths) -> tuple[
 
 
 def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Session] | None:
-  """The big model, where it runs here."""
+  """The big model, where it runs here, with room for its exemplars and for twice what the tuned model reads.
+
+  Raises:
+    UserError: the model has no room for an answer.
+  """
   if not isinstance(asked, EngineReasoner):
     return None
-  length, engine = settings.reasoning_length, asked.engine
-  prompt = min(settings.source_length * 4, (asked.context or settings.source_length * 4) - length)
-  return engine, Session(engine, Lengths(prompt, prompt + length, length))
+  length = settings.reasoning_length
+  whole = exemplars.longest_head(settings, asked) + 2 * settings.source_length + length
+  whole = min(whole, asked.context or whole)
+  if whole <= length:
+    raise UserError(f"--reasoning_length {length} leaves no room for a prompt: the big model takes {whole} tokens")
+  return asked.engine, Session(asked.engine, Lengths(whole - length, whole, length))
 
 
 def asked_of(configuration: Configuration, recipe: Recipe, found: Deployment) -> Reasoner:
@@ -192,9 +202,9 @@ async def _nobody(request: Request) -> Answer:
   raise AssertionError("no big model is named, and nobody is asked")
 
 
-def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
-  """Asks the big model behind a worker in this process."""
-  tokenizer = asked.described.tokenizer
+def of_engine(worker: Worker, asked: EngineReasoner, places: int) -> Ask:
+  """Asks the big model behind a worker in this process, of whose places a question waits for one."""
+  tokenizer, free = asked.described.tokenizer, asyncio.Semaphore(places)
 
   async def ask(request: Request) -> Answer:
     (ids,) = tokenizer.encode_prompts([request.prompt])
@@ -202,12 +212,29 @@ def _of_engine(worker: Worker, asked: EngineReasoner) -> Ask:
       worker, tokenizer, temperature=request.asking.temperature, seed=request.seed, stops=request.asking.stops
     )
     try:
-      said = await say(ids, request.asking.length)
+      async with free:
+        said = await say(ids, request.asking.length)
     except Refusal as e:
       raise Unanswered(f"the big model: {e.message}", e.status) from None
     return Answer(text=said.text, finish=said.finish, tokens=said.tokens)
 
   return ask
+
+
+def compile_labels(bench: Workbench, recipe: Recipe, engine: Engine) -> None:
+  """Scores labels behind prompts of every static length, so that no client waits for a compiler.
+
+  Of labels that each row brings nothing is known: short ones stand for them.
+  """
+  settings, tokenizer = bench.settings, bench.models.of(recipe).tokenizer
+  labels = settings.labels if isinstance(settings.labels, tuple) else ("a", "b")
+  more = sum(len(tokenizer.encode(label)) + (tokenizer.end_id is not None) for label in labels)
+  before = len(engine.virtual)
+  lengths = range(1, settings.source_length + 1)
+  of_width = {(bucket(before + count), bucket(before + count + more)): count for count in lengths}
+  for count in of_width.values():
+    signals.check()
+    label_scores(engine, tokenizer, labels, [0] * count)
 
 
 def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose:

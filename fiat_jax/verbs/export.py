@@ -10,6 +10,7 @@ from typing import Any
 
 from fiat_jax import processes, runtime
 from fiat_jax.checkpoints.huggingface import read_json
+from fiat_jax.checkpoints.locate import public_name
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.checkpoints.new_folder import new_folder, refuse_taken
 from fiat_jax.checkpoints.plain_orbax import write_orbax
@@ -17,7 +18,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.exports import card, deployment, licences, proof
+from fiat_jax.exports import card, columns, deployment, licences, proof
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -74,45 +75,47 @@ def _bench(configuration: Configuration) -> tuple[Workbench, str]:
 def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, settings: Settings) -> Beside:
   """What writes card, prompts and, where rows could be read, the proof beside the weights."""
   rows = proof.parity(bench, recipe, restore_best(bench, recipe, folder), split) if split else []
+  x = "" if settings.by_loss else columns.template(settings, bench.rows[split] if split else ())
+  described, adapter = bench.models.of(recipe), _described(folder) if settings.format == "peft" else {}
+  origin = bench.configuration.origin(recipe, described.path)
   made = card.Made(
     form=settings.format,
     run=folder,
     recipe=recipe,
-    base=bench.configuration.public_name(recipe),
-    task=bench.models.of(recipe).family.task,
-    quantized=_quantized(settings.weights, bench.models.of(recipe)),
+    base=public_name(described.path),
+    task=described.family.task,
+    quantized=_quantized(settings.weights, described, origin),
     proven=bool(rows),
-    rank=_largest_rank(folder) if settings.format == "peft" else 0,
-    licence=licences.of_base(bench.models.of(recipe).path),
+    rank=max([adapter.get("r", 0), *adapter.get("rank_pattern", {}).values()]),
+    patterned=bool(adapter.get("rank_pattern") or adapter.get("alpha_pattern")),
+    licence=licences.of_base(described.path),
   )
 
   def write(place: pathlib.Path) -> None:
     card.write_card(place, settings, made)
     if rows:
-      card.write_prompts(place, bench, recipe)
+      card.write_prompts(place, bench, recipe, x)
       proof.write_proof(place, rows, script=settings.format in CHECKED)
     if settings.format == "orbax":
       config = _description(bench.models.of(recipe))
       (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if settings.format in CHECKED and not settings.by_loss:
-      deployment.write(place, bench, recipe, settings.format)
+      deployment.write(place, bench, recipe, settings.format, x)
 
   return write
 
 
-def _largest_rank(folder: pathlib.Path) -> int:
-  """Of the run's adapter, 0 where it has none."""
+def _described(folder: pathlib.Path) -> Mapping[str, Any]:
+  """What the run's adapter says of itself, where there is one."""
   file = folder / "adapter" / "adapter_config.json"
-  described = read_json(file) if file.exists() else {}
-  return max([described.get("r", 0), *described.get("rank_pattern", {}).values()])
+  return read_json(file) if file.exists() else {}
 
 
-def _quantized(weights: str, described: Description) -> str:
+def _quantized(weights: str, described: Description, origin: str) -> str:
   kept = f", its weights kept in {weights} while this was trained" if weights else ""
-  file = pathlib.PurePath(described.path)
-  return kept + (
-    f", read from the GGUF file {file.name}, whose weights may be rounded" if file.suffix == ".gguf" else ""
-  )
+  if pathlib.PurePath(described.path).suffix != ".gguf":
+    return kept
+  return f"{kept}, a GGUF file, whose weights may be rounded,{origin}".rstrip(",")
 
 
 def _check(settings: Settings, recipe: Recipe) -> None:

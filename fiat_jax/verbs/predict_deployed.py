@@ -51,7 +51,9 @@ def main(configuration: Configuration) -> None:
     sessions = ours[1] if ours else None, beta[1] if beta else None
     async with deployed.running(settings, bench, recipe, found, *sessions, asked) as (answers, workers, _):
       try:
-        return await _answered(answers, rows, 2 * settings.slots, file)
+        # The samples of a row are asked for together, and none is to wait long for a place.
+        many = max(1, 2 * settings.slots // settings.samples) if beta else 2 * settings.slots
+        return await _answered(answers, rows, many, file)
       finally:
         for worker in workers:
           worker.stop()
@@ -60,9 +62,12 @@ def main(configuration: Configuration) -> None:
   with writing(pathlib.Path(settings.output)) as out:
     out.writelines(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
   failed = sum("beta_failed" in answer for answer in answers)
+  fewer = sum("samples_missing" in answer for answer in answers)
   cost = sum(answer["cost"] for answer in answers)
   if failed:
     say(f"warning: {failed} of {len(answers)} rows were answered without the big model, which failed")
+  if fewer:
+    say(f"warning: in {fewer} of {len(answers)} rows fewer than {settings.samples} samples of the big model voted")
   spent = f", which cost {cost:.4f}" if cost else ""
   print(f"{settings.output} holds {len(answers)} answers{spent}")
 
@@ -89,7 +94,8 @@ async def _answered(answers: Deployed, rows: Sequence[Row], many: int, file: str
 
 
 async def _patiently(answers: Deployed, row: Row, file: str) -> dict[str, Any]:
-  """One row's answer; a big model that fails is asked again before the policy holds."""
+  """One row's answer; a big model that fails, or gives too few samples, is asked again before the policy holds."""
+  spent = 0.0
   for attempt in range(1, ATTEMPTS + 1):
     try:
       found = await answers.of_row(row, time.monotonic())
@@ -97,7 +103,8 @@ async def _patiently(answers: Deployed, row: Row, file: str) -> dict[str, Any]:
       if e.status not in PASSING or attempt == ATTEMPTS:
         raise UserError(f"{e.message}. What the big model said is kept", file, row.line) from None
     else:
-      if "beta_failed" not in found or attempt == ATTEMPTS:
+      found["cost"] = spent = spent + found["cost"]  # of what this attempt did not find in the store
+      if not found.keys() & {"beta_failed", "samples_missing"} or attempt == ATTEMPTS:
         return found
     await asyncio.sleep(WAIT_SECONDS * attempt)
   raise AssertionError("the last attempt returns or raises")

@@ -44,7 +44,7 @@ def main(configuration: Configuration) -> None:
       return _serve_deployment(configuration, bound, token)
     engine, served = load(configuration)
     session = Session(engine, served.limits.lengths)
-    compile_all(session, engine, served.limits)
+    compile_all(session)
     asyncio.run(_serve(configuration, session, served, bound, token))
 
 
@@ -81,9 +81,11 @@ def _serve_deployment(configuration: Configuration, bound: socket.socket, token:
   most = max(settings.target_length, settings.max_tokens)
   limits = Limits.of(dataclasses.replace(settings, max_tokens=most), model.family.room)
   ours = deployed.session_of_tau(bench, recipe, limits.lengths)
-  if ours:
-    compile_all(ours[1], ours[0], limits)
   beta = deployed.session_of_beta(asked, settings) if recipe.reasoning else None
+  for own in filter(None, (ours, beta)):
+    compile_all(own[1])
+  if ours and settings.labels:
+    deployed.compile_labels(bench, recipe, ours[0])
   served = Served(names=(found.folder.name, str(found.folder)), tokenizer=model.tokenizer, limits=limits)
 
   async def run() -> None:
@@ -100,9 +102,9 @@ def _listening(bound: socket.socket) -> None:
   print(f"listening on {server.address(bound)}", flush=True)
 
 
-def compile_all(session: Session, engine: Engine, limits: Limits) -> None:
+def compile_all(session: Session) -> None:
   """Runs every program once, so that no client waits for a compiler."""
-  batches = warm.batches(engine, limits.lengths)
+  batches = warm.batches(session.engine, session.lengths)
   with progress("compiling", len(batches)) as bar:
     for batch in batches:
       for request in batch:

@@ -15,6 +15,7 @@ import numpy as np
 from fiat_jax import sharding
 from fiat_jax.checkpoints import given_adapter, peft
 from fiat_jax.checkpoints.given_adapter import Given
+from fiat_jax.checkpoints.locate import public_name
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import marks
 from fiat_jax.data.corruption import Corruption
@@ -209,7 +210,7 @@ class Models:
     described, config, given = self.of(recipe), lora_config(self._settings, recipe), self.given(recipe)
     if given:
       config = dataclasses.replace(config, scaling="root_rank" if given.root_rank else "rank")
-    base = self._configuration.public_name(recipe)
+    base = public_name(described.path)
     ranks, of = given.ranks if given else None, described.fingerprint
     peft.write_adapter(folder, trained, described.family, config, base, fingerprint=of, ranks=ranks)
 

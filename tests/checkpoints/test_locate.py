@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import t5 as small
 
-from fiat_jax.checkpoints.locate import Checkpoint, locate
+from fiat_jax.checkpoints.locate import Checkpoint, locate, public_name
 from fiat_jax.checkpoints.t5x_store import is_t5x
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
@@ -53,6 +53,18 @@ def test_a_missing_folder_and_an_unknown_place_are_told(tmp_path: Path):
     locate("mine", Checkpoint(sources=(f"folder:{tmp_path}/gone",)))
   with pytest.raises(UserError, match="not from ftp://"):
     locate("ftp://host/folder")
+
+
+@pytest.mark.parametrize(
+  ("path", "name"),
+  [
+    (f"/home/me/hub/models--owner--my-model/snapshots/{'1a' * 20}", f"owner/my-model@{'1a' * 20}"),
+    ("/home/me/models/mine", "mine"),
+    ("gs://bucket/mine/checkpoint_7", "gs://bucket/mine/checkpoint_7"),
+  ],
+)
+def test_a_model_is_named_by_what_was_read_with_the_hub_s_commit(path: str, name: str):
+  assert public_name(path) == name
 
 
 @pytest.mark.slow

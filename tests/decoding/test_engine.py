@@ -132,6 +132,14 @@ def session_of(model, slots=3, decode=None, **lengths):
   return Session(engine, Lengths(**({"prompt": 40, "whole": 72, "new": 40} | lengths)))
 
 
+@pytest.mark.parametrize(("prompt", "new"), [(41, 10), (40, 33), (10, 41)])
+def test_a_request_that_its_session_has_no_room_for_is_refused_and_not_cut(tiny_model, prompt, new):
+  session = session_of(tiny_model)
+  with pytest.raises(ValueError, match=r"longer than its session: .* where .* fit"):
+    session.add(Request(tokens=tiny.random_ids(prompt, seed=0), max_new_tokens=new))
+  assert not len(session)
+
+
 def run(session):
   ended = {}
   while session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -18,6 +19,7 @@ from golden_script import GOLDEN, golden_script
 from safetensors.numpy import load_file, save_file
 
 from fiat_jax.checkpoints.load import load_params
+from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.checkpoints.peft import write_adapter
 from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.decoding.engine import Engine
@@ -183,6 +185,23 @@ def test_a_gemma_3_of_text_and_pictures_that_transformers_4_saved_loads_alike(tm
   wanted = loaded("gemma3")
   assert config == wanted.config
   jax.tree.map(np.testing.assert_array_equal, params, wanted.params)
+
+
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_of_a_gemma_3_that_sees_pictures_the_text_model_is_written_and_is_a_whole_one(tmp_path, loaded, version):
+  config, params = loaded("gemma3")
+  came = SCRIPT.CONFIGS["gemma3"] if version == "4" else DESCRIBED["gemma3"]["config"]
+  marks = {"eos_token_id": [1, 2]}  # which the published model names outside of its text part
+  write_hugging_face(tmp_path / "out", params, DecoderOnly(config), {**came, **marks})
+  source = open_checkpoint(tmp_path / "out")
+  described = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert described["model_type"] == "gemma3_text" and described["architectures"] == ["Gemma3ForCausalLM"]
+  assert described["eos_token_id"] == [1, 2] and not described.keys() & {"vision_config", "text_config"}
+  assert all(name.startswith("model.") and "language_model" not in name for name in source.names())
+  again = decoder_config(source.config, "out", "float32")
+  assert again == dataclasses.replace(config, stem="model")
+  written = load_params(source, registry.decoder_leaves(again), registry.parameter_shapes(again), "float32")
+  jax.tree.map(np.testing.assert_array_equal, written, params)
 
 
 def test_gemma_3_4b_s_sparse_configuration_is_filled_in_from_its_family():

@@ -62,6 +62,16 @@ def test_the_answer_that_most_samples_have_is_the_reasoning(tmp_path):
 def test_samples_that_do_not_come_do_not_vote(tmp_path):
   (found,), _ = asked(tmp_path, {0: Unanswered("refused"), 1: "nothing", 2: "it is = 3"})
   assert found.text == "it is = 3" and found.tokens == (20, 10)
+  assert found.missing == "1 of 3 samples did not come: refused", "fewer voted than were asked for, and nobody is told"
+
+
+def test_an_answer_that_cannot_be_used_has_its_cost(tmp_path):
+  with pytest.raises(Unanswered, match="--answer finds no answer in it") as e:
+    asked(tmp_path / "a", dict.fromkeys(range(3), "nothing"))
+  assert e.value.cost == pytest.approx(45e-6)
+  with pytest.raises(Unanswered, match="empty") as e:
+    asked(tmp_path / "b", dict.fromkeys(range(3), " "))
+  assert e.value.cost == pytest.approx(45e-6)
 
 
 def test_where_no_sample_comes_or_none_has_an_answer_there_is_no_reasoning(tmp_path):

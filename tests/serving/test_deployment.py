@@ -196,3 +196,22 @@ def test_a_base_that_has_changed_and_broken_files_are_refused(exported, model, t
   data.write_text(json.dumps({"title": "a", "reasoning": "b"}))
   assert cli.main([*words, str(exported), "--model", str(model)]) == 2
   assert "rows.jsonl:1: the row has no field 'question'" in capsys.readouterr().err
+
+
+def test_a_big_model_beside_the_tuned_one_has_a_place_for_every_sample(exported, model, tmp_path, capsys):
+  """It is the untuned model, whose answers seldom end: what is told of them is no want of a place, nor of room."""
+  bare = [row(n) for n in range(6)]
+  (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, bare)))
+  words = ["--deployment", str(exported), "--model", str(model), "--beta", str(model), "--answer", r"(?P<answer>\S)"]
+  words += ["--beta_fails", "tau_alone", "--samples", "5", "--temperature", "1.0", "--reasoning_length", "12"]
+  words += ["--stops", "a,e,i,o,u,1,2,3", "--slots", "2", "--queue", "2", "--source_length", "256"]
+  files = ["--data", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "answers.jsonl")]
+  assert cli.main(["predict", *words, *files, "--store", str(tmp_path / "store")]) == 0
+  found = records(tmp_path / "answers.jsonl")
+  with started(*words, "--store", str(tmp_path / "served")) as server:
+    found += [response.json() for response in asyncio.run(ask_all(server, bare))]
+    long = ask(server, {**row(0), "question": "why? " * 200}).json()
+  assert len(found) == 2 * len(bare) and all("answer" in answer for answer in found)
+  told = [answer.get("beta_failed", "") + answer.get("samples_missing", "") for answer in found]
+  assert any(told) and not any("under way or wait" in text or "too long" in text for text in told), told
+  assert "longer than the" in json.dumps(long) or long["error"]["code"] == "context_length_exceeded"

@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+import t5
 import tiny
 
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Request
+from fiat_jax.models import t5_cached
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.worker import Worker
@@ -41,6 +43,27 @@ def test_a_failing_engine_is_told_to_all_who_wait(tiny_model):
     with pytest.raises(Refusal) as refused:
       worker.submit(requests, grows=False)
     assert refused.value.status == 503
+    worker.stop()
+
+  asyncio.run(ask())
+
+
+@pytest.mark.parametrize("family", ["decoder-only", "encoder–decoder"])
+def test_what_is_too_long_for_the_session_is_refused_and_the_engine_lives(tiny_model, tmp_path, family):
+  """A prompt longer than a T5's cache ended the thread; a decoder-only model read half of it."""
+  module, layers = tiny_model.module, tiny_model.layers
+  if family != "decoder-only":
+    module, params = t5.load(t5.write_model(tmp_path))
+    layers = t5_cached.unstack({"params": params})
+  engine = Engine(module, layers, stop_ids=(), slots=2)
+
+  async def ask() -> None:
+    worker = Worker(Session(engine, Lengths(64, 72, 8)), slots=2, places=9, metrics=Metrics())
+    with pytest.raises(Refusal, match="prompt of 150 tokens, where 64 fit") as refused:
+      worker.submit([Request(tokens=tiny.random_ids(150, seed=0), max_new_tokens=8)], grows=False)
+    assert refused.value.status == 400 and refused.value.code == "context_length_exceeded"
+    with worker.submit([Request(tokens=tiny.random_ids(64, seed=0), max_new_tokens=8)], grows=False) as job:
+      assert [len(news.end.tokens) async for _, news in job.news() if news.end] == [8]
     worker.stop()
 
   asyncio.run(ask())

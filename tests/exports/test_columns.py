@@ -1,0 +1,63 @@
+"""x of a deployment's rows is made of the columns that training read, whatever else a row holds and in any order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fiat_jax.configuration import configure
+from fiat_jax.data.row import row_of
+from fiat_jax.errors import UserError
+from fiat_jax.exports import columns
+
+READING = {"question": "who?", "passage": "it was {me}", "target": "me", "lang": "en"}
+
+
+def template(folder: Path, *rows: dict[str, Any], **flags: str) -> tuple[str, Any]:
+  """What stands in for an empty INPUT after training on these rows, and a layout with it."""
+  file = folder / "train.jsonl"
+  file.write_text("\n".join(json.dumps({**row, "id": str(n)}) for n, row in enumerate(rows)))
+  made = columns.template(configure([], [], {"TRAIN": str(file), **flags}).settings)
+  return made, configure([], [], {"INPUT": made}).settings.layout
+
+
+def x(record: dict[str, Any], layout: Any) -> str:
+  return row_of(record, layout, Path("row"), 1, labelled=False).x
+
+
+def test_rows_are_read_as_training_read_them_and_one_that_lacks_a_column_is_refused(tmp_path):
+  made, layout = template(tmp_path, READING, {**READING, "passage": "you"})
+  assert made == "question: {question}\npassage: {passage}"
+  empty = configure([], [], {}).settings.layout
+  assert x(READING, layout) == x(READING, empty) == "question: who?\npassage: it was {me}"
+  assert x({"passage": "it was {me}", "title": "new", "question": "who?"}, layout) == x(READING, empty)
+  with pytest.raises(UserError, match=r"has no field 'passage' \(unknown; did you mean pasage"):
+    x({"question": "who?", "pasage": "it was me"}, layout)
+
+
+def test_the_column_input_stands_alone(tmp_path):
+  made, layout = template(tmp_path, {"input": "1 + 1", "note": "a", "target": "2"})
+  assert made == "{input}" and x({"input": "1 + 1"}, layout) == "1 + 1"
+  with pytest.raises(UserError, match="has no field 'input'"):
+    x({"inputs": "1 + 1"}, layout)
+
+
+def test_a_name_with_braces_is_text_or_no_template_is_made(tmp_path):
+  assert template(tmp_path, {"a": "1", "b:c": "2", "target": "3"})[0] == ""
+  assert template(tmp_path, {"a}": "1", "target": "3"})[0] == ""
+
+
+def test_what_a_template_cannot_say_is_left_as_it_was_and_said(tmp_path, capsys):
+  assert template(tmp_path, READING, {"question": "what?", "target": "it"})[0] == ""
+  assert "rows differ in their columns" in capsys.readouterr().err
+  assert template(tmp_path, {"instruction": "add", "input": "1 + 1", "output": "2"})[0] == ""
+  assert (
+    template(tmp_path, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})[0] == ""
+  )
+
+
+def test_a_template_of_the_user_s_is_kept(tmp_path):
+  assert template(tmp_path, READING, INPUT="{question}")[0] == "{question}"
