@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import pathlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-from fiat_jax import resources, sharding, signals
+from fiat_jax import resources
 from fiat_jax.configuration import Configuration
-from fiat_jax.data.row import Row
 from fiat_jax.decoding.engine import Engine, Lengths, Session
-from fiat_jax.decoding.lengths import bucket
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.evaluate import label_scores
 from fiat_jax.exports import deployment
 from fiat_jax.exports.deployment import Deployment
-from fiat_jax.progress import say
-from fiat_jax.reasoning import exemplars, reasoner
+from fiat_jax.reasoning import reasoner
 from fiat_jax.reasoning.engine import EngineReasoner
 from fiat_jax.reasoning.forms import OF_OTHER_ROWS
 from fiat_jax.reasoning.openai import EndpointReasoner
 from fiat_jax.reasoning.reasoner import Reasoner
-from fiat_jax.reasoning.request import Answer, Request
-from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import tau
-from fiat_jax.serving.beta import Ask, Beta, Unanswered, over_http
+from fiat_jax.serving.beta import Ask, Beta, over_http
 from fiat_jax.serving.metrics import Metrics
-from fiat_jax.serving.predict import Choose, Deployed
-from fiat_jax.serving.refusal import Refusal
+from fiat_jax.serving.predict import Deployed
 from fiat_jax.serving.worker import Worker
 from fiat_jax.settings import Settings
+from fiat_jax.verbs import deployed_beta, deployed_labels
 from fiat_jax.workbench import Workbench, without_reasoning
 
 
@@ -98,13 +91,13 @@ async def running(
       generate = tau.of_worker(workers[0], described.tokenizer)
     beta = None
     if recipe.reasoning:
-      ask: Ask = _nobody
+      ask: Ask = deployed_beta.nobody
       if isinstance(asked, EndpointReasoner):
         ask = over_http(await open_.enter_async_context(asked.client()), asked.once)
       elif beta_session is not None and isinstance(asked, EngineReasoner):
         places = settings.slots + settings.queue
         workers.append(Worker(beta_session, slots=settings.slots, places=places, metrics=Metrics()))
-        ask = of_engine(workers[-1], asked, places)
+        ask = deployed_beta.of_engine(workers[-1], asked, places)
       room = beta_session.lengths.whole if beta_session else None
       beta = Beta(settings, asked, ask, store_of(settings, found), room=room)
       open_.push_async_callback(beta.close)
@@ -117,7 +110,7 @@ async def running(
         longest=settings.source_length,
         most=settings.target_length,
         generate=generate,
-        choose=_choose(bench, recipe, session) if settings.labels else None,
+        choose=deployed_labels.choose(bench, recipe, session) if settings.labels else None,
         beta=beta,
         answer_rule=settings.answer,
         timeout=settings.timeout,
@@ -148,44 +141,6 @@ def session_of_tau(bench: Workbench, recipe: Recipe, lengths: Lengths) -> tuple[
   return engine, Session(engine, lengths)
 
 
-def session_of_beta(asked: Reasoner, settings: Settings) -> tuple[Engine, Session] | None:
-  """The big model, where it runs here, with room for its exemplars and for twice what the tuned model reads.
-
-  Raises:
-    UserError: the model has no room for an answer.
-  """
-  if not isinstance(asked, EngineReasoner):
-    return None
-  length = settings.reasoning_length
-  whole = exemplars.longest_head(settings, asked) + 2 * settings.source_length + length
-  whole = min(whole, asked.context or whole)
-  if whole <= length:
-    raise UserError(f"--reasoning_length {length} leaves no room for a prompt: the big model takes {whole} tokens")
-  return asked.engine, Session(asked.engine, Lengths(whole - length, whole, length))
-
-
-def asked_of(configuration: Configuration, recipe: Recipe, found: Deployment) -> Reasoner:
-  """The big model of a deployment; of one whose recipe reads no reasoning nobody is asked.
-
-  One that did not write what the tuned model was trained on is used, and said.
-
-  Raises:
-    UserError: it stood in a file or folder of another machine, or is not to be had.
-  """
-  if recipe.reasoning and not configuration.settings.beta:
-    raise UserError("--beta: the deployment's big model was a file or folder elsewhere: name it, or give recorded")
-  asked = reasoner.make(configuration if recipe.reasoning else configuration.replace(beta=RECORDED))
-  wrote = [str(name) for name in found.content.get("reasoned_by", ())]
-  if recipe.reasoning and wrote and configuration.settings.beta != RECORDED and not _among(asked.name, wrote):
-    say(f"warning: the tuned model was trained on reasoning of {', '.join(wrote)}, and {asked.name} answers now")
-  return asked
-
-
-def _among(name: str, names: Sequence[str]) -> bool:
-  """Whether it is one of them; a checkpoint by the fingerprint and form of its weights, wherever it lies."""
-  return name.rpartition("@")[2] in [other.rpartition("@")[2] for other in names]
-
-
 @contextlib.asynccontextmanager
 async def _client(url: str, timeout: float):
   import openai
@@ -196,55 +151,3 @@ async def _client(url: str, timeout: float):
     api_key=key_of(reasoner.is_local(url)), base_url=url, max_retries=0, timeout=timeout
   ) as client:
     yield client
-
-
-async def _nobody(request: Request) -> Answer:
-  raise AssertionError("no big model is named, and nobody is asked")
-
-
-def of_engine(worker: Worker, asked: EngineReasoner, places: int) -> Ask:
-  """Asks the big model behind a worker in this process, of whose places a question waits for one."""
-  tokenizer, free = asked.described.tokenizer, asyncio.Semaphore(places)
-
-  async def ask(request: Request) -> Answer:
-    (ids,) = tokenizer.encode_prompts([request.prompt])
-    say = tau.of_worker(
-      worker, tokenizer, temperature=request.asking.temperature, seed=request.seed, stops=request.asking.stops
-    )
-    try:
-      async with free:
-        said = await say(ids, request.asking.length)
-    except Refusal as e:
-      raise Unanswered(f"the big model: {e.message}", e.status) from None
-    return Answer(text=said.text, finish=said.finish, tokens=said.tokens)
-
-  return ask
-
-
-def compile_labels(bench: Workbench, recipe: Recipe, engine: Engine) -> None:
-  """Scores labels behind prompts of every static length, so that no client waits for a compiler.
-
-  Of labels that each row brings nothing is known: short ones stand for them.
-  """
-  settings, tokenizer = bench.settings, bench.models.of(recipe).tokenizer
-  labels = settings.labels if isinstance(settings.labels, tuple) else ("a", "b")
-  more = sum(len(tokenizer.encode(label)) + (tokenizer.end_id is not None) for label in labels)
-  before = len(engine.virtual)
-  lengths = range(1, settings.source_length + 1)
-  of_width = {(bucket(before + count), bucket(before + count + more)): count for count in lengths}
-  for count in of_width.values():
-    signals.check()
-    label_scores(engine, tokenizer, labels, [0] * count)
-
-
-def _choose(bench: Workbench, recipe: Recipe, session: Session | None) -> Choose:
-  """Scores a row's labels, one row at a time."""
-  assert session is not None, "labels are scored here"
-  engine, tokenizer, mesh = session.engine, bench.models.of(recipe).tokenizer, sharding.mesh()
-
-  def choose(row: Row, ids: Sequence[int]) -> str:
-    with sharding.over(mesh):  # which JAX keeps a thread
-      scores = label_scores(engine, tokenizer, row.labels, ids)
-    return max(scores, key=scores.__getitem__)
-
-  return choose

@@ -17,7 +17,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import progress, say
 from fiat_jax.serving.predict import Deployed
 from fiat_jax.serving.refusal import Refusal
-from fiat_jax.verbs import deployed
+from fiat_jax.verbs import deployed, deployed_beta
 from fiat_jax.whole import writing
 
 ATTEMPTS = 3  # at a row whose big model fails
@@ -41,11 +41,11 @@ def main(configuration: Configuration) -> None:
   rows = read_rows(file, settings.layout, labelled=False)
   runtime.start(settings)
   found, recipe, bench = deployed.bench_of(configuration.replace(data="", test=""))
-  asked = deployed.asked_of(configuration, recipe, found)
+  asked = deployed_beta.asked_of(configuration, recipe, found)
   deployed.unaided(bench, recipe)
   prompt, new = settings.source_length, settings.target_length
   ours = deployed.session_of_tau(bench, recipe, Lengths(prompt, prompt + new, new))
-  beta = deployed.session_of_beta(asked, settings) if recipe.reasoning else None
+  beta = deployed_beta.session_of(asked, settings) if recipe.reasoning else None
 
   async def run() -> list[dict[str, Any]]:
     sessions = ours[1] if ours else None, beta[1] if beta else None

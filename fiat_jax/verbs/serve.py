@@ -71,21 +71,21 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
 
 def _serve_deployment(configuration: Configuration, bound: socket.socket, token: str) -> None:
   """The same of a deployment, which answers rows too."""
-  from fiat_jax.verbs import deployed  # the package `openai` is slow to import
+  from fiat_jax.verbs import deployed, deployed_beta, deployed_labels  # the package `openai` is slow to import
 
   settings = configuration.settings
   found, recipe, bench = deployed.bench_of(configuration)
-  asked = deployed.asked_of(configuration, recipe, found)
+  asked = deployed_beta.asked_of(configuration, recipe, found)
   deployed.unaided(bench, recipe)  # refused before anything is read
   model = bench.models.of(recipe)
   most = max(settings.target_length, settings.max_tokens)
   limits = Limits.of(dataclasses.replace(settings, max_tokens=most), model.family.room)
   ours = deployed.session_of_tau(bench, recipe, limits.lengths)
-  beta = deployed.session_of_beta(asked, settings) if recipe.reasoning else None
+  beta = deployed_beta.session_of(asked, settings) if recipe.reasoning else None
   for own in filter(None, (ours, beta)):
     compile_all(own[1])
   if ours and settings.labels:
-    deployed.compile_labels(bench, recipe, ours[0])
+    deployed_labels.compile_all(bench, recipe, ours[0])
   served = Served(names=(found.folder.name, str(found.folder)), tokenizer=model.tokenizer, limits=limits)
 
   async def run() -> None:

@@ -17,7 +17,7 @@ from fiat_jax.reasoning import reasoner, view
 from fiat_jax.reasoning.request import Answer, Request
 from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
 from fiat_jax.settings import Settings
-from fiat_jax.verbs import deployed
+from fiat_jax.verbs import deployed_beta
 
 Said = Mapping[int, str | Exception]
 FLAGS = {"BETA": "openai:big", "BETA_URL": "http://127.0.0.1:9/v1", "ANSWER": r"= (?P<answer>\d+)", "PRICE": "1,1"}
@@ -93,7 +93,7 @@ def test_a_fault_of_ours_is_not_taken_for_a_sample_that_did_not_come(tmp_path):
 def test_another_big_model_than_the_one_that_it_was_trained_on_is_said(wrote, warns, capsys):
   configured = configure([], ["a/Recipe.reasoning=True"], FLAGS)
   content = {"reasoned_by": [wrote]}
-  found = deployed.asked_of(configured, configured.recipe("a"), deployment.Deployment(Path("there"), content, "d"))
+  found = deployed_beta.asked_of(configured, configured.recipe("a"), deployment.Deployment(Path("there"), content, "d"))
   said = capsys.readouterr().err
   assert (f"was trained on reasoning of {wrote}, and {found.name} answers now" in said) == warns
 

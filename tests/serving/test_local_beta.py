@@ -26,7 +26,7 @@ from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.worker import Worker
 from fiat_jax.settings import Settings
-from fiat_jax.verbs import deployed
+from fiat_jax.verbs import deployed_beta
 
 FLAGS = {
   "SLOTS": 2,
@@ -65,13 +65,13 @@ def answers(
   found: Settings, asked: EngineReasoner, rows: Sequence[Row], folder: Path
 ) -> list[Reasoning | BaseException]:
   """What comes of rows that are asked about at once."""
-  made = deployed.session_of_beta(asked, found)
+  made = deployed_beta.session_of(asked, found)
   assert made
   session, places = made[1], found.slots + found.queue
 
   async def run() -> list[Reasoning | BaseException]:
     worker = Worker(session, slots=found.slots, places=places, metrics=Metrics())
-    beta = Beta(found, asked, deployed.of_engine(worker, asked, places), folder, room=session.lengths.whole)
+    beta = Beta(found, asked, deployed_beta.of_engine(worker, asked, places), folder, room=session.lengths.whole)
     try:
       return await asyncio.gather(*map(beta.of, rows), return_exceptions=True)
     finally:
@@ -101,7 +101,7 @@ def test_exemplars_have_room_beside_the_question(described, tmp_path):
   (tmp_path / "shots.jsonl").write_text("\n".join(map(json.dumps, shots)))
   found = settings(**SHOWN, EXEMPLARS=str(tmp_path / "shots.jsonl"))
   asked = reasoner(found, described)
-  made = deployed.session_of_beta(asked, found)
+  made = deployed_beta.session_of(asked, found)
   assert made
   template = ReasoningPrompt.parse(found.reasoning_instruction)
   rows = [dataclasses.replace(ROW, x=shot["input"], reasoning=shot["reasoning"]) for shot in shots]
@@ -113,7 +113,7 @@ def test_exemplars_have_room_beside_the_question(described, tmp_path):
 def test_a_model_without_room_for_a_prompt_is_told(described):
   found = settings(REASONING_LENGTH=1024)
   with pytest.raises(UserError, match="--reasoning_length 1024 leaves no room for a prompt"):
-    deployed.session_of_beta(reasoner(found, described), found)
+    deployed_beta.session_of(reasoner(found, described), found)
 
 
 def test_more_samples_than_places_wait_for_one(described, tmp_path):
