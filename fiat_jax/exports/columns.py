@@ -13,6 +13,7 @@ from fiat_jax.data.tables import records
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars
+from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.settings import Settings
 
 
@@ -34,12 +35,13 @@ def template(settings: Settings, others: Iterable[Row] = ()) -> str:
     rows = read_rows(file, settings.layout) if file else others
   except UserError:  # they are gone
     rows = others
-  shown = settings.exemplars not in ("", "train") and settings.beta != "recorded" and exemplars.load(settings)
+  shown = settings.exemplars not in ("", "train") and settings.beta != RECORDED and exemplars.load(settings)
   found = {tuple(row.fields) for row in itertools.chain(rows, shown.candidates if shown else ())}
   if len(found) == 1 and (made := _of_columns(*found)):
     return made
   if found:
-    say("warning: rows differ in their columns: the deployment makes x of those that a row has; train with --input")
+    why = "rows differ in their columns" if len(found) > 1 else f"no template names the columns {', '.join(*found)}"
+    say(f"warning: {why}: the deployment makes x of those that a row has; train with --input")
   return ""
 
 

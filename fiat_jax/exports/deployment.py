@@ -87,7 +87,7 @@ def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str, x: 
 
 
 def _shown(settings: Settings) -> bool:
-  return bool(settings.exemplars and settings.shots and settings.beta != "recorded")
+  return bool(settings.exemplars and settings.shots and settings.beta != view.RECORDED)
 
 
 def _write_exemplars(file: pathlib.Path, settings: Settings) -> None:
