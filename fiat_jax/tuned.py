@@ -19,7 +19,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import configuration_of
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
-from fiat_jax.workbench import Workbench
+from fiat_jax.workbench import Workbench, columns
 
 
 class Tuned:
@@ -85,7 +85,7 @@ def load(run: str | os.PathLike[str], *, model: str = "") -> Tuned:
   if not recipe.runs_model:
     raise UserError(f"the recipe {recipe.title!r} has answers of the big model: there is no model to load", folder)
   runtime.start(configured.settings)
-  bench = Workbench(configured.only())
+  bench = Workbench(columns.as_trained(configured).only())
   bench.prepare([recipe])
   return Tuned(bench, recipe, restore_best(bench, recipe, folder))
 

@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from fiat_jax.checkpoints.huggingface import read_json
@@ -68,9 +68,10 @@ def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str, x: 
   }
   switches["instruction_tuned"] = True  # MODEL is what was tuned, whichever of the two it came from
   kept["template"] = "plain" if bench.configuration.plain(recipe) else settings.template
-  if recipe.needs_reasoning and _shown(settings):
+  if recipe.needs_reasoning and (rows := shown(settings)):
     kept["exemplars"] = EXEMPLARS
-    _write_exemplars(folder / EXEMPLARS, settings)
+    lines = (json.dumps(_record(row, settings), ensure_ascii=False) for row in rows)
+    (folder / EXEMPLARS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
   fingerprint = open_checkpoint(folder).fingerprint if alone else described.fingerprint
   written = {
     "deployment": VERSION,
@@ -86,18 +87,12 @@ def write(folder: pathlib.Path, bench: Workbench, recipe: Recipe, form: str, x: 
   (folder / FILE).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _shown(settings: Settings) -> bool:
-  return bool(settings.exemplars and settings.shots and settings.beta != view.RECORDED)
-
-
-def _write_exemplars(file: pathlib.Path, settings: Settings) -> None:
-  """The candidates in their order, as rows of the same layout."""
+def shown(settings: Settings) -> Sequence[Row]:
+  """The rows with reasoning that the big model is shown some of, in their order."""
   from fiat_jax.reasoning import exemplars
 
-  found = exemplars.load(settings)
-  rows = found.candidates if found else ()
-  lines = (json.dumps(_record(row, settings), ensure_ascii=False) for row in rows)
-  file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+  found = None if settings.beta == view.RECORDED else exemplars.load(settings)
+  return found.candidates if found else ()
 
 
 def _record(row: Row, settings: Settings) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.whole import write_whole
-from fiat_jax.workbench import Workbench
+from fiat_jax.workbench import Workbench, columns
 
 
 def main(configuration: Configuration) -> None:
@@ -58,7 +58,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   split = next((split for split in ("test", "validation") if split in settings.files()), None)
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
-  configuration = configuration.only(split)
+  configuration = columns.as_trained(configuration).only(split)
   runtime.start(settings)
   compilations.make_room()
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))

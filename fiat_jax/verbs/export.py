@@ -18,7 +18,7 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.exports import card, columns, deployment, licences, proof
+from fiat_jax.exports import card, deployment, licences, proof
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -27,7 +27,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
-from fiat_jax.workbench import Workbench
+from fiat_jax.workbench import Workbench, columns
 
 Beside = Callable[[pathlib.Path], None]
 
@@ -75,7 +75,8 @@ def _bench(configuration: Configuration) -> tuple[Workbench, str]:
 def _proven(bench: Workbench, recipe: Recipe, folder: pathlib.Path, split: str, settings: Settings) -> Beside:
   """What writes card, prompts and, where rows could be read, the proof beside the weights."""
   rows = proof.parity(bench, recipe, restore_best(bench, recipe, folder), split) if split else []
-  x = "" if settings.by_loss else columns.template(settings, bench.rows[split] if split else ())
+  shown = deployment.shown(settings) if recipe.needs_reasoning else ()
+  x = "" if settings.by_loss else columns.template(settings, bench.rows[split] if split else (), shown)
   described, adapter = bench.models.of(recipe), _described(folder) if settings.format == "peft" else {}
   origin = bench.configuration.origin(recipe, described.path)
   made = card.Made(

@@ -13,7 +13,7 @@ from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import refuse_in_context
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.verbs.train import one_recipe
-from fiat_jax.workbench import Workbench
+from fiat_jax.workbench import Workbench, columns
 
 
 def main(configuration: Configuration) -> None:
@@ -28,7 +28,7 @@ def main(configuration: Configuration) -> None:
     raise UserError("no rows to answer: give --test FILE")
   if not settings.output:
     raise UserError("no place for the answers: give --output FILE")
-  configuration = configuration.only("test")
+  configuration = columns.as_trained(configuration).only("test")
   if settings.chats:  # who learned from them can answer; no row has turns to leave out
     configuration = configuration.replace(objective="answer", truncate="")
   recipe = configuration.recipe(one_recipe(settings))

@@ -16,6 +16,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.whole import write_whole
+from fiat_jax.workbench import columns
 from fiat_jax.workbench.models import Models
 from fiat_jax.workbench.shards import Shards
 from fiat_jax.workbench.templates import Templates
@@ -90,6 +91,8 @@ class Workbench:
     Raises:
       UserError: a LoRA target that matches nothing, a row longer than a limit.
     """
+    if doubt := columns.differing(self.rows):
+      say(f"warning: {doubt} with --input")
     for recipe in recipes or self._recipes:
       own = self.of(recipe)
       own.models.check_training(recipe)

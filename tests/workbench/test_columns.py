@@ -1,4 +1,4 @@
-"""x of a deployment's rows is made of the columns that training read, whatever else a row holds and in any order."""
+"""x of rows that a tuned model answers is made of the columns that training read, whatever else they hold."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+import fiat_jax
+from fiat_jax import cli
 from fiat_jax.configuration import configure
 from fiat_jax.data.row import row_of
 from fiat_jax.errors import UserError
-from fiat_jax.exports import columns
+from fiat_jax.workbench import columns
 
 READING = {"question": "who?", "passage": "it was {me}", "target": "me", "lang": "en"}
 
@@ -61,3 +63,32 @@ def test_what_a_template_cannot_say_is_left_as_it_was_and_said(tmp_path, capsys)
 
 def test_a_template_of_the_user_s_is_kept(tmp_path):
   assert template(tmp_path, READING, INPUT="{question}")[0] == "{question}"
+
+
+@pytest.mark.slow
+def test_a_run_answers_rows_of_its_own_columns_wherever_they_come_from(tmp_path, tiny_checkpoint, capsys):
+  rows = [{"question": f"what is {n}?", "passage": f"it is {n}", "target": str(n)} for n in range(12)]
+
+  def table(name: str, found: list[dict[str, str]]) -> str:
+    (tmp_path / name).write_text("\n".join(map(json.dumps, found)))
+    return str(tmp_path / name)
+
+  splits = ["--train", table("train.jsonl", rows[:8]), "--validation", table("dev.jsonl", rows[8:])]
+  words = [*splits, "--model", str(tiny_checkpoint), "--recipes", "fine_tuning", "--steps", "1"]
+  run, out = str(tmp_path / "run"), tmp_path / "answers.jsonl"
+  noted = [{"note": "new", "passage": row["passage"], "question": row["question"], "target": "1"} for row in rows[:3]]
+  assert cli.main(["train", *words, "--test", table("noted.jsonl", noted), "--model_dir", run]) == 0
+  told = capsys.readouterr().err
+  assert "warning: x of test is made of note, passage, question, that of train of question, passage" in told
+  for name, found in {"bare": rows[:3], "noted": noted}.items():
+    file = table(f"{name}.jsonl", found)
+    assert cli.main(["predict", "--model_dir", run, "--test", file, "--output", str(out)]) == 0
+    answered = [json.loads(line)["prediction"] for line in out.open()]
+    assert answered == fiat_jax.load(run).predict(found) == fiat_jax.load(run).predict(rows[:3])
+  assert (
+    cli.main(["evaluate", "--model_dir", run, "--test", table("poor.jsonl", [{"question": "", "target": "1"}])]) == 2
+  )
+  assert "the row has no field 'passage'" in capsys.readouterr().err
+  (tmp_path / "train.jsonl").unlink()
+  assert cli.main(["predict", "--model_dir", run, "--test", file, "--output", str(out)]) == 0
+  assert "x is made of whatever columns a row has, not of those that were trained on" in capsys.readouterr().err
