@@ -21,6 +21,36 @@ class Model(NamedTuple):
   layers: dict[str, Any]
 
 
+LONGEST = ("test_verdicts", "test_tasks", "test_killed", "test_sharded_training", "test_instructeval", "test_processes")
+LONGEST += ("test_interrupted", "test_adapter_verbs", "test_exactness", "test_resume", "test_deployment")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """The longest files come first: none of them is still under way when all else is done."""
+  rank = {name: number for number, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
+  """In modules so marked, whose tiny models are compiled far longer than they run, LLVM does what it must and no more.
+
+  The programs are XLA's own all the same, and so are those of child processes.
+  """
+  if not request.node.get_closest_marker("compiled_quickly"):
+    yield
+    return
+  import jax
+
+  name, variable = "jax_disable_most_optimizations", "JAX_DISABLE_MOST_OPTIMIZATIONS"
+  before = jax.config.values[name]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv(variable, "1")
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)
+
+
 @pytest.fixture(autouse=True)
 def loud() -> None:
   """A test that ran a command with --quiet leaves the next one as loud as it expects to be."""

@@ -15,6 +15,8 @@ from safetensors.numpy import load_file
 import fiat_jax
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 PEERS = os.environ.get("FIAT_PEERS", "")  # a Python with torch, transformers and peft
 KINDS = ("lora", "rslora", "dora", "ia3", "prompt")
 

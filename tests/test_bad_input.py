@@ -10,6 +10,8 @@ import pytest
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 GOOD = {"id": "a", "input": "What is 1 + 1?", "target": "2", "reasoning": "Count on. So the answer is 2."}
 
 

@@ -15,6 +15,8 @@ from fiat_jax.models import pretrained
 from fiat_jax.training.journal import Journal
 from fiat_jax.workbench import Workbench
 
+pytestmark = pytest.mark.compiled_quickly
+
 BASE = "base_full_fine_tuning"
 RECIPES = ("untuned", BASE)
 BRIEF = ("--batch", "4", "--steps", "2", "--target_length", "8")

@@ -7,6 +7,8 @@ from commands import records, results, runner
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 TURNS = [("Name a colour.", "Red."), ("Another?", "Blue."), ("And one more?", "Green.")]
 
 

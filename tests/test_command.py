@@ -19,6 +19,8 @@ from fiat_jax.run_folder import claim
 from fiat_jax.verbs.train import DEFAULT_RECIPES
 from fiat_jax.workbench import Workbench
 
+pytestmark = pytest.mark.compiled_quickly
+
 ROWS = [
   {"id": "a", "input": "What is 1 + 1?", "target": "2", "reasoning": "Count on. So the answer is 2."},
   {"id": "b", "input": "Who wrote this, and why?", "target": "nobody at all knows", "reasoning": "The answer is me."},

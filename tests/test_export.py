@@ -16,6 +16,8 @@ from fiat_jax import cli
 from fiat_jax.configuration import configure
 from fiat_jax.errors import UserError
 
+pytestmark = pytest.mark.compiled_quickly
+
 UNTUNED = ("--recipes", "untuned", "--gin.untuned/Recipe.reasoning=False")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import records, results, runner
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.compiled_quickly]
 NAMES = [f"smollm2_{size}_instruct" for size in ("135m", "360m", "1_7b")]
 QUICK = ("--batch", "8", "--steps", "1", "--target_length", "4", "--slots", "4", "--reasoning_length", "16")
 QUICK += ("--try_learning_rates", "0.001")

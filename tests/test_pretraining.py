@@ -8,6 +8,8 @@ from commands import records, results, runner
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

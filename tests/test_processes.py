@@ -17,6 +17,8 @@ import t5 as small
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 ROOT = Path(__file__).parents[1]
 LOGGED = "metrics.jsonl"
 PATIENCE = 1200  # seconds: each collective waits for all devices' threads, which a machine with other work runs in turn

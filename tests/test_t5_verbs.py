@@ -10,6 +10,8 @@ from safetensors import safe_open
 
 from fiat_jax.checkpoints.t5x import write_t5x
 
+pytestmark = pytest.mark.compiled_quickly
+
 COLOURS = {"apple": "red", "plum": "blue", "leaf": "green"}
 
 

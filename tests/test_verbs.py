@@ -10,6 +10,8 @@ from commands import answers_without_targets, records, results, runner
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 LANGS = ("en", "hi")
 
 

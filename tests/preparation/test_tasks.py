@@ -7,13 +7,14 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from fiat_jax import cli
 from fiat_jax.data.task_files import files, settings
 from fiat_jax.preparation.registry import SETS
 from fiat_jax.resources import shipped
+
+pytestmark = pytest.mark.compiled_quickly
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Tested elsewhere, and the tasks of a suite scored otherwise.
@@ -22,15 +23,6 @@ NOT_HERE += ("impact",)  # nothing can be validated by a judge: tests/reasoning/
 TASKS = sorted(file.stem for file in (shipped("gin") / "tasks").glob("*.gin") if file.stem not in NOT_HERE)
 WITH_REASONING = ("commonsense_qa", "svamp", "esnli", "anli", "bbh")
 BRIEF = ("--batch", "2", "--steps", "2", "--validate_every", "2", "--slots", "4")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-  """Thirty tasks of other shapes each are compiled far longer than they run."""
-  before = jax.config.values["jax_disable_most_optimizations"]
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

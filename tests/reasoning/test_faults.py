@@ -24,6 +24,8 @@ from fiat_jax.reasoning import openai as client
 from fiat_jax.reasoning.records import Records
 from fiat_jax.reasoning.store import Store
 
+pytestmark = pytest.mark.compiled_quickly
+
 FIAT = [sys.executable, "-m", "fiat_jax"]
 PASSING = ("429", "500", "502", "503", "408", "close")
 LASTING = ("empty", "length", "unparsed", "broken", "cut", "400:Invalid prompt.")

@@ -16,6 +16,8 @@ from fiat_jax.evaluation import metrics
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
 from fiat_jax.evaluation.judge import judged
 
+pytestmark = pytest.mark.compiled_quickly
+
 NAMES = ("relevance", "coherence")
 ASKED = ("Is {text} what was asked for?", "Does {text} hang together?")
 

@@ -17,6 +17,8 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning import candidates
 from fiat_jax.reasoning.store import Store
 
+pytestmark = pytest.mark.compiled_quickly
+
 COUNTS = (("train", 8), ("validation", 24), ("test", 12))
 DULL = "Think.\n\nEnd with: The answer is ANSWER.\n\n{x}\n\nReasoning:"
 PLANTED = "Count on by one, and end with: The answer is ANSWER."

@@ -13,7 +13,7 @@ from started import started
 
 from fiat_jax import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.compiled_quickly]
 WORDS = ["--slots", "4", "--queue", "8", "--source_length", "96", "--max_tokens", "16"]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 SCRIPT = """
 mount -t tmpfs -o size=24m tmpfs "$1" || exit 77
 folder=$1; result=$2; shift 2

@@ -16,6 +16,8 @@ import orbax.checkpoint as ocp
 import pytest
 import t5 as small
 
+pytestmark = pytest.mark.compiled_quickly
+
 TIMES = 20
 OF_THE_PROCESS = ("seconds", "answer_seconds", "programs")  # in results: of the last process, which did only the rest
 WORDS = "the cat dog sat ran on under mat tree red blue big small and then saw a house river bird fish went home"

@@ -8,6 +8,8 @@ from fiat_jax.configuration import configure
 from fiat_jax.workbench import Workbench
 from fiat_jax.workbench.batches import make_batches
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 @pytest.fixture
 def bench(tmp_path, tiny_checkpoint):

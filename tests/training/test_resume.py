@@ -13,6 +13,8 @@ import orbax.checkpoint as ocp
 import pytest
 import t5 as small
 
+pytestmark = pytest.mark.compiled_quickly
+
 ROWS = 24
 
 

@@ -6,6 +6,8 @@ import meshes
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.compiled_quickly
+
 ALL = tuple(f"data={d},fsdp={f},tensor={t}" for d, f, t in itertools.product((1, 2, 4, 8), repeat=3) if d * f * t == 8)
 
 

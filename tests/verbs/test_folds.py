@@ -13,6 +13,8 @@ from fiat_jax.evaluation.statistics import Scored, holm, resample
 from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
 
+pytestmark = pytest.mark.compiled_quickly
+
 ROWS, GROUPS = 36, 9
 
 

@@ -14,6 +14,8 @@ from fiat_jax import cli
 from fiat_jax.data import show
 from fiat_jax.verbs.validation import examples
 
+pytestmark = pytest.mark.compiled_quickly
+
 SENTENCE = "the quick brown fox jumps over the lazy dog and runs far away from every hunter in this green wood"
 
 

@@ -7,6 +7,8 @@ from commands import records, results, runner
 
 from fiat_jax import cli
 
+pytestmark = pytest.mark.compiled_quickly
+
 LEARNED = ("lora_all_linear", "copying", "distilled", "distilled_then_fiat")
 OTHERS = ("untuned_few_shot", "untuned_cot", "untuned_nearest", "untuned_self_consistency")
 IN_CONTEXT = ("untuned_without_reasoning", *OTHERS)

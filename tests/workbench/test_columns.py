@@ -15,6 +15,8 @@ from fiat_jax.data.row import row_of
 from fiat_jax.errors import UserError
 from fiat_jax.workbench import columns
 
+pytestmark = pytest.mark.compiled_quickly
+
 READING = {"question": "who?", "passage": "it was {me}", "target": "me", "lang": "en"}
 
 
