@@ -34,5 +34,5 @@ def test_a_share_of_the_rows_comes_without_reasoning(bench, share):
   recipe = made.configuration.recipe("fiat")
   batch = make_batches(made, recipe, 30, seed=0, held=0)[0]
   read = int((batch.segments > 0).sum())
-  whole = int(sum(made.shard("train", recipe)[n].length for n in range(30)))
+  whole = int(sum(made.shards.of("train", recipe)[n].length for n in range(30)))
   assert read == whole if share == "0" else 0.4 * whole < read < 0.9 * whole
