@@ -1,6 +1,6 @@
 """Asks vLLM what `parity.jsonl` of an export says that was answered: the same ids, the same greedy answers.
 
-    python launch/check_vllm.py EXPORT [BASE]    # in an environment with vLLM; BASE: of an adapter, a Hugging Face folder
+    python launch/check_vllm.py EXPORT [BASE]    # where vLLM is installed; BASE: an adapter's, a Hugging Face folder
 
 It is `check.py` for vLLM, which reads neither GGUF files nor encoder–decoders. Exit code 1: an answer differs.
 """

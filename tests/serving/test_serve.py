@@ -292,14 +292,14 @@ def test_a_signal_drains_and_a_token_is_asked_for(checkpoint, name):
       assert answer.status == 200
     client, texts = server.client(), {}
     streamed = client.completions.create(**long_ask(name, stream=True))
-    whole = threading.Thread(target=lambda: texts.update(whole=client.completions.create(**long_ask(name))))
+    whole = threading.Thread(target=lambda: texts.update(whole=client.completions.create(**long_ask(name, n=7))))
     whole.start()
-    server.wait_for("fiat_slots_busy", 2)
+    server.wait_for("fiat_slots_busy", SLOTS)
     server.process.terminate()
     texts["streamed"] = "".join(chunk.choices[0].text for chunk in streamed)
     whole.join()
     assert texts["streamed"] == texts["whole"].choices[0].text
-    assert texts["whole"].usage.completion_tokens == NEW
+    assert texts["whole"].usage.completion_tokens == 7 * NEW
     assert server.process.wait(20) == 143
     with pytest.raises(openai.APIConnectionError):
       client.models.list()
