@@ -8,6 +8,6 @@ cd "$(dirname "$0")/.."
 .venv/bin/pyright --warnings
 tests() { exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"; }
 if [ "${1:-}" = all ]; then tests -m "slow or not slow" --no-loadscope-reorder --durations=20; fi
-# Tiny models are compiled far longer than they run: XLA's costly optimisations are left to `all`.
+# Tiny models are compiled far longer than they run: LLVM's costly optimisations are left to `all`.
 export JAX_DISABLE_MOST_OPTIMIZATIONS=1
 tests -m "not slow" --hypothesis-profile=ci --durations=5
