@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,12 +32,16 @@ def free_port() -> int:
 
 
 def begin(
-  count: int, devices: int, *words: str, places: Sequence[Path] = (ROOT,), beside: Sequence[Sequence[str]] = ((),)
+  count: int,
+  devices: int | Sequence[int],
+  *words: str,
+  places: Sequence[Path] = (ROOT,),
+  beside: Sequence[Sequence[str]] = ((),),
 ) -> list[subprocess.Popen[str]]:
   """Starts a command in so many processes, in these folders in turn, with these words beside in turn."""
+  each = [devices] * count if isinstance(devices, int) else devices
   address = f"127.0.0.1:{free_port()}"
   environment = os.environ | {
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),
   }
@@ -46,7 +51,7 @@ def begin(
     return subprocess.Popen(
       [sys.executable, "-m", "fiat_jax", *words, *meet, *beside[number % len(beside)]],
       cwd=places[number % len(places)],
-      env=environment,
+      env=environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={each[number]}"},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
@@ -98,6 +103,7 @@ def losses(folder: Path) -> list[float]:
     (["--processes", "2"], "--coordinator HOST:PORT, --processes N and --process I (0 to N - 1) go together"),
     (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "--process 2 of --processes 2: they are counted"),
     (["--coordinator", "a", "--processes", "2", "--process", "0"], "--coordinator a: give HOST:PORT of process 0"),
+    (["--coordinator", "a:99999", "--processes", "2", "--process", "0"], "--coordinator a:99999: give HOST:PORT"),
     (["--join_seconds", "0"], "--join_seconds 0: give 1 or more"),
   ],
 )
@@ -170,6 +176,54 @@ def test_processes_that_were_told_different_things_are_refused(settings, tmp_pat
   assert all("the settings of process 1" in err and "are not those of process 0" in err for _, err in told)
 
 
+@pytest.fixture
+def apart(rows, settings, tmp_path):
+  """Two folders with the same rows, a host's each, and words that name the rows as they lie in both."""
+  for name in ("a", "b"):
+    shutil.copytree(rows, tmp_path / name)
+  words = [Path(word).name if word.endswith(".jsonl") else word for word in settings]
+  return [tmp_path / "a", tmp_path / "b"], ["train", *words, "--model_dir", str(tmp_path / "run")]
+
+
+@pytest.mark.slow
+def test_what_fails_in_one_process_is_said_by_all_and_none_waits(apart, tmp_path):
+  places, words = apart
+  (places[1] / "test.jsonl").unlink()
+  begun = time.monotonic()
+  told = end(begin(2, 1, *words, places=places), code=2)
+  assert "error: process 1 (" in told[0][1] and all("test.jsonl" in err for _, err in told)
+  assert all(err.count("error:") == 1 and "Traceback" not in err for _, err in told), told
+  assert time.monotonic() - begun < 60 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_other_rows_on_another_host_are_refused(apart, tmp_path):
+  places, words = apart
+  file = places[1] / "train.jsonl"
+  file.write_text(file.read_text().replace('"target": "7"', '"target": "8"'))
+  told = end(begin(2, 1, *words, places=places), code=2)
+  assert all("the rows or the model of process 1 (" in err for _, err in told) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_with_unlike_devices_are_refused(settings, tmp_path):
+  words = ["train", *settings, "--model_dir", str(tmp_path / "run"), "--mesh", "data=3"]
+  told = end(begin(2, [2, 1], *words), code=2)
+  assert all("but process 0 has 2, process 1 has 1" in err for _, err in told)
+
+
+@pytest.mark.slow
+def test_what_several_processes_tuned_whole_is_read_by_one_device(settings, tmp_path, capsys):
+  run, words = tmp_path / "run", ["--recipes", "full_fine_tuning", "--mesh", "data=2,fsdp=2"]
+  end(begin(2, 2, "train", *settings, *words, "--model_dir", str(run)))
+  one = ["--model_dir", str(run), "--mesh", ""]
+  assert cli.main(["evaluate", *one, "--output", str(tmp_path / "again")]) == 0, capsys.readouterr().err
+  found = json.loads((tmp_path / "again" / "evaluation_test.json").read_text())["test"]
+  assert found == json.loads((run / "results.json").read_text())["test"]
+  words = ["export", *one, "--format", "huggingface", "--output", str(tmp_path / "merged")]
+  assert cli.main(words) == 0, capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "weights"), [("", ""), ("data=2,fsdp=4", "int8")])
 def test_annotation_by_several_processes_asks_about_every_row_once(mesh, weights, settings, tmp_path):
@@ -217,7 +271,7 @@ def test_groups_of_prompts_with_stop_texts_are_answered_by_several_processes_as_
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_annotation_in_all_and_one_process_goes_on(exemplars, tiny_checkpoint, tmp_path):
-  words = [*exemplars, "--beta", str(tiny_checkpoint), "--reasoning_length", "64", "--store", str(tmp_path / "store")]
+  words = [*exemplars, "--beta", str(tiny_checkpoint), "--reasoning_length", "32", "--store", str(tmp_path / "store")]
   started = begin(2, 2, *words)
   while not answers(tmp_path / "store"):
     assert started[0].poll() is None, started[0].communicate()

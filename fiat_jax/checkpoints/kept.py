@@ -27,6 +27,7 @@ class Kept:
       create=True,
       cleanup_tmp_directories=True,
       async_options=ocp.AsyncOptions(post_finalization_callback=self._list),
+      multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
     )
     self._manager = ocp.CheckpointManager(folder, options=options)
 
@@ -69,11 +70,15 @@ class Kept:
 
 
 def abstract(tree: Any) -> Any:
-  """Shapes and types of a tree's arrays, and where they lie."""
+  """Shapes and types of a tree's arrays, and where they lie; of what is described without a place, the first device.
+
+  Orbax asks for the devices that wrote it where it is told of none.
+  """
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
   def describe(leaf: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
-      return leaf
+      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
     if isinstance(leaf, jax.Array):
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)

@@ -27,6 +27,7 @@ class RunCheckpoints:
 
   def save(self, step: int, state: Any, records: list[dict[str, Any]]) -> None:
     """Keeps everything needed to go on from `step`."""
+    self._one_at_a_time(self._best)
     kept = {"records": list(records)}  # a copy: it is written while the caller goes on appending
     self._latest.save(step, state=args.StandardSave(state), records=args.JsonSave(kept))
 
@@ -34,7 +35,13 @@ class RunCheckpoints:
     """Keeps the trained tree as the best so far; the one before goes once this one is whole."""
     if step in self._best.steps() and not self._best.fault(step):  # of a run that was killed after this
       return
+    self._one_at_a_time(self._latest)
     self._best.save(step, trained=args.StandardSave(trained))
+
+  def _one_at_a_time(self, other: Kept) -> None:
+    """Waits for the other kind: two that several processes write at once meet at each other's barriers in Orbax."""
+    if processes.count() > 1:
+      other.wait()
 
   def restore(self, like: Any) -> tuple[Any, list[dict[str, Any]]] | None:
     """State and records of the newest checkpoint whose files are as they were saved, or None where there is none.
