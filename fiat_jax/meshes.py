@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from fiat_jax.errors import UserError
@@ -47,32 +50,53 @@ def _that_fits(sizes: Mapping[str, int], devices: int) -> str:
 
 
 def make_mesh(sizes: Mapping[str, int]) -> Mesh | None:
-  """All devices of all processes as a mesh; None where there is one. Across slices of a pod goes `data` alone.
+  """All devices of all processes as a mesh; None where there is one.
 
   Raises:
-    UserError: `data` cannot be divided among the slices.
+    UserError: as `laid`.
   """
-  devices, shape = jax.devices(), tuple(sizes[name] for name in AXES)
+  devices = jax.devices()
   if len(devices) == 1:
     return None
-  kinds = (AxisType.Auto,) * len(AXES)
-  slices = len({getattr(device, "slice_index", 0) for device in devices})
-  if slices == 1:
-    return jax.make_mesh(shape, AXES, axis_types=kinds)
+  return Mesh(laid(devices, sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def laid(devices: Sequence[Any], sizes: Mapping[str, int]) -> np.ndarray:
+  """Devices in a mesh's order: the last axes go along the fastest links, `data` alone across slices of TPUs.
+
+  An axis may take a part of a slice's side (v6e:4x4 as data=2,fsdp=8).
+
+  Raises:
+    UserError: `data` cannot be divided among the slices, or the links do not make such a mesh.
+  """
   from jax.experimental import mesh_utils
 
-  if shape[0] % slices:
+  shape = tuple(sizes[name] for name in AXES)
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  try:
+    if slices == 1:
+      return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if shape[0] % slices == 0:
+      within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
+      return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
+  except NotImplementedError:
+    asked = ",".join(f"{name}={size}" for name, size in sizes.items())
+    raise UserError(f"--mesh {asked} cannot be laid over the links of these chips: take fewer axes") from None
+  if devices[0].platform == "tpu":
     raise UserError(f"--mesh: data={shape[0]} goes across {slices} slices: take a multiple of {slices}")
-  within = (shape[0] // slices, *shape[1:])
-  return Mesh(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices), AXES, axis_types=kinds)
+  return np.asarray(sorted(devices, key=lambda device: (device.process_index, device.id))).reshape(shape)  # GPU nodes
 
 
 def start(text: str) -> None:
   """From now on all work is laid out over the mesh that `text` describes.
 
   Raises:
-    UserError: as `parse` and `make_mesh`.
+    UserError: processes with unlike numbers of devices; else as `parse` and `laid`.
   """
+  held = collections.Counter(device.process_index for device in jax.devices())
+  if len(set(held.values())) > 1:
+    told = ", ".join(f"process {number} has {count}" for number, count in sorted(held.items()))
+    raise UserError(f"processes need as many devices each, but {told}: start all on machines, and with flags, alike")
   made = make_mesh(parse(text, jax.device_count()))
   if made is not None:
     jax.set_mesh(made)

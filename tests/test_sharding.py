@@ -1,5 +1,8 @@
 """What a mesh is read from, and what is refused before anything is computed."""
 
+import dataclasses
+import itertools
+
 import pytest
 
 from fiat_jax import meshes, sharding
@@ -38,6 +41,43 @@ def test_a_mesh_that_does_not_fit_is_refused_with_one_that_does(text, told):
   with pytest.raises(UserError) as fault:
     meshes.parse(text, 8)
   assert told in str(fault.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """A device as JAX describes those of a slice."""
+
+  id: int
+  coords: tuple[int, int, int] = (0, 0, 0)
+  slice_index: int = 0
+  process_index: int = 0
+  platform: str = "tpu"
+  device_kind: str = "TPU v6 lite"
+  core_on_chip: int = 0
+
+
+def chips(side: int, slices: int = 1) -> list[Chip]:
+  places = itertools.product(range(slices), range(side), range(side))
+  return [Chip(n, (x, y, 0), slice_index) for n, (slice_index, x, y) in enumerate(places)]
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 1), (8, 1, 2), (2, 2, 4), (1, 16, 1), (4, 4, 1)])
+def test_an_axis_may_take_a_part_of_a_slice_s_side(shape):
+  laid = meshes.laid(chips(4), dict(zip(meshes.AXES, shape, strict=True)))
+  assert laid.shape == shape and len({chip.id for chip in laid.flat}) == 16
+
+
+def test_across_slices_of_tpus_goes_data_alone():
+  laid = meshes.laid(chips(2, slices=2), {"data": 2, "fsdp": 4, "tensor": 1})
+  assert [{chip.slice_index for chip in part.flat} for part in laid] == [{0}, {1}]
+  with pytest.raises(UserError, match="data=1 goes across 2 slices: take a multiple of 2"):
+    meshes.laid(chips(2, slices=2), {"data": 1, "fsdp": 8, "tensor": 1})
+
+
+def test_across_gpu_nodes_goes_whatever_is_asked():
+  nodes = [Chip(n, slice_index=n // 4, process_index=n // 4, platform="gpu", device_kind="H100") for n in range(8)]
+  laid = meshes.laid(nodes, {"data": 1, "fsdp": 4, "tensor": 2})
+  assert [{chip.process_index for chip in part.flat} for part in laid[0]] == [{0}, {0}, {1}, {1}]
 
 
 def test_one_device_has_no_mesh_and_nothing_is_moved():

@@ -109,6 +109,11 @@ def plan(asked: Asked) -> Found:
 
 
 def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
+  """The devices asked for, or as many that are pretended, as a mesh.
+
+  Raises:
+    UserError: libtpu knows no such slice, or the mesh cannot be laid over it.
+  """
   import jax
   import numpy as np
   from jax.sharding import AxisType, Mesh
@@ -118,15 +123,23 @@ def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
   shape, kinds = tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
   if not compiles:
     return Mesh(np.array(jax.devices()).reshape(shape), meshes.AXES, axis_types=kinds)
+  devices = _described(target)
+  laid = np.array(devices).reshape(shape) if target.devices == 1 else meshes.laid(devices, sizes)
+  return Mesh(laid, meshes.AXES, axis_types=kinds)
+
+
+def _described(target: Target) -> list[Any]:
+  import jax
   from jax.experimental import topologies
 
   # a v4 chip's two cores are one device, as they are when a program runs there
   cores: dict[str, Any] = {"chip_config_name": "megacore"} if target.described.startswith("v4:") else {}
-  slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu", **cores)
-  if target.devices == 1:
-    return Mesh(np.array(slice_.devices[:1]).reshape(shape), meshes.AXES, axis_types=kinds)
-  made = topologies.make_mesh(slice_, shape, meshes.AXES)
-  return Mesh(made.devices, made.axis_names, axis_types=kinds)
+  try:
+    slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu", **cores)
+  except jax.errors.JaxRuntimeError as e:
+    said = str(e).splitlines()[0]
+    raise UserError(f"--topology {target.text}: there is no such slice ({said}): give one that can be rented") from None
+  return slice_.devices[: target.devices]
 
 
 class _Work:
@@ -137,22 +150,30 @@ class _Work:
     self.memory, self.tried = asked.target.chip.memory, {}
 
   def training(self) -> list[Worked]:
-    """The training step with the largest microbatch that fits, or the smallest there is, and its evaluation."""
+    """The step that training takes, and its evaluation: with the microbatch that it begins with, halved until it fits.
+
+    Where it fits at once, larger ones are tried too.
+    """
     from fiat_jax import sharding
 
     s = self._asked.settings
     most = max(1, -(-s.batch // sharding.ways("batch")))
-    rows, best = min(most, max(1, self._by_estimate())), None
+    rows, best = min(most, max(1, self._asked_for() or self._by_estimate())), None
     while rows not in self.tried and len(self.tried) < MOST_TRIALS:
       done = self.step("train", self._plan.train(rows), rows)
       self.tried[rows] = done.peak <= self.memory
-      if self.tried[rows] or best is None or not self.tried[best.rows]:
+      if best is None or not self.tried[best.rows]:
         best = done
       rows = max(1, rows // 2) if not self.tried[rows] else min(most, 2 * rows)
       if len(self.tried) == MOST_TRIALS - 1 and not any(self.tried.values()):
         rows = 1
     assert best is not None, "one at least is tried"
     return [best, self.step("evaluate", self._plan.evaluate(best.rows), best.rows)]
+
+  def _asked_for(self) -> int:
+    """Rows a device of MICROBATCH_TOKENS; 0 where it is left to the estimate."""
+    s = self._asked.settings
+    return s.microbatch_tokens and max(1, s.microbatch_tokens // (s.source_length + s.target_length))
 
   def _by_estimate(self) -> int:
     """A power of two of rows."""
