@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(arguments)
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
+    _leave(2, str(e))
     return 2
   except signals.Stopped as e:
     print(f"stopped by {e}; the same command goes on from here", file=sys.stderr)
@@ -66,6 +67,23 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+  except Exception as e:
+    if _several():
+      sys.excepthook(type(e), e, e.__traceback__)
+      _leave(1, f"failed, and says why itself ({type(e).__name__})")
+    raise
+
+
+def _several() -> bool:
+  """Whether several processes work together at this command."""
+  processes = sys.modules.get("fiat_jax.processes")
+  return processes is not None and processes.count() > 1
+
+
+def _leave(code: int, fault: str) -> None:
+  """Where several do, ends this process; the others hear of it."""
+  if _several():
+    sys.modules["fiat_jax.processes"].leave(code, fault)
 
 
 def _run(arguments: list[str]) -> int:
@@ -76,6 +94,7 @@ def _run(arguments: list[str]) -> int:
   if verb not in VERBS:
     raise UserError(f"the verb {verb!r} is {prompts.nearest(verb, VERBS)}")
   from fiat_jax import flags
+  from fiat_jax.planning import chips
 
   if any(word in ("-h", "--help") for word in rest):
     print(flags.help_text(verb, *VERBS[verb]))
@@ -84,6 +103,7 @@ def _run(arguments: list[str]) -> int:
     rest[:1] = ["--set", rest[0]]
   given = flags.parse(rest)
   progress.silence(given.quiet)
+  os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(chips.GPU_SHARE))  # 0.75 otherwise
   from fiat_jax import configuration, resources, run_folder, shortage
 
   signals.listen()

@@ -17,24 +17,28 @@ HELLO_SECONDS = 5.0  # in which a connection has to say who it is
 GRACE_SECONDS = 10.0  # the first may have begun to wait so much later
 
 
-def meet(address: str, count: int, number: int, seconds: float) -> None:
+def meet(address: str, count: int, number: int, seconds: float, settings: str) -> None:
   """Returns once all processes have come to HOST:PORT, where the first of them listens.
 
+  Args:
+    settings: a digest of what has to be the same for all.
+
   Raises:
-    UserError: some did not come in time, two have the same number, or the first is not to be found.
+    UserError: some did not come in time or have other settings, two have the same number, or the first is not to be
+      found.
   """
   host, _, port = address.rpartition(":")
   if number:
-    fault = _report(host.strip("[]"), int(port), count, number, seconds)
+    fault = _report(host.strip("[]"), int(port), count, number, seconds, settings)
   else:
-    fault = _receive(address, int(port), count, seconds)
+    fault = _receive(address, int(port), count, seconds, settings)
   if fault:
     raise UserError(fault)
 
 
-def _receive(address: str, port: int, count: int, seconds: float) -> str:
+def _receive(address: str, port: int, count: int, seconds: float, settings: str) -> str:
   """What is wrong, for all that came; empty where nothing is."""
-  until, came, fault = time.monotonic() + seconds, dict[int, str](), ""
+  until, came, fault, differing = time.monotonic() + seconds, dict[int, str](), "", list[int]()
   with contextlib.ExitStack() as held:
     try:
       server = held.enter_context(socket.create_server(("", port)))
@@ -43,14 +47,15 @@ def _receive(address: str, port: int, count: int, seconds: float) -> str:
     callers: list[socket.socket] = []
     while len(came) < count - 1 and not fault and (left := until - time.monotonic()) > 0:
       server.settimeout(left)
-      with contextlib.suppress(
-        OSError, ValueError, KeyError
-      ):  # whoever does not speak our language is no process of ours
+      # whoever does not speak our language is no process of ours
+      with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         caller = held.enter_context(server.accept()[0])
         caller.settimeout(HELLO_SECONDS)
         hello = json.loads(caller.makefile("r", encoding="utf-8").readline())
         fault = _clash(hello["number"], hello["count"], hello["host"], count, came)
         came[hello["number"]] = hello["host"]
+        if hello["settings"] != settings:
+          differing.append(hello["number"])
         callers.append(caller)
     if not fault and len(came) < count - 1:
       missing = ", ".join(str(n) for n in range(1, count) if n not in came)
@@ -58,6 +63,9 @@ def _receive(address: str, port: int, count: int, seconds: float) -> str:
         f"of {count} processes, these did not join within {seconds:g} s: {missing}. See that each runs the "
         f"same command with its own --process and reaches {address}, or give a longer --join_seconds"
       )
+    if not fault and differing:
+      named = ", ".join(f"{n} ({came[n]})" for n in sorted(differing))
+      fault = f"the settings of process {named} are not those of process 0: start all with the same command"
     for caller in callers:
       with contextlib.suppress(OSError):
         caller.sendall(json.dumps({"fault": fault}).encode() + b"\n")
@@ -72,10 +80,11 @@ def _clash(number: int, its_count: int, host: str, count: int, came: dict[int, s
   return ""
 
 
-def _report(host: str, port: int, count: int, number: int, seconds: float) -> str:
+def _report(host: str, port: int, count: int, number: int, seconds: float, settings: str) -> str:
   """What the first process says is wrong."""
   until = time.monotonic() + seconds
-  hello = json.dumps({"number": number, "count": count, "host": socket.gethostname()}).encode() + b"\n"
+  said = {"number": number, "count": count, "host": socket.gethostname(), "settings": settings}
+  hello = json.dumps(said).encode() + b"\n"
   while (left := until - time.monotonic()) > 0:
     try:
       with socket.create_connection((host, port), timeout=left) as call:

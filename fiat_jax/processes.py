@@ -7,6 +7,7 @@ what is shared, and says what is said.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import pathlib
 import re
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,8 @@ SEEN_SECONDS = 20.0  # a network's file system may show a new file late
 PAGE = 1024  # bytes: messages are filled up to a power of two of these, for each size is compiled once
 
 SHUTDOWN_SECONDS = 60  # that the others wait at their end for one that failed
+FAULT = "fiat/fault"  # where a process that ends alone leaves word
+LOOK_SECONDS, GRACE_SECONDS = 0.5, 1.0  # between two looks there; in which a process ends by itself of the same fault
 NAMED = "--coordinator HOST:PORT, --processes N and --process I"
 
 
@@ -44,6 +48,7 @@ class Launch(NamedTuple):
 
 
 _count, _number = 1, 0
+_leaving = threading.Event()
 
 
 def count() -> int:
@@ -60,14 +65,15 @@ def join(settings: Settings) -> None:
   """Joins the others where there are any: those that flags name, or a launcher. Comes before all use of JAX's devices.
 
   Raises:
-    UserError: flags that do not go together, or a process that did not come in time, by its number.
+    UserError: flags that do not go together, or a process that did not come in time or has other settings, by number.
   """
   global _count, _number
   if _count > 1 or (known := _flags(settings) or _launched(settings)) is None or known.processes == 1:
     return
   import jax
 
-  meeting.meet(known.coordinator, known.processes, known.process, settings.join_seconds)
+  told = hashlib.sha256(repr(dataclasses.replace(settings, process=-1)).encode()).hexdigest()
+  meeting.meet(known.coordinator, known.processes, known.process, settings.join_seconds, told)
   jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `signals`
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   jax.distributed.initialize(
@@ -78,6 +84,7 @@ def join(settings: Settings) -> None:
   _count, _number = jax.process_count(), jax.process_index()
   progress.silence(progress.silent() or not first())
   _keep_stdout()
+  threading.Thread(target=_heed, daemon=True).start()
 
 
 def _keep_stdout() -> None:
@@ -86,6 +93,39 @@ def _keep_stdout() -> None:
   sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8") if first() else open(os.devnull, "w")  # noqa: SIM115
   with open(os.devnull, "wb") as nowhere:
     os.dup2(nowhere.fileno(), 1)
+
+
+def leave(code: int, fault: str) -> None:
+  """Ends this process at once, one of several, where it failed; the others, who may wait for it, hear why and end."""
+  _leaving.set()
+  with contextlib.suppress(Exception):  # another was first to say so, or there is nobody to tell
+    _board().key_value_set(FAULT, f"process {_number} ({socket.gethostname()}): {fault}")
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if first():  # which keeps the place where they hear it
+    time.sleep(4 * (LOOK_SECONDS + GRACE_SECONDS))
+  os._exit(code)
+
+
+def _heed() -> None:
+  """Ends this process where another one failed for which it would wait: JAX would let all of them abort, later."""
+  while not _leaving.wait(LOOK_SECONDS):
+    try:
+      fault = _board().key_value_try_get(FAULT)
+    except Exception as e:
+      if "NOT_FOUND" in str(e):
+        continue
+      return  # the processes have parted
+    if not _leaving.wait(GRACE_SECONDS):
+      print(f"error: {fault}", file=sys.stderr, flush=True)
+      leave(2, fault)
+
+
+def _board() -> Any:
+  """Where processes leave short texts for each other, whatever else they wait for."""
+  from jax._src import distributed  # there is no public way to it
+
+  return distributed.global_state.client
 
 
 def _flags(settings: Settings) -> Launch | None:
@@ -99,7 +139,8 @@ def _flags(settings: Settings) -> Launch | None:
     )
   if s.process >= s.processes:
     raise UserError(f"--process {s.process} of --processes {s.processes}: they are counted from 0")
-  if not re.fullmatch(r".+:\d+", s.coordinator):
+  found = re.fullmatch(r".+:(\d{1,5})", s.coordinator)
+  if not found or not 0 < int(found[1]) < 2**16:
     raise UserError(f"--coordinator {s.coordinator}: give HOST:PORT of process 0, any free port there, or auto")
   return Launch(s.coordinator, s.processes, s.process)
 
@@ -216,7 +257,7 @@ def check_same(what: str, text: str) -> None:
   """
   told = of_each(hashlib.sha256(text.encode()).hexdigest())
   if others := [number for number, digest in enumerate(told) if digest != told[0]]:
-    raise UserError(f"{what} of process {_named(others)} are not those of process 0: start all with the same command")
+    raise UserError(f"{what} of process {_named(others)} are not those of process 0: give the same to all")
 
 
 def check_shared(folder: pathlib.Path) -> None:

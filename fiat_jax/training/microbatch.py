@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fiat_jax import processes
 from fiat_jax.models import quantized
 from fiat_jax.models.family import Family
 
@@ -26,7 +27,8 @@ def tokens_that_fit(family: Family, length: int, held: int, remat: str = "none")
   stats = jax.local_devices()[0].memory_stats() or {}
   if "bytes_limit" not in stats:
     return WITHOUT_ACCELERATOR
-  room = max(1, int(SHARE * (stats["bytes_limit"] - held)) // family.bytes_a_token(length, remat))
+  smallest = min(map(int, processes.of_each(str(stats["bytes_limit"]))))  # all take the same steps
+  room = max(1, int(SHARE * (smallest - held)) // family.bytes_a_token(length, remat))
   return min(MOST, 1 << (room.bit_length() - 1))
 
 

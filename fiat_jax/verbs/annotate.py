@@ -45,6 +45,7 @@ def main(configuration: Configuration) -> None:
   if processes.count() > 1:
     runtime.start(settings)  # what all refuse is refused before one leads the others
     engine = _engine(configuration)
+    processes.check_same("the weights of the big model", engine.described.fingerprint)
     if not processes.first():
       return engine.follow()
   with processes.led():

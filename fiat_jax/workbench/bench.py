@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fiat_jax import processes
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import splits
 from fiat_jax.data.rows import Row, digest, read_rows
@@ -73,7 +74,8 @@ class Workbench:
     """Reads the models' descriptions and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, or as `Models.describe`.
+      UserError: a recipe needs reasoning and a row has none, several processes have not the same rows or models, or as
+        `Models.describe`.
     """
     self._recipes = [recipe for recipe in recipes if recipe.runs_model]
     for recipe in [*recipes, *self.shards.dropped(self._recipes)]:
@@ -82,6 +84,8 @@ class Workbench:
         self.of(recipe).templates.of(recipe)  # refused here, not in the tokenising process
     for recipe in self._recipes:
       self.of(recipe).models.describe(recipe)
+    if processes.count() > 1:
+      processes.check_same("the rows or the model", repr(self.fingerprints(self._recipes)))
     if specs := [spec for r in self._recipes if r.reads_rows for spec in self.of(r).shards.specs([r])]:
       self.shards.start(specs)
 
