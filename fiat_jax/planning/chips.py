@@ -9,13 +9,14 @@ from typing import NamedTuple
 from fiat_jax.errors import UserError
 
 GIB = 2**30
+GPU_SHARE = 0.9  # of a card's memory that JAX is given (`cli.py`); the rest is the driver's and what else runs there
 
 
 class Chip(NamedTuple):
   """One device; rates a second, 0 where they are not known.
 
   Attributes:
-    memory: bytes.
+    memory: bytes that programs may have.
     flops: of bf16 products.
     bandwidth: bytes to and from its memory.
     links: bytes to its neighbours, over all links.
@@ -69,5 +70,5 @@ def parse(text: str) -> Target:
   if kind == "cuda" and (found := re.fullmatch(r"(?:(\d+)x)?(\d+(?:\.\d+)?)GB", rest)):
     count, memory = int(found[1] or 1), float(found[2])
     if count and memory:
-      return Target(text, Chip(f"GPU of {found[2]} GB", memory * 1e9), count)
+      return Target(text, Chip(f"GPU of {found[2]} GB", GPU_SHARE * memory * 1e9), count)
   raise UserError(f"--topology {text}: name devices, {EXAMPLES}")

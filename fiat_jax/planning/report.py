@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fiat_jax.planning.chips import GIB, Chip
 from fiat_jax.planning.records import Asked, Found, Worked
 
+ROWS = 1000  # whose answers are timed
 UPDATES = 1000  # whose time is said where STEPS does not say how many there are
 LONG_SECONDS = 3600.0
 
@@ -103,8 +105,12 @@ def advice(asked: Asked, found: Found) -> list[str]:
       )
       tried = " of those tried" if failing and min(failing) > 2 * max(fitting) else ""
       lines.append(f"the largest microbatch{tried} that fits has {max(fitting)} rows a part{beyond}")
+      if max(fitting) > train.rows:
+        tokens = max(fitting) * (s.source_length + s.target_length)
+        lines[-1] += f"; --microbatch_tokens {tokens} takes it, which may be faster or slower"
     if (best := times(train, asked.target.chip)) and train.peak <= found.memory:
       lines += _pace(s.steps or UPDATES, best.longest, train, asked, found)
+  lines += _answers(asked, found, by_name)
   wanting = [step.name for step in found.steps if step.peak > found.memory]
   if wanting:
     lines.append(f"{', '.join(wanting)} would not fit: {remedy(asked, found)}")
@@ -129,6 +135,21 @@ def _pace(updates: int, seconds: float, train: Worked, asked: Asked, found: Foun
       f"{duration(updates * train.flops * devices / asked.target.chip.flops)} at best"
     )
   return lines
+
+
+def _answers(asked: Asked, found: Found, by_name: Mapping[str, Worked]) -> Sequence[str]:
+  """How long answering rows takes: a prompt after the other is read, tokens of all slots are decoded side by side."""
+  s, steps = asked.settings, [by_name[name] for name in ("prefill", "decode") if name in by_name]
+  if len(steps) < 2 or any(step.peak > found.memory for step in steps):
+    return []
+  prefill, step = (times(step, asked.target.chip) for step in steps)
+  if prefill is None or step is None:
+    return []
+  seconds = ROWS * prefill.longest + math.ceil(ROWS / s.slots) * s.target_length * step.longest
+  return [
+    f"at best {ROWS:,} prompts of {s.source_length} tokens are answered with {s.target_length} each in "
+    f"{duration(seconds)}, {s.slots} side by side"
+  ]
 
 
 def remedy(asked: Asked, found: Found) -> str:

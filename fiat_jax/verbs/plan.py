@@ -16,6 +16,7 @@ from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import choice
 from fiat_jax.verbs.train import DEFAULT_RECIPES
 from fiat_jax.workbench import lora_config
+from fiat_jax.workbench.models import check_weights
 
 
 def main(configuration: Configuration) -> None:
@@ -56,6 +57,7 @@ def most(configuration: Configuration, target: chips.Target) -> tuple[str, Asked
 
 def _asked(configuration: Configuration, recipe: Recipe, target: chips.Target) -> Asked:
   own = configuration.own(recipe)
+  check_weights(own.settings, recipe)
   name = own.model_of(recipe)
   tuned = "adapter" if recipe.adapts else "all" if recipe.adapter == "full" else ""
   return Asked(target, name, _config(own, name), own.settings, tuned, lora_config(own.settings, recipe))

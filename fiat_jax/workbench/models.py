@@ -45,6 +45,15 @@ def lora_config(settings: Settings, recipe: Recipe) -> LoraConfig:
   )
 
 
+def check_weights(settings: Settings, recipe: Recipe) -> None:
+  """Raises UserError where weights are to be quantized that the recipe trains."""
+  if settings.weights and recipe.adapter == "full":
+    raise UserError(
+      f"--weights {settings.weights}: {recipe.title} trains all weights, and what is quantized is frozen: "
+      "leave --weights out, or choose --recipes that train an adapter"
+    )
+
+
 KINDS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "ia3": "IA3", "prompt": "a soft prompt"}
 
 
@@ -72,11 +81,7 @@ class Models:
       UserError: it is not given, not to be had, broken, or without a usable chat format; or the recipe trains all
         weights where these are to be quantized.
     """
-    if self._settings.weights and recipe.adapter == "full":
-      raise UserError(
-        f"--weights {self._settings.weights}: {recipe.title} trains all weights, and what is quantized is frozen: "
-        "leave --weights out, or choose --recipes that train an adapter"
-      )
+    check_weights(self._settings, recipe)
     if recipe.model_setting not in self._described:
       self._described[recipe.model_setting] = self._describe(recipe)
 
