@@ -71,7 +71,16 @@ cloud() { does gcloud "$@"; }
 on() { # on WORKER COMMAND
   cloud compute tpus tpu-vm ssh "$name" "${at[@]}" --worker "$1" --command "$2"
 }
-state() { gcloud compute tpus queued-resources describe "$name" "${at[@]}" --format 'value(state.state)' 2>/dev/null || echo NONE; }
+state() { # as Google has it; NONE where there is no such slice, UNKNOWN where nobody answers
+  local said errors=${TMPDIR:-/tmp}/fiat_$name.state
+  if said=$(gcloud compute tpus queued-resources describe "$name" "${at[@]}" --format 'value(state.state)' 2>"$errors"); then
+    echo "${said:-UNKNOWN}"
+  elif grep -qi 'not[ _]found' "$errors"; then
+    echo NONE
+  else
+    echo UNKNOWN
+  fi
+}
 
 facts() {
   echo "bucket: $bucket, $(asked storage buckets describe "gs://$(bucket_name)" --format 'value(location)')"
@@ -204,20 +213,24 @@ follow() {
 }
 
 delete() {
-  cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet
-  standing=""
+  cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet && standing=""
 }
 
 begin() { create; setup; run; }
 
-# Whether the slice was taken away: its state says so within three looks, or it is there.
+# Whether the slice was taken away: its state says so before it was seen in its place three times. Where nobody answers,
+# nothing is known of it, and it is looked again.
 preempted() {
-  local look
-  for look in 1 2 3; do
-    [ "$(state)" = ACTIVE ] || return 0
-    [ "$look" = 3 ] || sleep "$poll"
+  local seen=0
+  while true; do
+    case "$(state)" in
+      FAILED | SUSPENDED | SUSPENDING | NONE) return 0 ;;
+      ACTIVE) seen=$((seen + 1)) ;;
+      *) echo "nothing is known of $name: looking again" >&2 ;;
+    esac
+    if [ "$seen" = 3 ]; then return 1; fi
+    sleep "$poll"
   done
-  return 1
 }
 
 # Whether a slice was asked for that is not given back; who leaves `all` before that is told.
@@ -237,7 +250,7 @@ all() {
   while [ -z "$dry_run" ] && [ "$ended" != 0 ] && [ "$ended" != 2 ]; do # a host that is taken away takes the others along
     if preempted; then
       echo "$name was preempted: it is asked for again, and the run goes on from its last checkpoint" >&2
-      delete || true
+      until delete || [ "$(state)" = NONE ]; do sleep "$poll"; done
       begin
     elif [ "$ended" = 143 ]; then
       run

@@ -26,8 +26,22 @@ def gcloud(words: list[str]) -> int:
   if words[:2] == ["config", "get-value"]:
     print("a-project")
   if words[:2] == ["compute", "tpus"]:
+    if unreachable():
+      print(
+        "ERROR: gcloud crashed (ServerNotFoundError): Unable to find the server at tpu.googleapis.com", file=sys.stderr
+      )
+      return 1
     return {"queued-resources": queued, "tpu-vm": worker}.get(words[2], lambda words: 0)(words[3:])
   return 0
+
+
+def unreachable() -> bool:
+  """Whether the network is gone, for as many calls as `unreachable` says."""
+  file = CLOUD / "unreachable"
+  left = int(file.read_text()) if file.exists() else 0
+  if left:
+    file.write_text(str(left - 1))
+  return left > 0
 
 
 def storage(words: list[str]) -> int:
@@ -59,10 +73,11 @@ def queued(words: list[str]) -> int:
   states = CLOUD / "states"  # the one that is, and those that come
   if words[0] == "create":
     states.write_text((CLOUD / "grants").read_text())
+  elif not states.exists():
+    print("ERROR: (gcloud) NOT_FOUND: Resource was not found.", file=sys.stderr)
+    return 1
   elif words[0] == "delete":
     states.unlink()
-  elif not states.exists():
-    return 1
   else:
     now, *others = states.read_text().split()
     states.write_text("\n".join(others or [now]))
@@ -76,6 +91,9 @@ def worker(words: list[str]) -> int:
   if (CLOUD / "preempts").exists() and "tail" in command:
     (CLOUD / "preempts").unlink()
     (CLOUD / "states").write_text("SUSPENDED")
+  if (CLOUD / "loses").exists() and "tail" in command:
+    (CLOUD / "loses").rename(CLOUD / "unreachable")
+    return 255
   if (CLOUD / "states").read_text().split()[0] != "ACTIVE":
     return 255
   home = CLOUD / "worker"
