@@ -21,8 +21,9 @@ class Model(NamedTuple):
   layers: dict[str, Any]
 
 
-LONGEST = ("test_verdicts", "test_tasks", "test_killed", "test_sharded_training", "test_instructeval", "test_processes")
-LONGEST += ("test_interrupted", "test_adapter_verbs", "test_exactness", "test_resume", "test_deployment")
+LONGEST = ("test_sharded_training", "test_tasks", "test_verdicts", "test_instructeval", "test_killed", "test_processes")
+LONGEST += ("test_sharded_decoding", "test_open_questions", "test_interrupted", "test_wheel", "test_deployment")
+LONGEST += ("test_memory", "test_verbs", "test_adapter_verbs", "test_export", "test_resume", "test_made")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,8 @@
-"""The same small work over one host device and over meshes of eight, to be run in a process of its own.
+"""The same small work over one host device and over meshes of eight, to be run in a process of its own, or several.
 
-`python tests/meshes.py CASES` prints what each case gave as JSON: cases are lists of a function's name here and its
-arguments, of which the last is a mesh, or null for one device. `decoder` and `t5` are the families; `decoder int8` has
-quantized kernels.
+`python tests/meshes.py CASES ADDRESS PROCESSES PROCESS` prints what each case gave as JSON: cases are lists of a
+function's name here and its arguments, of which the last is a mesh, or null for one device. `decoder` and `t5` are the
+families; `decoder int8` has quantized kernels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,19 +24,37 @@ DEVICES = 8
 DROPOUT = 0.1
 
 
-def run(cases: Sequence[Sequence[Any]]) -> list[Any]:
-  """What the cases give, in a process that has eight devices."""
+def run(cases: Sequence[Sequence[Any]], processes: int = 1) -> list[Any]:
+  """What the cases give, in a process that has eight devices, or in several that have as many together."""
   here = Path(__file__)
   environment = os.environ | {
     # Most of the time is compiling: the programs are partitioned all the same.
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0 "
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes} --xla_backend_optimization_level=0 "
     "--xla_llvm_disable_expensive_passes=true",
     "PYTHONPATH": str(here.parents[1]),
     "JAX_PLATFORMS": "cpu",
   }
-  done = subprocess.run([sys.executable, str(here), json.dumps(cases)], env=environment, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout.splitlines()[-1])
+  with socket.socket() as found:
+    found.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{found.getsockname()[1]}"
+  command, pipe = [sys.executable, str(here), json.dumps(cases)], subprocess.PIPE
+  started = [
+    subprocess.Popen(
+      [*command, address, str(processes), str(number)], env=environment, stdout=pipe, stderr=pipe, text=True
+    )
+    for number in range(processes)
+  ]
+  told = [process.communicate() for process in started]
+  assert not any(process.returncode for process in started), [err for _, err in told]
+  return json.loads(told[0][0].splitlines()[-1])
+
+
+def join(address: str, count: str, number: str) -> None:
+  """Joins the other processes, as the command line does."""
+  from fiat_jax import configuration, processes
+
+  names = {"COORDINATOR": address, "PROCESSES": count, "PROCESS": number}
+  processes.join(configuration.configure([], [], names, []).settings)
 
 
 @contextlib.contextmanager
@@ -103,6 +122,20 @@ def losses(name: str, collection: str, optimizer: str, steps: int, mesh: str | N
       state, loss = advance(state, number)
       found.append(loss)
     return found
+
+
+def fed(mesh: str | None) -> list[list[Any]]:
+  """Every array of the batches of two epochs, as the devices of all processes hold them together."""
+  import jax
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  with over(mesh):
+    *_, batch_of = step_of("decoder", "lora", "adamw", 1)
+    leaves = [[leaf for leaf in jax.tree.leaves(batch_of(n)) if np.ndim(leaf) > 1] for n in range(5)]
+    return [
+      [np.asarray(multihost_utils.process_allgather(leaf, tiled=True)).tolist() for leaf in batch] for batch in leaves
+    ]
 
 
 def resumed(name: str, before: str | None, mesh: str | None) -> list[float]:
@@ -190,7 +223,7 @@ def step_of(name: str, collection: str, optimizer: str, steps: int) -> tuple[Any
   shape = Shape(rows=DEVICES, length=48, targets=16)
   packing, parts = packing_of(family.start_id), sharding.ways("batch")
   shard = tiny.write_shard(Path(tempfile.mkdtemp()), examples)
-  batches = Batches(shard, size=40, seed=1, shape=shape, packing=packing, parts=parts)
+  batches = Batches(shard, size=28, seed=1, shape=shape, packing=packing, parts=parts)
   assert batches[0].microbatches > 1
   return step, state, frozen, lambda number: sharding.rows(batches[number])
 
@@ -275,5 +308,8 @@ def loaded(folder: str, kernels: str, mesh: str | None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-  found = [globals()[case](*arguments) for case, *arguments in json.loads(sys.argv[1])]
+  cases, address, count, number = sys.argv[1:]
+  if count != "1":
+    join(address, count, number)
+  found = [globals()[case](*arguments) for case, *arguments in json.loads(cases)]
   print(json.dumps(found))

@@ -25,6 +25,7 @@ from fiat_jax.models import decoder, registry, t5_cached
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.families import decoder_config
 
+pytestmark = pytest.mark.compiled_quickly
 RECORDED = json.loads((GOLDEN / "beams.json").read_text())
 SEARCHES = [(name, number) for name, of in RECORDED.items() for number in range(len(of["searches"]))]
 

@@ -18,7 +18,7 @@ from started import Started, started
 
 from fiat_jax import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.compiled_quickly]
 WORDS = ["--slots", "4", "--queue", "64", "--source_length", "256", "--max_tokens", "16"]
 
 
