@@ -49,6 +49,7 @@ VERBS = {
 }
 
 OF_A_RUN = ("evaluate", "predict", "export", "serve")  # these start from the settings of the run in MODEL_DIR
+SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # of a GPU's memory; the second is its old name
 MAKE_MODELS = ("train", "compare")  # these make a model that can be made where it is not to be had
 
 
@@ -58,32 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return _run(arguments)
   except UserError as e:
-    print(f"error: {e}", file=sys.stderr)
-    _leave(2, str(e))
-    return 2
+    return _ended(2, str(e), f"error: {e}")
   except signals.Stopped as e:
-    print(f"stopped by {e}; the same command goes on from here", file=sys.stderr)
-    return e.code
+    return _ended(e.code, f"stopped by {e}", f"stopped by {e}; the same command goes on from here")
   except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return _ended(0, "the reader of its output has gone", "")
   except Exception as e:
-    if _several():
-      sys.excepthook(type(e), e, e.__traceback__)
-      _leave(1, f"failed, and says why itself ({type(e).__name__})")
-    raise
+    if not _several():
+      raise
+    import traceback
+
+    return _ended(1, f"failed, and says why itself ({type(e).__name__})", traceback.format_exc().rstrip())
+
+
+def _ended(code: int, fault: str, shown: str) -> int:
+  """The exit code, once `shown` stands on stderr; one of several processes ends here, and the others hear why."""
+  if _several():
+    sys.modules["fiat_jax.processes"].leave(code, fault, shown)
+  if shown:
+    print(shown, file=sys.stderr)
+  return code
 
 
 def _several() -> bool:
   """Whether several processes work together at this command."""
   processes = sys.modules.get("fiat_jax.processes")
   return processes is not None and processes.count() > 1
-
-
-def _leave(code: int, fault: str) -> None:
-  """Where several do, ends this process; the others hear of it."""
-  if _several():
-    sys.modules["fiat_jax.processes"].leave(code, fault)
 
 
 def _run(arguments: list[str]) -> int:
@@ -103,7 +105,8 @@ def _run(arguments: list[str]) -> int:
     rest[:1] = ["--set", rest[0]]
   given = flags.parse(rest)
   progress.silence(given.quiet)
-  os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(chips.GPU_SHARE))  # 0.75 otherwise
+  if not any(name in os.environ for name in SHARES):  # else JAX takes 0.75
+    os.environ[SHARES[0]] = str(chips.GPU_SHARE)
   from fiat_jax import configuration, resources, run_folder, shortage
 
   signals.listen()

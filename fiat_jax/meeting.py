@@ -54,7 +54,7 @@ def _receive(address: str, port: int, count: int, seconds: float, settings: str)
         hello = json.loads(caller.makefile("r", encoding="utf-8").readline())
         fault = _clash(hello["number"], hello["count"], hello["host"], count, came)
         came[hello["number"]] = hello["host"]
-        if hello["settings"] != settings:
+        if hello.get("settings") != settings:
           differing.append(hello["number"])
         callers.append(caller)
     if not fault and len(came) < count - 1:

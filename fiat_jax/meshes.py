@@ -67,21 +67,17 @@ def laid(devices: Sequence[Any], sizes: Mapping[str, int]) -> np.ndarray:
   An axis may take a part of a slice's side (v6e:4x4 as data=2,fsdp=8).
 
   Raises:
-    UserError: `data` cannot be divided among the slices, or the links do not make such a mesh.
+    UserError: `data` cannot be divided among the slices.
   """
   from jax.experimental import mesh_utils
 
   shape = tuple(sizes[name] for name in AXES)
   slices = len({getattr(device, "slice_index", 0) for device in devices})
-  try:
-    if slices == 1:
-      return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    if shape[0] % slices == 0:
-      within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
-      return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
-  except NotImplementedError:
-    asked = ",".join(f"{name}={size}" for name, size in sizes.items())
-    raise UserError(f"--mesh {asked} cannot be laid over the links of these chips: take fewer axes") from None
+  if slices == 1:
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  if shape[0] % slices == 0:
+    within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
   if devices[0].platform == "tpu":
     raise UserError(f"--mesh: data={shape[0]} goes across {slices} slices: take a multiple of {slices}")
   return np.asarray(sorted(devices, key=lambda device: (device.process_index, device.id))).reshape(shape)  # GPU nodes
@@ -96,7 +92,7 @@ def start(text: str) -> None:
   held = collections.Counter(device.process_index for device in jax.devices())
   if len(set(held.values())) > 1:
     told = ", ".join(f"process {number} has {count}" for number, count in sorted(held.items()))
-    raise UserError(f"processes need as many devices each, but {told}: start all on machines, and with flags, alike")
+    raise UserError(f"processes need as many devices each, but {told}: start all with the same flags on like machines")
   made = make_mesh(parse(text, jax.device_count()))
   if made is not None:
     jax.set_mesh(made)

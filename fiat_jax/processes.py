@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fiat_jax import meeting, progress, signals
 from fiat_jax.errors import UserError
@@ -34,7 +34,7 @@ PAGE = 1024  # bytes: messages are filled up to a power of two of these, for eac
 
 SHUTDOWN_SECONDS = 60  # that the others wait at their end for one that failed
 FAULT = "fiat/fault"  # where a process that ends alone leaves word
-LOOK_SECONDS, GRACE_SECONDS = 0.5, 1.0  # between two looks there; in which a process ends by itself of the same fault
+LOOK_SECONDS, BY_ITSELF_SECONDS = 0.5, 1.0  # between two looks there; in which a process ends of the same fault
 NAMED = "--coordinator HOST:PORT, --processes N and --process I"
 
 
@@ -48,7 +48,7 @@ class Launch(NamedTuple):
 
 
 _count, _number = 1, 0
-_leaving = threading.Event()
+_leaving = threading.Lock()  # held by the thread that ends this process
 
 
 def count() -> int:
@@ -72,8 +72,8 @@ def join(settings: Settings) -> None:
     return
   import jax
 
-  told = hashlib.sha256(repr(dataclasses.replace(settings, process=-1)).encode()).hexdigest()
-  meeting.meet(known.coordinator, known.processes, known.process, settings.join_seconds, told)
+  digest = hashlib.sha256(repr(dataclasses.replace(settings, process=-1)).encode()).hexdigest()
+  meeting.meet(known.coordinator, known.processes, known.process, settings.join_seconds, digest)
   jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `signals`
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   jax.distributed.initialize(
@@ -95,30 +95,41 @@ def _keep_stdout() -> None:
     os.dup2(nowhere.fileno(), 1)
 
 
-def leave(code: int, fault: str) -> None:
-  """Ends this process at once, one of several, where it failed; the others, who may wait for it, hear why and end."""
-  _leaving.set()
+def leave(code: int, fault: str, shown: str) -> NoReturn:
+  """Ends this process, one of several, and writes `shown` to stderr; the others, who may wait for it, hear and end too.
+
+  Where another told of a fault first, and what fails here (code 1) may come of that, that one is shown.
+  """
+  if code == 1 and (heard := _heard()):
+    code, fault, shown = *heard, f"error: {heard[1]}"
+  if not _leaving.acquire(blocking=False):
+    threading.Event().wait()  # the other thread is at it
   with contextlib.suppress(Exception):  # another was first to say so, or there is nobody to tell
-    _board().key_value_set(FAULT, f"process {_number} ({socket.gethostname()}): {fault}")
+    _board().key_value_set(FAULT, json.dumps([code, f"process {_number} ({socket.gethostname()}): {fault}"]))
+  if shown:
+    print(shown, file=sys.stderr, flush=True)
   sys.stdout.flush()
-  sys.stderr.flush()
-  if first():  # which keeps the place where they hear it
-    time.sleep(4 * (LOOK_SECONDS + GRACE_SECONDS))
+  if first():  # which keeps the place where the others hear it
+    time.sleep(2 * (LOOK_SECONDS + BY_ITSELF_SECONDS))
   os._exit(code)
 
 
 def _heed() -> None:
-  """Ends this process where another one failed for which it would wait: JAX would let all of them abort, later."""
-  while not _leaving.wait(LOOK_SECONDS):
-    try:
-      fault = _board().key_value_try_get(FAULT)
-    except Exception as e:
-      if "NOT_FOUND" in str(e):
-        continue
-      return  # the processes have parted
-    if not _leaving.wait(GRACE_SECONDS):
-      print(f"error: {fault}", file=sys.stderr, flush=True)
-      leave(2, fault)
+  """Ends this process once another one has failed: JAX would let it wait a minute, and then abort."""
+  while _board() is not None and not _leaving.locked():
+    if heard := _heard():
+      time.sleep(BY_ITSELF_SECONDS)
+      leave(*heard, f"error: {heard[1]}")
+    time.sleep(LOOK_SECONDS)
+
+
+def _heard() -> tuple[int, str] | None:
+  """The exit code and the fault of the process that failed first; None where none did."""
+  try:
+    code, fault = json.loads(_board().key_value_try_get(FAULT))
+  except Exception:  # nothing stands there
+    return None
+  return code, fault
 
 
 def _board() -> Any:

@@ -65,7 +65,7 @@ def _chips(shape: str) -> int:
 
 
 def compiled(place: Place) -> dict[str, Any]:
-  """The training step, with the largest microbatch that was tried and fits."""
+  """The training step, with the microbatch that training begins with, halved until it fits."""
   from fiat_jax.planning import child
 
   os.environ |= child.COMPILES

@@ -71,11 +71,12 @@ cloud() { does gcloud "$@"; }
 on() { # on WORKER COMMAND
   cloud compute tpus tpu-vm ssh "$name" "${at[@]}" --worker "$1" --command "$2"
 }
-state() { # as Google has it; NONE where there is no such slice, UNKNOWN where nobody answers
-  local said errors=${TMPDIR:-/tmp}/fiat_$name.state
+errors=${TMPDIR:-/tmp}/fiat_$name.errors
+state() { # as Google has it; NONE where there is no such slice, UNKNOWN where nobody answers (why stands in `errors`)
+  local said
   if said=$(gcloud compute tpus queued-resources describe "$name" "${at[@]}" --format 'value(state.state)' 2>"$errors"); then
     echo "${said:-UNKNOWN}"
-  elif grep -qi 'not[ _]found' "$errors"; then
+  elif grep -q 'NOT_FOUND\|was not found' "$errors"; then
     echo NONE
   else
     echo UNKNOWN
@@ -216,17 +217,29 @@ delete() {
   cloud compute tpus queued-resources delete "$name" "${at[@]}" --force --quiet && standing=""
 }
 
+# The slice is gone, at the tenth try at the latest.
+cleared() {
+  local tries=0
+  until delete || [ "$(state)" = NONE ]; do
+    tries=$((tries + 1))
+    if [ "$tries" = 10 ]; then return 1; fi
+    sleep "$poll"
+  done
+}
+
 begin() { create; setup; run; }
 
 # Whether the slice was taken away: its state says so before it was seen in its place three times. Where nobody answers,
 # nothing is known of it, and it is looked again.
 preempted() {
-  local seen=0
+  local seen=0 now
   while true; do
-    case "$(state)" in
+    now=$(state)
+    case "$now" in
       FAILED | SUSPENDED | SUSPENDING | NONE) return 0 ;;
       ACTIVE) seen=$((seen + 1)) ;;
-      *) echo "nothing is known of $name: looking again" >&2 ;;
+      UNKNOWN) echo "nothing is known of $name, looking again: $(tail -n 1 "$errors")" >&2 ;;
+      *) echo "waiting for $name: $now" >&2 ;;
     esac
     if [ "$seen" = 3 ]; then return 1; fi
     sleep "$poll"
@@ -250,7 +263,7 @@ all() {
   while [ -z "$dry_run" ] && [ "$ended" != 0 ] && [ "$ended" != 2 ]; do # a host that is taken away takes the others along
     if preempted; then
       echo "$name was preempted: it is asked for again, and the run goes on from its last checkpoint" >&2
-      until delete || [ "$(state)" = NONE ]; do sleep "$poll"; done
+      cleared || fail "$name could not be deleted: see above"
       begin
     elif [ "$ended" = 143 ]; then
       run
@@ -263,7 +276,7 @@ all() {
     follow
   done
   fetch || echo "error: launch/tpu_vm.sh: not all was fetched: it is in $bucket/runs/$name" >&2
-  delete
+  cleared || fail "$name could not be deleted: see above"
   [ -z "$ended" ] || [ "$ended" = 0 ] || { echo "the run ended with exit code $ended" >&2; exit "$ended"; }
 }
 

@@ -3,13 +3,17 @@
 # shellcheck disable=SC2154  # name, bucket, home, words, dry_run and root are theirs
 SHIPPED=(fiat_jax gin tasks launch requirements.txt pyproject.toml README.md LICENSE) # of the code; runs and stores stay
 
-takes_path() { # whether a flag's value may be a file or folder of this machine
+is_path() { # is_path FLAG VALUE: whether the value is a file or folder of this machine, not a name or a text
+  case "${1#--}:$2" in
+    exemplars:train | beta:recorded) return 1 ;;
+  esac
   case "${1#--}" in
+    model | base_model | beta) [ ! -e "$root/gin/models/$2.gin" ] || return 1 ;;
     data | train | validation | test | exemplars | from | from_file | import_from | published | judge_store) ;;
-    model | base_model | beta | adapter | deployment | gin_file | gin_search_paths) ;;
-    try_instructions | try_reasoning_instructions) ;;
+    adapter | deployment | gin_file | gin_search_paths | try_instructions | try_reasoning_instructions) ;;
     *) return 1 ;;
   esac
+  [ -e "${2%%\[*}" ]
 }
 
 # The words as they are there: files of this machine lie in the bucket, and so do the run folder and what --output names.
@@ -28,7 +32,7 @@ travel() {
         there+=("../bucket/$place")
         if [ -e "$word" ]; then sent+=("$word" "$place"); fi ;;
       *)
-        if takes_path "$before" && [ -e "$path" ] && [ "${path#gin/}" = "$path" ] && [ "${path#tasks/}" = "$path" ]; then
+        if is_path "$before" "$word" && [ "${path#gin/}" = "$path" ] && [ "${path#tasks/}" = "$path" ]; then
           number=$((number + 1)) place=files/$number/$(basename "$path")
           sent+=("$path" "$place")
           there+=("../bucket/$place${word#"$path"}")

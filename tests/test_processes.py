@@ -1,6 +1,7 @@
 """Several processes at one command: on loopback, with devices of their own, the work of one."""
 
 import collections
+import contextlib
 import json
 import os
 import shutil
@@ -22,13 +23,22 @@ pytestmark = pytest.mark.compiled_quickly
 
 ROOT = Path(__file__).parents[1]
 LOGGED = "metrics.jsonl"
+SLURM_PORTS = range(2**16 - 2**12, 2**16)
 PATIENCE = 1200  # seconds: each collective waits for all devices' threads, which a machine with other work runs in turn
 
 
-def free_port() -> int:
-  with socket.socket() as found:
-    found.bind(("127.0.0.1", 0))
-    return found.getsockname()[1]
+def free_port(among: Sequence[int] = (0,)) -> int:
+  for port in among:
+    with contextlib.suppress(OSError), socket.socket() as found:
+      found.bind(("127.0.0.1", port))
+      return found.getsockname()[1]
+  raise AssertionError("no port is free")
+
+
+def of_slurm(job: int, count: int, number: int, nodes: str) -> dict[str, str]:
+  """What srun tells a process; JAX takes the port of the first one from the job's number."""
+  told = {"JOB_ID": job, "STEP_NODELIST": nodes, "NTASKS": count, "STEP_NUM_TASKS": count, "PROCID": number}
+  return {f"SLURM_{name}": str(value) for name, value in {**told, "LOCALID": number}.items()}
 
 
 def begin(
@@ -37,21 +47,27 @@ def begin(
   *words: str,
   places: Sequence[Path] = (ROOT,),
   beside: Sequence[Sequence[str]] = ((),),
+  slurm: bool = False,
 ) -> list[subprocess.Popen[str]]:
-  """Starts a command in so many processes, in these folders in turn, with these words beside in turn."""
+  """Starts a command in so many processes, in these folders in turn, with these words beside in turn.
+
+  `slurm`: as its srun does, by their environment, on one node.
+  """
   each = [devices] * count if isinstance(devices, int) else devices
-  address = f"127.0.0.1:{free_port()}"
+  port = free_port(SLURM_PORTS if slurm else (0,))
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),
   }
 
   def start(number: int) -> subprocess.Popen[str]:
-    meet = ["--coordinator", address, "--processes", str(count), "--process", str(number)] if count > 1 else []
+    flags = count > 1 and not slurm
+    address = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(count), "--process", str(number))
+    told = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={each[number]}"}
     return subprocess.Popen(
-      [sys.executable, "-m", "fiat_jax", *words, *meet, *beside[number % len(beside)]],
+      [sys.executable, "-m", "fiat_jax", *words, *(address if flags else ()), *beside[number % len(beside)]],
       cwd=places[number % len(places)],
-      env=environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={each[number]}"},
+      env=environment | told | (of_slurm(port - SLURM_PORTS[0], count, number, "127.0.0.1") if slurm else {}),
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
@@ -146,6 +162,26 @@ def test_several_processes_leave_what_one_leaves(settings, tmp_path, count, mesh
 
 
 @pytest.mark.slow
+def test_processes_that_slurm_started_find_each_other(settings, tmp_path):
+  words = ["train", *settings, "--epochs", "1", "--model_dir", str(tmp_path / "run")]
+  (printed, _), (nothing, _) = end(begin(2, 2, *words, slurm=True))
+  assert printed and not nothing and len(losses(tmp_path / "run")) == 2
+
+
+OF_MPI = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+OF_MPI |= {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}
+
+
+@pytest.mark.parametrize("told", [of_slurm(7, 2, 1, "node[001-002]"), OF_MPI], ids=["slurm", "mpi"])
+def test_what_a_launcher_says_is_heard(told, monkeypatch, capsys):
+  for name, value in told.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setenv("FIAT_SERVE_TOKEN", "")
+  assert cli.main(["serve", "--model", "none"]) == 2
+  assert "fiat serve is the work of one process" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_the_run_goes_on_in_one_process(settings, tmp_path):
   words = ["train", *settings, "--epochs", "20", "--model_dir", str(tmp_path / "run")]
   started = begin(2, 4, *words)
@@ -196,13 +232,50 @@ def test_what_fails_in_one_process_is_said_by_all_and_none_waits(apart, tmp_path
   assert time.monotonic() - begun < 60 and not (tmp_path / "run").exists()
 
 
+BROKEN = """
+import sys
+import meshes
+from fiat_jax import cli, processes
+def work(arguments):
+  meshes.join(*sys.argv[1:])
+  if not processes.first():
+    raise RuntimeError("broken")
+  processes.wait()
+cli._run = work
+sys.exit(cli.main([]))
+"""
+
+
+@pytest.mark.slow
+def test_a_fault_of_ours_in_one_process_is_one_of_ours_in_all():
+  """Exit code 1, after which `tpu_vm.sh` looks whether the slice is still there; 2 would be the user's to mend."""
+  command, environment = (
+    [sys.executable, "-c", BROKEN, f"127.0.0.1:{free_port()}", "2"],
+    os.environ
+    | {
+      "JAX_PLATFORMS": "cpu",
+      "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+    },
+  )
+  pipe = subprocess.PIPE
+  started = [
+    subprocess.Popen([*command, str(n)], env=environment, stdout=pipe, stderr=pipe, text=True) for n in range(2)
+  ]
+  (_, first), (_, second) = end(started, code=1)
+  assert "failed, and says why itself (RuntimeError)" in first and "Traceback" not in first
+  assert "RuntimeError: broken" in second
+
+
 @pytest.mark.slow
 def test_other_rows_on_another_host_are_refused(apart, tmp_path):
   places, words = apart
   file = places[1] / "train.jsonl"
   file.write_text(file.read_text().replace('"target": "7"', '"target": "8"'))
   told = end(begin(2, 1, *words, places=places), code=2)
-  assert all("the rows or the model of process 1 (" in err for _, err in told) and not (tmp_path / "run").exists()
+  assert (
+    all("the settings, the rows or the model of process 1 (" in err for _, err in told)
+    and not (tmp_path / "run").exists()
+  )
 
 
 @pytest.mark.slow

@@ -27,7 +27,9 @@ class Kept:
       create=True,
       cleanup_tmp_directories=True,
       async_options=ocp.AsyncOptions(post_finalization_callback=self._list),
-      multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        barrier_sync_key_prefix=folder.name
+      ),  # a barrier of its own
     )
     self._manager = ocp.CheckpointManager(folder, options=options)
 
@@ -70,9 +72,9 @@ class Kept:
 
 
 def abstract(tree: Any) -> Any:
-  """Shapes and types of a tree's arrays, and where they lie; of what is described without a place, the first device.
+  """Shapes and types of a tree's arrays, and where they lie. A leaf described without a place gets the first device.
 
-  Orbax asks for the devices that wrote it where it is told of none.
+  Told of no place, Orbax asks for the devices that wrote it.
   """
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 

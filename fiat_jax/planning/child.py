@@ -112,7 +112,7 @@ def _mesh(target: Target, sizes: Mapping[str, int], compiles: bool) -> Any:
   """The devices asked for, or as many that are pretended, as a mesh.
 
   Raises:
-    UserError: libtpu knows no such slice, or the mesh cannot be laid over it.
+    UserError: libtpu describes no such slice.
   """
   import jax
   import numpy as np
@@ -138,7 +138,9 @@ def _described(target: Target) -> list[Any]:
     slice_ = topologies.get_topology_desc(topology_name=target.described, platform="tpu", **cores)
   except jax.errors.JaxRuntimeError as e:
     said = str(e).splitlines()[0]
-    raise UserError(f"--topology {target.text}: there is no such slice ({said}): give one that can be rented") from None
+    raise UserError(
+      f"--topology {target.text}: libtpu describes no such slice ({said}): give one that can be rented"
+    ) from None
   return slice_.devices[: target.devices]
 
 

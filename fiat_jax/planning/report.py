@@ -43,7 +43,7 @@ def text(asked: Asked, found: Found) -> str:
   mesh = ",".join(f"{name}={size}" for name, size in found.mesh.items())
   made = f"compiled by {found.compiler}" if found.compiler else "by estimate, nothing was compiled"
   kind = {"adapter": "LoRA", "all": "full fine-tuning", "": "no training"}[asked.trains]
-  weights = f"{s.weights} kernels, " if s.weights and asked.trains != "all" else ""
+  weights = f"{s.weights} kernels, " if s.weights else ""
   lines = [
     f"{asked.name}, {found.parameters:,} parameters, {s.dtype}, {weights}{kind}",
     f"{target.devices} × {target.chip.name} ({target.text}), mesh {mesh}; {made}",
@@ -100,8 +100,9 @@ def advice(asked: Asked, found: Found) -> list[str]:
     )
     fitting, failing = ([rows for rows, fits in found.tried.items() if fits is want] for want in (True, False))
     if fitting:
+      whole = train.rows * train.microbatches  # of a part
       beyond = (
-        f"; {min(failing)} do not fit" if failing else ", all that the batch has" if train.microbatches == 1 else ""
+        f"; {min(failing)} do not fit" if failing else ", all that the batch has" if max(fitting) >= whole else ""
       )
       tried = " of those tried" if failing and min(failing) > 2 * max(fitting) else ""
       lines.append(f"the largest microbatch{tried} that fits has {max(fitting)} rows a part{beyond}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -74,8 +75,8 @@ class Workbench:
     """Reads the models' descriptions and starts to tokenise the rows in every form that the recipes read.
 
     Raises:
-      UserError: a recipe needs reasoning and a row has none, several processes have not the same rows or models, or as
-        `Models.describe`.
+      UserError: a recipe needs reasoning and a row has none, several processes have not the same settings, rows or
+        models, or as `Models.describe`.
     """
     self._recipes = [recipe for recipe in recipes if recipe.runs_model]
     for recipe in [*recipes, *self.shards.dropped(self._recipes)]:
@@ -85,7 +86,8 @@ class Workbench:
     for recipe in self._recipes:
       self.of(recipe).models.describe(recipe)
     if processes.count() > 1:
-      processes.check_same("the rows or the model", repr(self.fingerprints(self._recipes)))
+      settings = dataclasses.replace(self.settings, process=-1)  # of this task of a suite
+      processes.check_same("the settings, the rows or the model", repr((settings, self.fingerprints(self._recipes))))
     if specs := [spec for r in self._recipes if r.reads_rows for spec in self.of(r).shards.specs([r])]:
       self.shards.start(specs)
 

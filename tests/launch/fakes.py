@@ -77,6 +77,12 @@ def queued(words: list[str]) -> int:
     print("ERROR: (gcloud) NOT_FOUND: Resource was not found.", file=sys.stderr)
     return 1
   elif words[0] == "delete":
+    if (CLOUD / "refuses").exists():
+      refused = int((CLOUD / "refuses").read_text())
+      (CLOUD / "refuses").write_text(str(refused - 1))
+      if refused > 0:
+        print("ERROR: (gcloud) PERMISSION_DENIED", file=sys.stderr)
+        return 1
     states.unlink()
   else:
     now, *others = states.read_text().split()

@@ -169,24 +169,40 @@ def test_what_is_written_with_an_equals_sign_travels_and_output_comes_back(cloud
 def test_a_lost_network_is_no_preemption(cloud):
   (cloud / "loses").write_text("3")  # the exit code's and two looks at the slice
   done = launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", "train", "--data", "my.csv")
-  assert done.stderr.count("nothing is known of trial: looking again") == 2 and "preempted" not in done.stderr
+  assert (
+    done.stderr.count("nothing is known of trial, looking again: ERROR: gcloud crashed") == 2
+    and "preempted" not in done.stderr
+  )
   assert "the connection to trial was lost: again" in done.stderr and "trained" in done.stdout
   verbs = [call[4] for call in calls(cloud, "gcloud", "compute", "tpus", "queued-resources") if call[4] != "describe"]
   assert verbs == ["create", "delete"] and not (cloud / "states").exists()
 
 
-def test_a_slice_that_could_not_be_deleted_is_told_of(cloud):
-  (cloud / "grants").write_text("ACTIVE")
-  launch(cloud, "tpu_vm.sh", "create", *TPU, "v5e:1x1")
-  (cloud / "unreachable").write_text("9")
-  launch(cloud, "tpu_vm.sh", "delete", *TPU, "v5e:1x1", code=1)
-  assert (cloud / "states").exists()
+@pytest.mark.parametrize(("refuses", "code"), [(1, 0), (99, 2)])
+def test_a_slice_is_deleted_in_the_end_or_it_is_told_that_it_costs(cloud, refuses, code):
+  (cloud / "refuses").write_text(str(refuses))
+  (cloud / "preempts").touch()
+  done = launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", "train", "--data", "my.csv", code=code)
+  assert "trial was preempted" in done.stderr and (cloud / "states").exists() == bool(code)
+  assert ("trial is still there or asked for, and costs" in done.stderr) == bool(code)
+  assert ("error: launch/tpu_vm.sh: trial could not be deleted" in done.stderr) == bool(code)
 
 
 def test_words_that_are_names_of_files_here_by_chance_stay_words(cloud):
-  for name in ("train", "fiat", "answer"):
+  for name in ("train", "fiat", "answer", "flan_t5_xl"):
     (cloud.parent / name).mkdir()
-  words = ["--data", "my.csv", "--target", "answer", "--recipes", "fiat"]
+  words = [
+    "--data",
+    "my.csv",
+    "--target",
+    "answer",
+    "--recipes",
+    "fiat",
+    "--exemplars",
+    "train",
+    "--model",
+    "flan_t5_xl",
+  ]
   launch(cloud, "tpu_vm.sh", "all", *TPU, "v5e:1x1", "--", "train", *words)
   (call,) = calls(cloud, "fiat")
   assert call[1:-2] == ["train", "--data", "../bucket/files/1/my.csv", *words[2:]]
