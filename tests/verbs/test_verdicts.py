@@ -13,8 +13,8 @@ from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
 
 pytestmark = pytest.mark.slow
-SIZES = {"train": 144, "validation": 32, "test": 160}
-SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "12", "--target_length", "4")
+SIZES = {"train": 192, "validation": 64, "test": 240}
+SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
 SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "24")
 
 
