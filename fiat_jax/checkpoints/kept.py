@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -15,6 +16,15 @@ from fiat_jax.checkpoints import manifest
 
 # What goes wrong in its threads is raised to us too and told in one line: its traceback before that says no more.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+def _told(said: sys.UnraisableHookArgs) -> None:
+  """Leaves out what TensorStore says of arrays that it ends after Orbax gave up over the first that failed."""
+  if said.exc_type is not RuntimeError or str(said.exc_value) != "Event loop is closed":
+    _told_before(said)
+
+
+_told_before, sys.unraisablehook = sys.unraisablehook, _told
 
 
 class Kept:
