@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,7 +155,8 @@ def tiny_checkpoint(tmp_path_factory, smollm2_path: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-  """Shards and compiled programs of the tests, their subprocesses' too, go to a folder of the session's."""
+  """Shards and compiled programs of the tests, their subprocesses' too, go to one folder, of whichever worker."""
+  folder = tmp_path_factory.getbasetemp()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("FIAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("FIAT_CACHE", str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"))
     yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -85,12 +84,7 @@ _worker: dict[str, Any] = {}
 
 
 def _load(tokenizer: str, limit: int) -> None:
-  _worker.update(tokenizer=_tokenizer(tokenizer), limit=limit)
-
-
-@functools.lru_cache(maxsize=2)
-def _tokenizer(path: str) -> Tokenizer:
-  return Tokenizer.load(path)
+  _worker.update(tokenizer=Tokenizer.load(tokenizer), limit=limit)
 
 
 def _encode(block: Sequence[Numbered]) -> Done:

@@ -6,6 +6,7 @@ A row's text never becomes a control token; those come from the chat template al
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -81,25 +82,16 @@ class Tokenizer:
   def load(cls, path: str | os.PathLike[str], *, plain: bool = False) -> Tokenizer:
     """Loads the tokenizer of a GGUF file or a Hugging Face folder; `plain`, without its chat template.
 
+    While the files are as they were, the one that was loaded before is given again.
+
     Raises UserError where there is none.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
     place = Path(path).expanduser()
-    if place.is_dir():
-      return cls._made(*load_folder(place), place, plain, of_encoder(place))
     if not place.exists():
       raise UserError("no such file or folder: give a .gguf file or a Hugging Face folder", path=place)
-    from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
-
-    return cls._made(*load_gguf_tokenizer(place), place, plain)
-
-  @classmethod
-  def _made(
-    cls, hugging_face: Any, end_ids: list[int], path: Path, plain: bool, for_encoder: bool | None = None
-  ) -> Tokenizer:
-    if plain or for_encoder:
-      hugging_face.chat_template = None
-    return cls(hugging_face, end_ids, path, for_encoder=for_encoder)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    found = [file.stat() for file in files if file.exists()]  # a link may lead nowhere
+    return _loaded(place, plain, tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in found))
 
   def encode(self, text: str) -> list[int]:
     """Encodes a row's text: no BOS, no EOS, and what looks like a control token becomes ordinary pieces."""
@@ -206,6 +198,20 @@ class Tokenizer:
       encoding.ids if sum(id in control for id in encoding.ids) == count else self.encode_prompt(text)
       for encoding, text in zip(encodings, texts, strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=4)  # a large vocabulary takes seconds, and a command asks more than once
+def _loaded(place: Path, plain: bool, _state: tuple[tuple[int, ...], ...]) -> Tokenizer:
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is no news
+  if place.is_dir():
+    (hugging_face, end_ids), for_encoder = load_folder(place), of_encoder(place)
+  else:
+    from fiat_jax.data.gguf_tokenizer import load_gguf_tokenizer
+
+    (hugging_face, end_ids), for_encoder = load_gguf_tokenizer(place), None
+  if plain or for_encoder:
+    hugging_face.chat_template = None
+  return Tokenizer(hugging_face, end_ids, place, for_encoder=for_encoder)
 
 
 def _turn_marks(marked: tokenizers.Tokenizer, chat: ChatTemplate) -> tuple[set[int], int | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +21,7 @@ class TextVocabulary(seqio.Vocabulary):
 
   def __init__(self, tokenizer: Tokenizer | str | os.PathLike[str], *, plain: bool = False):
     super().__init__(extra_ids=0)
-    self.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else _load(os.fspath(tokenizer), plain)
+    self.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer, plain=plain)
 
   @property
   def bos_id(self) -> int | None:
@@ -110,8 +109,3 @@ def encode_batch_tf(vocabulary: TextVocabulary, texts: tf.Tensor, *, end: bool) 
   encoded = tf.numpy_function(encode, [texts], tf.string, stateful=False)
   encoded.set_shape([None])
   return encoded
-
-
-@functools.lru_cache(maxsize=4)
-def _load(path: str, plain: bool) -> Tokenizer:
-  return Tokenizer.load(path, plain=plain)

@@ -58,7 +58,7 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
   split = next((split for split in ("test", "validation") if split in settings.files()), None)
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
-  configuration = columns.as_trained(configuration).only(split)
+  configuration = columns.as_trained(configuration, split).only(split)
   runtime.start(settings)
   compilations.make_room()
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))

@@ -18,11 +18,25 @@ from fiat_jax.settings import Settings
 HEAD = 100  # rows of each split whose columns are compared
 
 
-def as_trained(configuration: Configuration) -> Configuration:
-  """The same with x made, of whatever rows are answered, of the columns that it was made of in training."""
-  if configuration.settings.by_loss:
+def as_trained(configuration: Configuration, split: str = "") -> Configuration:
+  """The same with x made, of whatever rows are answered, of the columns that it was made of in training.
+
+  Where the rows of `split` are made of them anyhow, nothing is said of it: they are tokenised already, as they were.
+  """
+  settings = configuration.settings
+  if settings.by_loss:
     return configuration
-  return configuration.replace(input=template(configuration.settings))
+  made = template(settings)
+  return configuration if split and _is_made_so(settings, split, made) else configuration.replace(input=made)
+
+
+def _is_made_so(settings: Settings, split: str, made: str) -> bool:
+  """Whether x of each row of a split is made of the columns that the template `made` names, without being told."""
+  try:
+    found = {tuple(row.fields) for row in read_rows(settings.bare_files()[split], settings.layout)}
+  except UserError:  # whoever reads them next says why
+    return False
+  return not settings.input and [_of_columns(names) for names in found] == [made]
 
 
 def template(settings: Settings, others: Iterable[Row] = (), beside: Iterable[Row] = ()) -> str:

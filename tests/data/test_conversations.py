@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def smollm2(smollm2_path: Path) -> Tokenizer:
 
 def of_template(path: Path, template: str) -> Tokenizer:
   """SmolLM2's tokenizer with another chat format."""
-  hugging_face = Tokenizer.load(path).hugging_face
+  hugging_face = copy.deepcopy(Tokenizer.load(path).hugging_face)
   hugging_face.chat_template = template
   return Tokenizer(hugging_face)
 

@@ -233,6 +233,14 @@ def test_qwen2_equals_transformers_own_class(tmp_path: Path, recorded: dict[str,
     assert small.encode(text) == peer.encode(text, add_special_tokens=False, split_special_tokens=True), row["label"]
 
 
+def test_files_that_are_as_they_were_are_read_once(smollm2: Tokenizer, tmp_path: Path):
+  smollm2.hugging_face.save_pretrained(tmp_path)
+  first = Tokenizer.load(tmp_path)
+  assert Tokenizer.load(tmp_path) is first and Tokenizer.load(tmp_path, plain=True) is not first
+  (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
+  assert Tokenizer.load(tmp_path).stop_ids != first.stop_ids
+
+
 def test_fingerprint_follows_the_ids_and_the_chat_format(tmp_path: Path):
   variants = [("qwen2", CHATML), ("qwen2", CHATML), ("qwen2", TRIMMED), ("qwen2", None), ("smollm", CHATML)]
   first, again, *others = [

@@ -42,6 +42,20 @@ def test_rows_are_read_as_training_read_them_and_one_that_lacks_a_column_is_refu
     x({"question": "who?", "pasage": "it was me"}, layout)
 
 
+def test_rows_that_are_read_so_anyhow_stay_as_training_tokenised_them(tmp_path):
+  def asked(row: dict[str, Any]) -> str:
+    files = {}
+    for split, found in (("TRAIN", READING), ("TEST", row)):
+      files[split] = str(tmp_path / f"{split}.jsonl")
+      Path(files[split]).write_text(json.dumps(found))
+    return columns.as_trained(configure([], [], files), "test").settings.input
+
+  assert asked({**READING, "question": "what?"}) == ""
+  made = "question: {question}\npassage: {passage}"
+  assert asked({**READING, "title": "new"}) == asked({**READING, "number": 1}) == made
+  assert asked({"passage": "it was me", "question": "who?", "target": "me"}) == made
+
+
 def test_the_column_input_stands_alone(tmp_path):
   made, layout = template(tmp_path, {"input": "1 + 1", "note": "a", "target": "2"})
   assert made == "{input}" and x({"input": "1 + 1"}, layout) == "1 + 1"
