@@ -83,6 +83,12 @@ def end_with_parent() -> None:
   threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 
+def spare_imports() -> None:
+  """Before SeqIO is imported: Keras, which comes with it, would import these too, and nothing here does."""
+  for name in ("matplotlib", "pandas"):
+    sys.modules.setdefault(name, None)  # pyright: ignore  importing it fails, as where it is not installed
+
+
 def _watch(parent: int) -> None:
   while os.getppid() == parent:
     time.sleep(POLL_SECONDS)

@@ -6,6 +6,7 @@ The `gguf` package reads headers too, but takes seconds for a vocabulary and doe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import mmap
 import struct
@@ -51,8 +52,19 @@ class Header:
 def read_header(path: Path) -> Header:
   """Reads a GGUF file's metadata and where its tensors lie, and checks that the file holds all of them.
 
+  While the file is as it was, nothing is read again.
+
   Raises UserError where there is no such file, it is not GGUF version 2 or 3, or it is cut short.
   """
+  try:
+    found = path.stat()
+  except OSError as error:
+    raise UserError(f"cannot read the file: {error.strerror}", path=path) from error
+  return _read(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=2)  # a large vocabulary takes a second, and is asked for by the model and its tokenizer
+def _read(path: Path, _state: tuple[int, ...]) -> Header:
   try:
     with path.open("rb") as stream:
       if stream.read(4) != b"GGUF":

@@ -72,6 +72,7 @@ def write_shard(spec: ShardSpec) -> None:
 
 def main() -> int:
   children.end_with_parent()
+  children.spare_imports()
   try:
     for record in json.load(sys.stdin):
       write_shard(spec_of(record))

@@ -78,6 +78,11 @@ class Weights:
   def __init__(self, of: Description):
     self.of = of
 
+  def are_of(self, described: Description) -> bool:
+    """Whether these are the weights of what is described, however its text is encoded and whatever adapter it has."""
+    module = described.module.clone(lora=self.of.module.lora)
+    return dataclasses.replace(described, module=module, tokenizer=self.of.tokenizer) == self.of
+
   @functools.cached_property
   def params(self) -> Mapping[str, Any]:
     """The tree that training scans, layers stacked."""

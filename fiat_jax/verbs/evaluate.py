@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from fiat_jax import compilations, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
 from fiat_jax.data.rows import locate
+from fiat_jax.data.tokenise import Tokenising
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, published, report
+from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
+from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.best import restore_best
-from fiat_jax.verbs.objectives import objective_of
+from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.verbs.train import one_recipe
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench, columns
@@ -37,11 +40,14 @@ def main(configuration: Configuration) -> None:
   for configured in asked.values():  # before the first is worked on
     for path in configured.settings.files().values():
       sources.fetch(locate(path)[0])
+  weights: list[Weights] = []
+  opened = {task: _opened(configured, weights) for task, configured in asked.items()}
+  tokenising = Tokenising([spec for each in opened.values() for spec in each.bench.describe([each.recipe])])
   summaries = []
-  for task, configured in asked.items():
+  for task, each in opened.items():
     print(f"{task}\n")
-    figures = published.read(configured.settings.published)
-    summaries.append((task, configured.settings.metrics, evaluate(configured), figures))
+    each.bench.shards.made_by(tokenising)
+    summaries.append((task, each.bench.settings.metrics, _judged(each), each.figures))
     print()
   print(report.suite(summaries))
 
@@ -52,6 +58,24 @@ def _lacks(settings: Settings) -> str:
 
 def evaluate(configuration: Configuration) -> dict[str, Any]:
   """Evaluates on one set of rows, prints its table, and returns what `evaluate.summarise` gives."""
+  opened = _opened(configuration)
+  opened.bench.prepare([opened.recipe])
+  return _judged(opened)
+
+
+class _Opened(NamedTuple):
+  """What is evaluated, checked; nothing is tokenised yet."""
+
+  name: str
+  recipe: Recipe
+  split: str
+  bench: Workbench
+  objective: Objective
+  figures: list[published.Figure]
+
+
+def _opened(configuration: Configuration, weights: list[Weights] | None = None) -> _Opened:
+  """`weights` are those in memory, which the next task of a suite finds there."""
   settings = configuration.settings
   name = one_recipe(settings)
   recipe = configuration.recipe(name)
@@ -60,13 +84,18 @@ def evaluate(configuration: Configuration) -> dict[str, Any]:
     raise UserError("no rows to evaluate on: give --test FILE")
   configuration = columns.as_trained(configuration, split).only(split)
   runtime.start(settings)
-  compilations.make_room()
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
-  figures, folder = published.read(settings.published), pathlib.Path(settings.model_dir)
-  bench = Workbench(configuration, labelled=not settings.corrupts)
-  objective = objective_of(bench, recipe)
-  bench.check_splits(folder)
-  bench.prepare([recipe])
+  figures = published.read(settings.published)
+  bench = Workbench(configuration, labelled=not settings.corrupts, weights=weights)
+  bench.check_splits(pathlib.Path(settings.model_dir))
+  return _Opened(name, recipe, split, bench, objective_of(bench, recipe), figures)
+
+
+def _judged(opened: _Opened) -> dict[str, Any]:
+  name, recipe, split, bench, objective, figures = opened
+  settings = bench.settings
+  compilations.make_room()
+  folder = pathlib.Path(settings.model_dir)
   trained = restore_best(bench, recipe, folder)
   place = pathlib.Path(settings.output) if settings.output else folder
   result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, place)}

@@ -14,7 +14,9 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import splits
 from fiat_jax.data.rows import Row, digest, read_rows
 from fiat_jax.data.spilled import Spilled
+from fiat_jax.data.tokenise import ShardSpec, Tokenising
 from fiat_jax.errors import UserError
+from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.whole import write_whole
@@ -27,16 +29,17 @@ from fiat_jax.workbench.templates import Templates
 class Workbench:
   """Rows are read and checked at once, weights when first needed.
 
-  `prepare` comes before everything that needs a model: it starts tokenising in a process of its own.
+  `prepare` comes before everything that needs a model: it starts tokenising in a process of its own. Several benches
+  may have one such process: then `describe` comes before, and `shards.made_by`.
   """
 
-  def __init__(self, configuration: Configuration, *, labelled: bool = True):
+  def __init__(self, configuration: Configuration, *, labelled: bool = True, weights: list[Weights] | None = None):
     self.configuration, self.settings = configuration, configuration.settings
     self.rows: dict[str, Spilled[Row]] = {
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
     self._recipes: list[Recipe] = []  # those that a model works for
-    self.models = Models(configuration)
+    self.models = Models(configuration, weights)
     self.templates = Templates(self.settings, self.models)
     self.shards = Shards(self.settings, self.rows, self.models, self.templates, labelled=labelled)
 
@@ -72,7 +75,11 @@ class Workbench:
     return splits.record(files, self.rows, digest(whole)) if whole else None
 
   def prepare(self, recipes: Sequence[Recipe]) -> None:
-    """Reads the models' descriptions and starts to tokenise the rows in every form that the recipes read.
+    """Starts to tokenise the rows in every form that the recipes read. Raises UserError as `describe` does."""
+    self.shards.made_by(Tokenising(self.describe(recipes)))
+
+  def describe(self, recipes: Sequence[Recipe]) -> list[ShardSpec]:
+    """Reads the models' descriptions and returns every form in which the recipes read the rows.
 
     Raises:
       UserError: a recipe needs reasoning and a row has none, several processes have not the same settings, rows or
@@ -88,8 +95,7 @@ class Workbench:
     if processes.count() > 1:
       settings = dataclasses.replace(self.settings, process=-1)  # of this task of a suite
       processes.check_same("the settings, the rows or the model", repr((settings, self.fingerprints(self._recipes))))
-    if specs := [spec for r in self._recipes if r.reads_rows for spec in self.of(r).shards.specs([r])]:
-      self.shards.start(specs)
+    return [spec for r in self._recipes if r.reads_rows for spec in self.of(r).shards.specs([r])]
 
   def check(self, recipes: Sequence[Recipe] = ()) -> None:
     """Refuses what would fail later, of these recipes or all: before weights are read and before anything is written.

@@ -60,12 +60,13 @@ KINDS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "ia3": "IA3", "prom
 class Models:
   """Each recipe's model; two are not in memory together."""
 
-  def __init__(self, configuration: Configuration):
+  def __init__(self, configuration: Configuration, weights: list[Weights] | None = None):
+    """`weights`: those in memory, one model's at most; commands that share the list read a model once."""
     self._configuration, self._settings = configuration, configuration.settings
     self._described: dict[str, Description] = {}  # by the setting that names it
     self._given: dict[tuple[str, str], Given] = {}
     self._others = {configuration.settings.model: self._described}  # of recipes with a MODEL of their own, by its name
-    self._weights: list[Weights] = []  # one at most, and the same for all that `under` gives
+    self._weights = [] if weights is None else weights  # the same for all that `under` gives
 
   def under(self, configuration: Configuration) -> Models:
     """The same models with other settings of training."""
@@ -136,7 +137,7 @@ class Models:
 
   def _held(self, recipe: Recipe) -> Weights:
     described = self._described[recipe.model_setting]
-    if not self._weights or self._weights[0].of is not described:
+    if not self._weights or not self._weights[0].are_of(described):
       self._weights[:] = [Weights(described)]  # reads nothing yet
     return self._weights[0]
 

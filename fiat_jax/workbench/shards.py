@@ -27,7 +27,7 @@ from fiat_jax.workbench.templates import Templates, prefix, without_reasoning
 
 
 class Shards:
-  """Each split's in each recipe's form. `start` comes before everything else: a process of its own tokenises."""
+  """Each split's in each recipe's form. `made_by` comes before everything else: a process of its own tokenises."""
 
   def __init__(
     self, settings: Settings, rows: Mapping[str, Spilled[Row]], models: Models, templates: Templates, *, labelled: bool
@@ -54,9 +54,9 @@ class Shards:
     specs += [self._spec("train", recipe, explains=True) for recipe in self._distilling(recipes)]
     return specs
 
-  def start(self, specs: Sequence[ShardSpec]) -> None:
-    """Starts to tokenise the rows in these forms."""
-    self._tokenising[:] = [Tokenising(list(specs))]
+  def made_by(self, tokenising: Tokenising) -> None:
+    """Says which process tokenises the rows, in every form that is asked for."""
+    self._tokenising[:] = [tokenising]
 
   def _wait(self) -> None:
     for tokenising in self._tokenising:

@@ -14,6 +14,8 @@ from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Sampling
 
+pytestmark = pytest.mark.compiled_quickly
+
 PROMPTS = [tiny.random_ids(length, seed=length) for length in (1, 3, 9, 17, 30, 5, 12)]
 
 

@@ -30,6 +30,8 @@ from fiat_jax.models.family import Family, family_of, module_for
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.training.step import summed_gradients
 
+pytestmark = pytest.mark.compiled_quickly
+
 SCRIPT = golden_script("adapters")
 CASES = [(family, kind) for family in SCRIPT.FAMILIES for kind in SCRIPT.KINDS]
 UNLIKE = [(family, kind) for family, kind in CASES if kind not in ("lora", "rslora")]  # what `test_lora.py` has not

@@ -33,6 +33,8 @@ from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.families import decoder_config
 from fiat_jax.models.lora import LoraConfig
 
+pytestmark = pytest.mark.compiled_quickly
+
 TOLERANCE = 1e-4  # of logits up to 12; measured 1e-5
 LORA = LoraConfig(rank=4, alpha=6.0)
 PLACES = {"query": "q", "value": "v"}

@@ -21,6 +21,8 @@ from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.training.step import summed_gradients
 
+pytestmark = pytest.mark.compiled_quickly
+
 EVERYWHERE = LoraConfig(rank=4, alpha=6.0, targets=tiny.ALL_LINEAR)
 IDS = tiny.random_ids(24, 1)
 TOLERANCE = 1e-4  # of a gradient, in units of its largest element, all below 1; measured 2e-5, and 3e-6 of the loss

@@ -29,6 +29,8 @@ from fiat_jax.models.t5 import T5
 from fiat_jax.training import microbatch
 from fiat_jax.training.step import summed_gradients, target_loss
 
+pytestmark = pytest.mark.compiled_quickly
+
 KINDS = ("int8", "nf4")
 LORA = LoraConfig(rank=4, alpha=6.0, targets=".*attention/.*|.*ffn/.*")
 TOLERANCE = 1e-5  # of logits up to 12 and of gradients up to 1, against the dequantized twin; measured 4e-6

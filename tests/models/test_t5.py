@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 ADAPTED = LoraConfig(rank=2, alpha=3.0)
 
 
-pytestmark = pytest.mark.slow  # most of it is compiling
+pytestmark = [pytest.mark.slow, pytest.mark.compiled_quickly]
 
 
 @pytest.fixture(scope="module", params=small.CASES)

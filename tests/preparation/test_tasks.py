@@ -11,6 +11,7 @@ import pytest
 
 from fiat_jax import cli
 from fiat_jax.data.task_files import files, settings
+from fiat_jax.models import pretrained
 from fiat_jax.preparation.registry import SETS
 from fiat_jax.resources import shipped
 
@@ -53,7 +54,11 @@ def test_a_sample_is_validated_trained_on_and_evaluated(task, samples, tiny_chec
 
 
 @pytest.mark.slow
-def test_a_suite_ends_in_a_table_of_its_tasks(samples, tiny_checkpoint, tmp_path, capsys):
+def test_a_suite_reads_its_model_once_and_ends_in_a_table_of_its_tasks(
+  samples, tiny_checkpoint, tmp_path, monkeypatch, capsys
+):
+  read = []
+  monkeypatch.setattr(pretrained, "load", lambda described, load=pretrained.load: read.append(1) or load(described))
   words = ["--gin_file", "gin/tasks/instructeval.gin", "--recipes", "untuned_without_reasoning"]
   words += ["--model", str(tiny_checkpoint), "--output", str(tmp_path / "suite"), "--slots", "4"]
   assert cli.main(["evaluate", *words]) == 0, capsys.readouterr().err
@@ -74,6 +79,7 @@ def test_a_suite_ends_in_a_table_of_its_tasks(samples, tiny_checkpoint, tmp_path
     ("crass_likelihood", "accuracy"),
   ]
   assert (tmp_path / "suite" / "drop" / "predictions" / "test.jsonl").exists()
+  assert len(read) == 1
 
 
 @pytest.mark.slow
