@@ -74,12 +74,17 @@ def follow(child: subprocess.Popen[str]) -> str:
   return "".join(said)
 
 
-def end_with_parent() -> None:
-  """Ends this process soon after the one that started it has ended, by SIGKILL too; what is half written is removed."""
+def end_with_parent(*, cleans_up: bool = True) -> None:
+  """Ends this process soon after the one that started it has ended, by SIGKILL too; what is half written is removed.
+
+  One that writes nothing need not clean up: SIGTERM then ends it at once. A handler in Python would wait for the main
+  thread, and that may wait for work without having seen the signal.
+  """
   parent = os.environ.get(PARENT)
   if parent is None:
     return
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception: what has begun is cleaned up
+  if cleans_up:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception
   threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 

@@ -30,6 +30,29 @@ finally:
   pathlib.Path("cleaned").touch()
 """
 
+WORKER = """
+import multiprocessing, os, signal, threading, time
+from fiat_jax.data import blocks
+def signalled():
+  time.sleep(0.5)
+  signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # the main thread sees nothing of it
+  time.sleep(60)
+lock = multiprocessing.Lock()
+lock.acquire()
+blocks._begin(lambda: None, (), os.getppid())
+threading.Thread(target=signalled, daemon=True).start()
+lock.acquire()
+"""
+
+
+def test_a_worker_that_waits_for_work_ends_at_the_first_signal():
+  path = str(Path(fiat_jax.__file__).parents[1])
+  worker = subprocess.Popen([sys.executable, "-c", WORKER], env=os.environ | {"PYTHONPATH": path})
+  try:
+    assert worker.wait(20) == -signal.SIGTERM
+  finally:
+    worker.kill()
+
 
 def test_a_child_ends_and_cleans_up_when_its_parent_is_killed(tmp_path: Path):
   (tmp_path / "sleeper.py").write_text(CHILD)

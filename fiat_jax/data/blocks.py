@@ -63,6 +63,6 @@ def _blocks(items: Iterator[T], size: int) -> Iterator[Sequence[T]]:
 
 def _begin(begin: Callable[..., None], given: tuple, parent: int) -> None:
   os.environ |= {"TOKENIZERS_PARALLELISM": "false", children.PARENT: str(parent)}
-  children.end_with_parent()
+  children.end_with_parent(cleans_up=False)
   children.spare_imports()
   begin(*given)
