@@ -6,6 +6,7 @@ what is shared, and says what is said.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
@@ -84,7 +85,9 @@ def join(settings: Settings) -> None:
   _count, _number = jax.process_count(), jax.process_index()
   progress.silence(progress.silent() or not first())
   _keep_stdout()
-  threading.Thread(target=_heed, daemon=True).start()
+  listening = threading.Thread(target=_heed, daemon=True)
+  listening.start()
+  atexit.register(_part, listening)
 
 
 def _keep_stdout() -> None:
@@ -121,6 +124,14 @@ def _heed() -> None:
       time.sleep(BY_ITSELF_SECONDS)
       leave(*heard, f"error: {heard[1]}")
     time.sleep(LOOK_SECONDS)
+
+
+def _part(listening: threading.Thread) -> None:
+  """Waits for the others at the end, still listening: Python aborts where it ends with a thread within JAX's client."""
+  import jax
+
+  jax.distributed.shutdown()
+  listening.join()
 
 
 def _heard() -> tuple[int, str] | None:

@@ -183,26 +183,36 @@ def work(arguments):
 cli._run = work
 sys.exit(cli.main([]))
 """
+LISTENING = """
+import sys
+import meshes
+from fiat_jax import processes
+processes.LOOK_SECONDS = 0.0
+meshes.join(*sys.argv[1:])
+"""
+
+
+def of_code(code: str) -> list[subprocess.Popen[str]]:
+  """Two processes that run this code, whose arguments `meshes.join` takes."""
+  command, pipe = [sys.executable, "-c", code, f"127.0.0.1:{free_port()}", "2"], subprocess.PIPE
+  environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+  return [subprocess.Popen([*command, str(n)], env=environment, stdout=pipe, stderr=pipe, text=True) for n in range(2)]
 
 
 @pytest.mark.slow
 def test_a_fault_of_ours_in_one_process_is_one_of_ours_in_all():
   """Exit code 1, after which `tpu_vm.sh` looks whether the slice is still there; 2 would be the user's to mend."""
-  command, environment = (
-    [sys.executable, "-c", BROKEN, f"127.0.0.1:{free_port()}", "2"],
-    os.environ
-    | {
-      "JAX_PLATFORMS": "cpu",
-      "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-    },
-  )
-  pipe = subprocess.PIPE
-  started = [
-    subprocess.Popen([*command, str(n)], env=environment, stdout=pipe, stderr=pipe, text=True) for n in range(2)
-  ]
+  started = of_code(BROKEN)
   (_, first), (_, second) = end(started, code=1)
   assert "failed, and says why itself (RuntimeError)" in first and "Traceback" not in first
   assert "RuntimeError: broken" in second
+
+
+@pytest.mark.slow
+def test_processes_that_always_listen_for_the_others_end_well():
+  """A thread that is within JAX's client when Python ends aborts the process, its work done."""
+  for _ in range(4):
+    end(of_code(LISTENING))
 
 
 @pytest.mark.slow
