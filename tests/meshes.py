@@ -30,7 +30,7 @@ def run(cases: Sequence[Sequence[Any]], processes: int = 1) -> list[Any]:
   environment = os.environ | {
     # Most of the time is compiling: the programs are partitioned all the same.
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes} --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true "
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
     # All devices' threads have to come to a collective, which a machine with other work runs in turn.
     "--xla_cpu_collective_timeout_seconds=600 --xla_cpu_collective_call_terminate_timeout_seconds=600",
     "PYTHONPATH": str(here.parents[1]),

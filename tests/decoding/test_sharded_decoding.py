@@ -20,9 +20,15 @@ def test_tokens_over_a_mesh_are_those_of_one_device():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["decoder", "t5", "decoder int8", "decoder nf4"])
+@pytest.mark.parametrize("family", ["decoder", "t5"])
 def test_tokens_of_either_family_over_more_meshes_are_those_of_one_device(family):
   check(family, SHAPES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_so_are_they_of_quantized_kernels(kind):
+  check(f"decoder {kind}", ("tensor=8", "data=2,fsdp=2,tensor=2"))
 
 
 @pytest.mark.slow
