@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 from commands import records, results, runner
 
@@ -118,6 +119,7 @@ def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path
 
 @pytest.mark.slow
 def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, settings, tmp_path):
+  jax.clear_caches()  # else programs of earlier tests may leave no room for these to be kept
   run, tried = runner(rows, *settings), ("--try_learning_rates", "0.001,0.1", "--try_sizes", "8,99")
   run("compare", tmp_path / "run", "--recipes", "fine_tuning", "--seeds", "0,1", *tried)
   (found,), own = results(tmp_path / "run")["recipes"], tmp_path / "run" / "fine_tuning" / "seed_0"
