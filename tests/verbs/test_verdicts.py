@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SIZES = {"train": 192, "validation": 64, "test": 240}
 SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
 SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "24")
-SETTINGS += ("--template", "plain")  # a chat's words around each row would be three quarters of it
+SETTINGS += ("--template", "plain")  # a chat's words around a row are longer than the row
 
 
 def write(folder, told):
