@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -63,11 +64,13 @@ def loud() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs() -> Iterator[None]:
-  """Thousands of tests in one process make more programs than it may hold."""
+  """Thousands of tests in one process make more programs than it may hold, and objects that none looks at again."""
   from fiat_jax import compilations
 
   yield
   compilations.make_room()
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -85,11 +85,11 @@ def family_of(name: str) -> tuple[Any, Any]:
 
   lora = LoraConfig(rank=4, dropout=DROPOUT, targets=r".*(attention|ffn)/.*")
   if name.startswith("t5"):
-    sizes = {"encoder_layers": 2, "decoder_layers": 2, "heads": 8, "head_dim": 8, "ffn_width": 48}
+    sizes = {"encoder_layers": 1, "decoder_layers": 2, "heads": 8, "head_dim": 8, "ffn_width": 48}
     module = T5(T5Config(vocab_size=104, width=32, **sizes), lora)
   else:
     sizes = {"heads": 8, "kv_heads": 4, "head_dim": 8, "ffn_width": 48, "max_length": 256}
-    module = Decoder(DecoderConfig(vocab_size=tiny.CONFIG.vocab_size, width=32, layers=3, **sizes), lora)
+    module = Decoder(DecoderConfig(vocab_size=tiny.CONFIG.vocab_size, width=32, layers=2, **sizes), lora)
   return module, family.family_of(module)
 
 

@@ -17,6 +17,8 @@ from fiat_jax.errors import UserError
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adamw", "adafactor"]
 
+SINGLE = "single"  # leaves that stack no layers
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -88,12 +90,19 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
   """A rule that acts leaf by leaf, acting layer by layer on the leaves that stack them (all below a key `layers`).
 
   Without this, Adafactor would take [layers, in, out] for one tensor, factor other axes and clip all layers at once.
+  An encoder and a decoder have rules of their own, for they need not have as many layers.
   """
   stacked = optax.GradientTransformation(jax.vmap(rule.init), jax.vmap(rule.update))
 
-  def kind(path: tuple[Any, ...], leaf: Any) -> str:
-    return "stacked" if any(getattr(key, "key", None) == "layers" for key in path) else "single"
+  def stack(path: tuple[Any, ...], leaf: Any) -> str:
+    names = [str(getattr(key, "key", key)) for key in path]
+    return "/".join(names[: names.index("layers") + 1]) if "layers" in names else SINGLE
 
-  return optax.partition(
-    {"stacked": stacked, "single": rule}, lambda tree: jax.tree_util.tree_map_with_path(kind, tree)
+  def of_stacks(tree: Any) -> optax.GradientTransformation:
+    stacks = jax.tree_util.tree_map_with_path(stack, tree)
+    return optax.partition({name: rule if name == SINGLE else stacked for name in {*jax.tree.leaves(stacks)}}, stacks)
+
+  return optax.GradientTransformation(
+    lambda params: of_stacks(params).init(params),
+    lambda updates, state, params=None: of_stacks(updates).update(updates, state, params),
   )

@@ -13,6 +13,8 @@ from fiat_jax.checkpoints.source import open_checkpoint
 from fiat_jax.models import registry
 from fiat_jax.models.config import DecoderConfig
 
+pytestmark = pytest.mark.compiled_quickly
+
 CONFIG = DecoderConfig(vocab_size=96, width=32, layers=3, heads=8, kv_heads=4, head_dim=8, ffn_width=48, max_length=256)
 
 

@@ -25,6 +25,8 @@ from fiat_jax.training import loop, microbatch, optimizers
 from fiat_jax.training.journal import Journal
 from fiat_jax.training.step import init_state, make_step, summed_gradients
 
+pytestmark = pytest.mark.compiled_quickly
+
 LORA = LoraConfig(rank=2, targets=tiny.ALL_LINEAR)
 OPTIMIZER = optimizers.OptimizerConfig(learning_rate=0.01)
 STEPS = 4

@@ -63,6 +63,7 @@ def test_adafactor_on_stacked_layers_is_adafactor_on_each_layer_alone():
   """Against optax.adafactor over a tree without stacked leaves, gradients of very different sizes in every layer."""
   rng = np.random.default_rng(0)
   shapes = {"embedding": (300, 160), "layers": {"kernel": (3, 160, 130), "scale": (3, 160)}}
+  shapes |= {"encoder": {"layers": {"kernel": (1, 140, 130)}}, "decoder": {"layers": {"kernel": (2, 140, 130)}}}
   normal = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
   params = jax.tree.map(normal, shapes, is_leaf=lambda node: isinstance(node, tuple))
   config = OptimizerConfig(optimizer="adafactor", learning_rate=0.1, clip=1e9)
@@ -72,20 +73,22 @@ def test_adafactor_on_stacked_layers_is_adafactor_on_each_layer_alone():
   state, other_state = ours.init(params), theirs.init(unstacked)
   for size in (1.0, 30.0, 0.01, 5.0):
     gradient = jax.tree.map(lambda leaf, size=size: size * normal(leaf.shape), params)
-    gradient["layers"] = jax.tree.map(scale_layers, gradient["layers"])
+    gradient = jax.tree_util.tree_map_with_path(scale_layers, gradient)
     updates, state = ours.update(gradient, state, params)
     other_updates, other_state = theirs.update(unstack(gradient), other_state, unstacked)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), unstack(updates), other_updates)
     params, unstacked = optax.apply_updates(params, updates), optax.apply_updates(unstacked, other_updates)
 
 
-def scale_layers(leaf):
-  return leaf * jnp.array([1.0, 100.0, 1e-3]).reshape(3, *[1] * (leaf.ndim - 1))
+def scale_layers(path, leaf):
+  sizes = jnp.array([1.0, 100.0, 1e-3])[: len(leaf)] if "layers" in str(path) else jnp.ones(len(leaf))
+  return leaf * sizes.reshape(-1, *[1] * (leaf.ndim - 1))
 
 
 def unstack(tree):
-  layers = [jax.tree.map(lambda leaf, n=n: leaf[n], tree["layers"]) for n in range(3)]
-  return {"embedding": tree["embedding"], "layers": layers}
+  """Each layer's leaves as leaves of their own."""
+  leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  return {path: list(leaf) if "layers" in path else leaf for path, leaf in leaves.items()}
 
 
 def test_adafactor_keeps_rows_and_columns_of_each_layer_alone():

@@ -13,6 +13,8 @@ from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.training.step import init_state, make_step, summed_gradients
 
+pytestmark = pytest.mark.compiled_quickly
+
 LORA = LoraConfig(rank=3, targets=tiny.ALL_LINEAR)
 EXAMPLES = tiny.random_examples([(5, 1), (9, 7), (20, 2), (3, 12), (30, 4), (11, 1), (6, 6), (25, 3)])
 WHOLE, QUARTERS = Shape(rows=4, length=64, targets=32), Shape(rows=1, length=64, targets=32)
