@@ -51,7 +51,8 @@ def begin(
   def start(number: int) -> subprocess.Popen[str]:
     flags = count > 1 and not slurm
     address = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(count), "--process", str(number))
-    told = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={each[number]}"}
+    # As in meshes.py, most of the time is compiling.
+    told = {"XLA_FLAGS": f"--xla_cpu_use_fusion_emitters=false --xla_force_host_platform_device_count={each[number]}"}
     return subprocess.Popen(
       [sys.executable, "-m", "fiat_jax", *words, *(address if flags else ()), *beside[number % len(beside)]],
       cwd=places[number % len(places)],
