@@ -13,9 +13,9 @@ from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
 
 pytestmark = pytest.mark.slow
-SIZES = {"train": 192, "validation": 64, "test": 240}
+SIZES = {"train": 128, "validation": 48, "test": 160}
 SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
-SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "24")
+SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "16")
 SETTINGS += ("--template", "plain")  # a chat's words around a row are longer than the row
 
 
