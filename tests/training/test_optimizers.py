@@ -100,7 +100,8 @@ def test_adafactor_keeps_rows_and_columns_of_each_layer_alone():
 
 
 def test_adafactor_s_state_is_saved_and_read_again(tmp_path):
-  params = {"layers": {"kernel": jnp.ones((3, 200, 150))}, "embedding": jnp.ones((5, 4))}
+  params = {name: {"layers": {"kernel": jnp.ones((n, 200, 150))}} for name, n in (("encoder", 3), ("decoder", 2))}
+  params["embedding"] = jnp.ones((5, 4))
   transform = optimizer(OptimizerConfig(optimizer="adafactor"))
   _, state = transform.update(params, transform.init(params), params)
   checkpoints = RunCheckpoints(tmp_path)
