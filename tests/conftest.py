@@ -64,13 +64,13 @@ def loud() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs() -> Iterator[None]:
-  """Thousands of tests in one process make more programs than it may hold, and objects that none looks at again."""
+  """Thousands of tests in one process make more programs and objects than it may hold."""
   from fiat_jax import compilations
 
   yield
   compilations.make_room()
   gc.collect()
-  gc.freeze()
+  gc.freeze()  # what a finished module has left is passed over by every later collection
 
 
 @pytest.fixture(scope="session")
