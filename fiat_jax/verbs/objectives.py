@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fiat_jax import processes, sharding, stopwatch
+from fiat_jax import processes, sharding
 from fiat_jax.data.batches import Examples, choose_shape, longest_size
 from fiat_jax.data.packing import Packing, Shape
 from fiat_jax.data.pairs import packing_of
@@ -17,7 +17,8 @@ from fiat_jax.evaluation.evaluate import summarise, write_predictions
 from fiat_jax.progress import progress, say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch
-from fiat_jax.verbs.predictions import predict, say_doubts
+from fiat_jax.verbs.answered import answered
+from fiat_jax.verbs.predictions import say_doubts
 from fiat_jax.workbench import Workbench
 
 
@@ -72,22 +73,19 @@ class Answers:
     self.latency: dict[str, float] = {}
 
   def validate(self, tree: Any | None) -> dict[str, float]:
-    engine = self._bench.models.engine(self._recipe, tree)
-    predictions = predict(self._bench, "validation", self._recipe, engine, searched=False)
-    summary = summarise(predictions, self._metrics)
+    found = answered(self._bench, self._recipe, "validation", tree, searched=False)
+    summary = summarise(found.predictions, self._metrics)
     for doubt in self._stuck.heard(summary):
       say(f"warning: {self._recipe.title}: {doubt}")
     return summary["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
-    engine = None if self._recipe.answer_of_beta else self._bench.models.engine(self._recipe, tree)
-    with stopwatch.warm() as elapsed:
-      predictions = predict(self._bench, split, self._recipe, engine)
-    if engine:
-      self.seconds[split] = round(elapsed.seconds, 3)
-    if engine and split == "test" and not self._bench.settings.labels:
+    predictions, seconds = answered(self._bench, self._recipe, split, tree)
+    if self._recipe.runs_model:
+      self.seconds[split] = round(seconds, 3)
+    if self._recipe.runs_model and split == "test" and not self._bench.settings.labels:
       shard, length = self._bench.shards.of(split, self._recipe), self._bench.settings.target_length
-      self.latency = latency.measured(engine, shard, length)
+      self.latency = latency.measured(self._bench.models.engine(self._recipe, tree), shard, length)
     if any(name in metrics.JUDGED for name in self._metrics):
       from fiat_jax.evaluation.judge import judged  # the package `openai` is slow to import
 

@@ -153,6 +153,8 @@ def _train(
   else:
     trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
     frozen = bench.models.variables(recipe, None)
+  # Bound to where it lies, as what a checkpoint gives back is: the same programs then serve both.
+  trained = jax.device_put(trained, jax.tree.map(lambda leaf: leaf.sharding, trained))
   config = optimizer_config(settings)
   optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   state = init_state(trained, optimizer)

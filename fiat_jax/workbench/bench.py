@@ -38,6 +38,7 @@ class Workbench:
     self.rows: dict[str, Spilled[Row]] = {
       split: read_rows(path, self.settings.layout, labelled=labelled) for split, path in self.settings.files().items()
     }
+    self.answered: dict[Any, Any] = {}  # what `verbs/answered.py` knows; the same for all that `under` gives
     self._recipes: list[Recipe] = []  # those that a model works for
     self.models = Models(configuration, weights)
     self.templates = Templates(self.settings, self.models)

@@ -7,6 +7,7 @@ import pytest
 from commands import records, results, runner
 
 from fiat_jax import cli
+from fiat_jax.verbs import answered
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -118,8 +119,15 @@ def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path
 
 
 @pytest.mark.slow
-def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, settings, tmp_path):
+def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, settings, tmp_path, monkeypatch):
   jax.clear_caches()  # else programs of earlier tests may leave no room for these to be kept
+  predict, asked = answered.predict, list[str]()
+
+  def counted(bench, split, *more, **how):
+    asked.append(split)
+    return predict(bench, split, *more, **how)
+
+  monkeypatch.setattr(answered, "predict", counted)
   run, tried = runner(rows, *settings), ("--try_learning_rates", "0.001,0.1", "--try_sizes", "8,99")
   run("compare", tmp_path / "run", "--recipes", "fine_tuning", "--seeds", "0,1", *tried)
   (found,), own = results(tmp_path / "run")["recipes"], tmp_path / "run" / "fine_tuning" / "seed_0"
@@ -134,6 +142,9 @@ def test_settings_are_searched_on_validation_and_fewer_rows_learned_from(rows, s
   assert [point["rows"] for point in found["sizes"]["points"]] == [8, 16]
   of_fewer = (tmp_path / "run" / "sizes" / "fine_tuning" / "8" / "seed_1" / "config.gin").read_text()
   assert "TRAIN_ROWS = 8" in of_fewer and f"LEARNING_RATE = {chosen['learning_rate']}" in of_fewer
+  trained = 5  # two trials, of which one becomes seed 0, seed 1, and both seeds on fewer rows
+  assert asked.count("validation") == 2 + trained, "of each seed before training, and after every training"
+  assert asked.count("test") == trained - 1
   made = {
     str(file.parent.relative_to(tmp_path / "run")): json.loads(file.read_text())["programs"]["made"]
     for file in (tmp_path / "run").rglob("results.json")
