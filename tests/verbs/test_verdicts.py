@@ -13,9 +13,9 @@ from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
 
 pytestmark = pytest.mark.slow
-SIZES = {"train": 128, "validation": 48, "test": 160}
+SIZES = {"train": 192, "validation": 64, "test": 240}
 SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
-SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "16")
+SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "24")
 SETTINGS += ("--template", "plain")  # a chat's words around a row are longer than the row
 
 
@@ -40,10 +40,13 @@ def test_reasoning_is_recommended_where_it_tells_and_not_where_it_is_noise(true,
   told = (lambda answer, _: answer) if true else (lambda _, generator: generator.choice(("yes", "no")))
   rows = write(tmp_path / "rows", told)
   runner(rows, *SETTINGS)("compare", tmp_path / "run", "--recipes", "fiat,fine_tuning")
-  found = results(tmp_path / "run")["verdict"]
+  report = results(tmp_path / "run")
+  found = report["verdict"]
+  accuracy = {recipe["recipe"]: recipe["test"]["overall"]["accuracy"] for recipe in report["recipes"]}
   if true:
     assert (found["recipe"], found["outcome"]) == ("fiat", "clear") and found["interval"][0] > 0
   else:
+    assert accuracy["fine_tuning"] > 80, "it learned the rows that say their answer, or nothing would be compared"
     assert found["recipe"] == "fine_tuning" and found["outcome"] in ("indistinguishable", "clear")
     assert found["pick"] == "fine_tuning" or found["interval"][1] >= 0, "FIAT is not above it"
 
