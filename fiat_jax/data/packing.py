@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+OVERHEAD = 64.0  # what a microbatch costs whatever it holds, as tokens: every weight is read for it
+
 
 class Example(NamedTuple):
   """One tokenised row: prompt ids [S], target ids with the end mark [T], its number in the file.
@@ -75,9 +77,10 @@ def choose_shape(
   batch: int,
   parts: int = 1,
 ) -> Shape:
-  """The row that wastes least when batches of this size are packed, and as many rows as fit the budget.
+  """The microbatch that wastes least when batches of this size are packed, within the budget and no less than half.
 
-  Lengths from the longest example's up to four times that are tried.
+  Lengths from the longest example's up to four times that are tried, and numbers of rows: batches that need 9 rows are
+  computed in three microbatches of 3 rows, where a budget of 4 would leave a quarter of 12 rows empty.
 
   Args:
     examples: the ones to try on.
@@ -88,20 +91,18 @@ def choose_shape(
   """
   chunks = [examples[n : n + batch] for n in range(0, len(examples), batch)]
   first = rounded_up(int(packing.sizes(inputs, targets).max()))
-  candidates = [
-    (length, room)
-    for length in range(first, max(4 * first, 256) + 1, 64)
-    for room in packing.rooms(length, inputs, targets)
-  ]
-
-  def needed(length: int, room: int) -> list[int]:
-    shape = Shape(rows=1, length=length, targets=room)
-    return [len(fill_rows(chunk, shape, packing.size)) for chunk in chunks]
-
-  length, room = min(candidates, key=lambda pair: sum(needed(*pair)) * packing.cost(*pair))
-  rows = max(1, tokens // packing.tokens(length, room))
-  rows = min(rows, -(-max(needed(length, room)) // parts))
-  return Shape(rows=rows * parts, length=length, targets=room)
+  found: list[tuple[float, int, int, int]] = []
+  for length in range(first, max(4 * first, 256) + 1, 64):
+    for room in packing.rooms(length, inputs, targets):
+      one = Shape(rows=1, length=length, targets=room)
+      needed = np.asarray([len(fill_rows(chunk, one, packing.size)) for chunk in chunks])
+      cost = packing.cost(length, room)
+      most = min(max(1, tokens // packing.tokens(length, room)), -(-int(needed.max()) // parts))
+      for rows in range(-(-most // 2), most + 1):
+        microbatches = int(np.ceil(needed / (rows * parts)).sum())
+        found.append((microbatches * (rows * cost + OVERHEAD), -rows, length, room))
+  _, rows, length, room = min(found)
+  return Shape(rows=-rows * parts, length=length, targets=room)
 
 
 def halved(shape: Shape, longest: int, most: int, parts: int = 1) -> Shape | None:
