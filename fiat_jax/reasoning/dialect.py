@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import openai
 
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.api_key import KEY, brief
 from fiat_jax.reasoning.request import Answer, Request
 
-KEY = "OPENAI_API_KEY"
 RETRIED = (408, 429)  # and 5xx
+LOCAL = ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", "UnsupportedProtocol")  # of httpx
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
@@ -66,14 +66,6 @@ class Dialect:
       raise UserError(f"{self.endpoint} refuses ({status}): {hint}. What was answered before is kept")
 
 
-def key_of(local: bool) -> str:
-  """The user's key. Raises UserError where there is none, unless the endpoint is on this machine."""
-  key = os.environ.get(KEY)
-  if not key and not local:
-    raise UserError(f"no key: set the environment variable {KEY}")
-  return key or "none"
-
-
 def is_chat(request: Request) -> bool:
   return request.asking.template == "chat"
 
@@ -86,7 +78,7 @@ def read(body: Any, *, chat: bool) -> Answer:
     if not isinstance(text, str | None):
       raise TypeError
   except (KeyError, IndexError, TypeError):
-    raise ValueError(f"no text in {str(body)[:100]!r}") from None
+    raise ValueError(f"no text in {brief(body, 100)!r}") from None
   return Answer(text=text or "", finish=choice.get("finish_reason") or "none", tokens=_charged(body.get("usage")))
 
 
@@ -109,6 +101,11 @@ def passes(status: int) -> bool:
   return status in RETRIED or status >= 500
 
 
+def never_left(e: openai.APIConnectionError) -> bool:
+  """Whether no part of the request can have reached the endpoint: nothing is charged."""
+  return type(e.__cause__).__name__ in LOCAL
+
+
 def wait_of(e: openai.APIStatusError) -> float:
   """The seconds that a refusal asks to wait."""
   try:
@@ -118,4 +115,4 @@ def wait_of(e: openai.APIStatusError) -> float:
 
 
 def told(status: int, message: Any) -> str:
-  return f"status {status}: {' '.join(str(message).split())[:200]}"
+  return f"status {status}: {brief(message)}"

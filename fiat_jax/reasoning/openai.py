@@ -20,8 +20,9 @@ import openai
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import batch_api
+from fiat_jax.reasoning.api_key import KEY, brief, key_of
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
-from fiat_jax.reasoning.dialect import KEY, Dialect, is_chat, key_of, passes, read, told, wait_of
+from fiat_jax.reasoning.dialect import Dialect, is_chat, never_left, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
 from fiat_jax.reasoning.reasoner import is_local
@@ -161,14 +162,14 @@ class EndpointReasoner:
         if not passes(e.status_code):
           return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
         reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
-      except openai.APITimeoutError:
-        reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
+      except openai.APITimeoutError as e:
+        reason, charged, wait = f"no answer within {self._settings.timeout:g} s", not never_left(e), 0.0
       except openai.APIConnectionError as e:
         if _was_answered(e):
           return claim, _unreadable("the connection broke in the middle of the answer")
-        reason, charged, wait = f"no connection: {e.__cause__ or e}", not _refused(e), 0.0
+        reason, charged, wait = f"no connection: {brief(e.__cause__ or e)}", not never_left(e), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
-        return claim, _unreadable(f"a broken answer: {str(e)[:200]}")
+        return claim, _unreadable(f"a broken answer: {brief(e)}")
       else:
         return claim, answer
       if attempt == ATTEMPTS:
@@ -205,7 +206,7 @@ class EndpointReasoner:
     started = time.monotonic()
     made: Any = await (client.chat.completions if chat else client.completions).create(**body)
     if not hasattr(made, "model_dump"):
-      raise ValueError(f"no object but {str(made)[:100]!r}")
+      raise ValueError(f"no object but {brief(made, 100)!r}")
     answer = read(made.model_dump(warnings=False), chat=chat)
     return dataclasses.replace(answer, seconds=round(time.monotonic() - started, 4))
 
@@ -213,10 +214,6 @@ class EndpointReasoner:
 def _unreadable(reason: str) -> Answer:
   """Something came, and is paid for."""
   return Answer(text="", finish="broken", tokens=None, broken=reason)
-
-
-def _refused(e: openai.APIConnectionError) -> bool:
-  return type(e.__cause__).__name__ == "ConnectError"
 
 
 def _was_answered(e: openai.APIConnectionError) -> bool:

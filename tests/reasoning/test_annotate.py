@@ -16,6 +16,7 @@ from commands import records
 from endpoint import Endpoint, picky, served
 
 from fiat_jax import cli
+from fiat_jax.reasoning import openai as client
 from fiat_jax.reasoning.store import Store
 
 
@@ -73,8 +74,53 @@ def test_a_wrong_key_stops_at_once_and_is_written_nowhere(rows, capsys, monkeypa
     assert len(endpoint.bodies) == 1 and "check OPENAI_API_KEY" in capsys.readouterr().err
     endpoint.key = "sk-mine"
     assert cli.main(words(rows, url)) == 0
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def test_a_key_with_a_line_break_behind_it_is_taken_without(rows, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", " sk-mine\n")
+  endpoint = Endpoint(key="sk-mine")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 0
+  assert len(endpoint.answered) == 36
+
+
+@pytest.mark.parametrize("key", ["sk-\nmine", "sk-mine\x7f", "sk-miné"])
+def test_a_key_that_no_header_takes_is_refused_before_anything_is_asked(rows, capsys, monkeypatch, key):
+  monkeypatch.setenv("OPENAI_API_KEY", key)
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 2
+  said = capsys.readouterr().err
+  assert "OPENAI_API_KEY holds what no key does" in said and "mine" not in said and "miné" not in said
+  assert not endpoint.bodies and spent(rows).spent == 0
+
+
+def test_a_key_that_an_endpoint_repeats_is_written_nowhere(rows, capsys, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+  long = f"400:{'no ' * 64}Bearer sk-mine: ..."  # cut where the key stands
+  with served(Endpoint(lambda e, prompt, attempt: long if "is 1" in prompt else "400:sk-mine is of no use.")) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:8]")) == 2
+  reasons = [record["reason"] for record in failed(rows)]
+  assert len(reasons) == 8 and any("[OPENAI_API_KEY] is of no use" in reason for reason in reasons)
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def test_what_fails_before_it_leaves_costs_nothing(rows, capsys, monkeypatch):
+  """A header that cannot be sent, say: here the key's own check is left out."""
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+  monkeypatch.setattr(client, "key_of", lambda local: "sk-mine\n")
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:2]")) == 2
+  assert not endpoint.bodies and spent(rows).spent == 0 and "no connection" in failed(rows)[0]["reason"]
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def _assert_written_nowhere(rows, said: str) -> None:
+  assert "sk-mi" not in said
   for file in (rows.parent / "S").rglob("*"):
-    assert not file.is_file() or b"sk-mine" not in file.read_bytes()
+    assert not file.is_file() or b"sk-mi" not in file.read_bytes(), file
 
 
 def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
