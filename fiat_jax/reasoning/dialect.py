@@ -12,6 +12,7 @@ from fiat_jax.reasoning.request import Answer, Request
 
 RETRIED = (408, 429)  # and 5xx
 LOCAL = ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", "UnsupportedProtocol")  # of httpx
+BEGUN = "begun"  # an extension of httpx requests
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
@@ -99,6 +100,16 @@ def _charged(usage: Any) -> tuple[int, int] | None:
 def passes(status: int) -> bool:
   """Whether what a status refuses may be granted later."""
   return status in RETRIED or status >= 500
+
+
+async def note_begin(response: Any) -> None:
+  """A client's hook on responses, for `begun_with`: called as soon as a status line and headers have come."""
+  response.request.extensions[BEGUN] = response.status_code
+
+
+def begun_with(e: openai.APIConnectionError) -> int:
+  """The status of a response that broke off or stalled in its body; 0 where none had begun."""
+  return e.request.extensions.get(BEGUN, 0)
 
 
 def never_left(e: openai.APIConnectionError) -> bool:

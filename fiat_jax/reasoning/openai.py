@@ -22,7 +22,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning import batch_api
 from fiat_jax.reasoning.api_key import KEY, brief, key_of
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
-from fiat_jax.reasoning.dialect import Dialect, is_chat, never_left, passes, read, told, wait_of
+from fiat_jax.reasoning.dialect import Dialect, begun_with, is_chat, never_left, note_begin, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
 from fiat_jax.reasoning.reasoner import is_local
@@ -89,9 +89,7 @@ class EndpointReasoner:
       raise self._stop
 
   async def _run(self, desk: Desk, key: str) -> None:
-    async with openai.AsyncOpenAI(
-      api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout
-    ) as client:
+    async with self._client(key) as client:
       tasks: set[asyncio.Task[Came]] = set()
       learnt = False  # the first request goes alone: what it teaches (another parameter's name, the price) serves all
       while len(desk) and not self._stop:
@@ -162,12 +160,16 @@ class EndpointReasoner:
         if not passes(e.status_code):
           return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
         reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
-      except openai.APITimeoutError as e:
-        reason, charged, wait = f"no answer within {self._settings.timeout:g} s", not never_left(e), 0.0
       except openai.APIConnectionError as e:
-        if _was_answered(e):
-          return claim, _unreadable("the connection broke in the middle of the answer")
-        reason, charged, wait = f"no connection: {brief(e.__cause__ or e)}", not never_left(e), 0.0
+        late = isinstance(e, openai.APITimeoutError)
+        begun = begun_with(e)
+        if begun and begun < 300:
+          middle = f"nothing more came for {self._settings.timeout:g} s" if late else "the connection broke"
+          return claim, _unreadable(f"{middle} in the middle of the answer")
+        reason = (
+          f"no answer within {self._settings.timeout:g} s" if late else f"no connection: {brief(e.__cause__ or e)}"
+        )
+        charged, wait = not (begun or never_left(e)), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
         return claim, _unreadable(f"a broken answer: {brief(e)}")
       else:
@@ -185,8 +187,13 @@ class EndpointReasoner:
 
   def client(self) -> openai.AsyncOpenAI:
     """A client for `once`. Raises UserError where there is no key."""
-    timeout = self._settings.timeout
-    return openai.AsyncOpenAI(api_key=key_of(self._local), base_url=self.endpoint, max_retries=0, timeout=timeout)
+    return self._client(key_of(self._local))
+
+  def _client(self, key: str) -> openai.AsyncOpenAI:
+    http = openai.DefaultAsyncHttpxClient(event_hooks={"response": [note_begin]})
+    return openai.AsyncOpenAI(
+      api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout, http_client=http
+    )
 
   async def once(self, client: openai.AsyncOpenAI, request: Request) -> Answer:
     """The answer to one request, which is not repeated but for parameters that the endpoint does not take.
@@ -214,8 +221,3 @@ class EndpointReasoner:
 def _unreadable(reason: str) -> Answer:
   """Something came, and is paid for."""
   return Answer(text="", finish="broken", tokens=None, broken=reason)
-
-
-def _was_answered(e: openai.APIConnectionError) -> bool:
-  """Whether a status line had come: the connection broke in the body, not before it."""
-  return type(e.__cause__).__name__ == "RemoteProtocolError" and "body" in str(e.__cause__)

@@ -7,6 +7,9 @@ import contextlib
 import hashlib
 import http.server
 import json
+import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from batch_endpoint import Batches
 
 Fault = Callable[["Endpoint", str, int], str]
 Answer = Callable[[str, int], str]
+CUTS = ("cut", "hang", "reset")  # what is done behind headers and half a body: the end, nothing for long, a RST
 
 
 def right(prompt: str, attempt: int) -> str:
@@ -35,7 +39,7 @@ class Endpoint:
   """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 
   `context` is what the list of models tells. `arrivals` are the times of requests by its own clock, with the tokens
-  that it counts for each. Of batches see `batch_endpoint.py`.
+  that it counts for each. `stall` is how many seconds it says nothing. Of batches see `batch_endpoint.py`.
   """
 
   def __init__(
@@ -46,7 +50,7 @@ class Endpoint:
     answer: Answer = right,
     context: int | None = None,
   ):
-    self.fault, self.tokens, self.key, self.delay = fault, tokens, key, 0.0
+    self.fault, self.tokens, self.key, self.delay, self.stall = fault, tokens, key, 0.0, 1.0
     self.answer, self.context, self.arrivals = answer, context, list[tuple[float, int]]()
     self.batches = Batches()
     self.attempts: collections.Counter[str] = collections.Counter()
@@ -106,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if fault.startswith("400:"):
       return self._send(400, json.dumps({"error": {"message": fault[4:]}}))
     if fault == "stall":
-      time.sleep(1.0)
+      time.sleep(e.stall)
       self.close_connection = True
       return None
     if fault == "close":
@@ -116,13 +120,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
       whole = json.dumps(answer(e, body, fault))
     if fault == "broken":
       return self._send(200, whole[: len(whole) // 2])
-    self._send(200, whole, cut=fault == "cut")
+    self._send(200, whole, cut=fault in CUTS)
+    if fault == "hang":
+      time.sleep(e.stall)
+    if fault == "reset":
+      self._reset()
 
   def _welcome(self) -> bool:
     if self.endpoint.key and self.headers["authorization"] != f"Bearer {self.endpoint.key}":
       self._send(401, json.dumps({"error": {"message": "wrong key"}}))
       return False
     return True
+
+  def _reset(self) -> None:
+    """Ends the connection with a RST instead of a FIN, once what was sent has been read."""
+    time.sleep(0.05)
+    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(self.connection.detach())
 
   def _send(self, status: int, text: str, headers: dict[str, str] | None = None, cut: bool = False) -> None:
     content = text.encode()

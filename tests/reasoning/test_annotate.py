@@ -51,14 +51,16 @@ def test_what_passes_is_tried_again(rows, temporary):
     ("empty", "empty"),
     ("unparsed", "unparsed"),
     ("broken", "broken"),
-    ("cut", "connection broke"),
+    ("cut", "connection broke in the middle"),
+    ("reset", "connection broke in the middle"),
+    ("hang", "nothing more came for 0.5 s in the middle"),
   ],
 )
 def test_an_answer_that_cannot_be_used_is_a_failure_and_not_asked_for_again(rows, capsys, fault, reason):
   endpoint = Endpoint(lambda e, prompt, attempt: fault if "is 1" in prompt else "")
   with served(endpoint) as url:
     for _ in range(2):
-      assert cli.main(words(rows, url)) == 2
+      assert cli.main(words(rows, url, *(("--timeout", "0.5") if fault == "hang" else ()))) == 2
   assert len(failed(rows)) == 11 and all(reason in record["reason"] for record in failed(rows))
   assert set(endpoint.answered.values()) == {1}
   assert "25 of 36 rows have reasoning" in capsys.readouterr().err

@@ -27,8 +27,8 @@ from fiat_jax.reasoning.store import Store
 pytestmark = pytest.mark.compiled_quickly
 
 FIAT = [sys.executable, "-m", "fiat_jax"]
-PASSING = ("429", "500", "502", "503", "408", "close")
-LASTING = ("empty", "length", "unparsed", "broken", "cut", "400:Invalid prompt.")
+PASSING = ("429", "500", "502", "503", "408", "close", "stall")
+LASTING = ("empty", "length", "unparsed", "broken", "cut", "reset", "hang", "400:Invalid prompt.")
 
 
 def mishaps(rate: float, lasting: float, seed: int):
@@ -57,8 +57,9 @@ def check(rows: pathlib.Path, endpoint: Endpoint, done: set[str]) -> None:
 def test_every_row_ends_answered_or_listed_and_no_answer_is_asked_for_twice(rows, seed):
   fault = mishaps(0.4, 0.25, seed)
   endpoint = Endpoint(fault)
+  endpoint.stall = 2.0
   with served(endpoint) as url:
-    codes = [cli.main(words(rows, url)) for _ in range(2)]
+    codes = [cli.main(words(rows, url, "--timeout", "1")) for _ in range(2)]
   useless = {row for row in range(36) if fault(endpoint, prompt(endpoint, row), 99)}
   done = {f"r{row}" for row in range(36) if row not in useless}
   assert codes == [2, 2] and len(useless) > 2  # fewer than --completeness
