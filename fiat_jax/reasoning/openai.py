@@ -182,8 +182,14 @@ class EndpointReasoner:
           return None
         claim = renewed
       back_off = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-      await asyncio.sleep(max(wait, back_off))
+      await self._pause(max(wait, back_off))
     return Failure(claim, "the endpoint refuses every form of the request", charged=False)
+
+  async def _pause(self, seconds: float) -> None:
+    """Waits, but no longer than until all is to stop."""
+    until = time.monotonic() + seconds
+    while not self._stop and (left := until - time.monotonic()) > 0:
+      await asyncio.sleep(min(POLL_SECONDS, left))
 
   def client(self) -> openai.AsyncOpenAI:
     """A client for `once`. Raises UserError where there is no key."""

@@ -39,7 +39,8 @@ class Endpoint:
   """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 
   `context` is what the list of models tells. `arrivals` are the times of requests by its own clock, with the tokens
-  that it counts for each. `stall` is how many seconds it says nothing. Of batches see `batch_endpoint.py`.
+  that it counts for each. `stall` is how many seconds it says nothing, `retry_after` makes
+  the header of that name. Of batches see `batch_endpoint.py`.
   """
 
   def __init__(
@@ -52,6 +53,7 @@ class Endpoint:
   ):
     self.fault, self.tokens, self.key, self.delay, self.stall = fault, tokens, key, 0.0, 1.0
     self.answer, self.context, self.arrivals = answer, context, list[tuple[float, int]]()
+    self.retry_after: Callable[[], str] = lambda: "0.01"
     self.batches = Batches()
     self.attempts: collections.Counter[str] = collections.Counter()
     self.answered: collections.Counter[str] = collections.Counter()
@@ -106,7 +108,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if not self._welcome():
       return None
     if fault.isdigit():
-      return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": "0.01"})
+      return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": e.retry_after()})
     if fault.startswith("400:"):
       return self._send(400, json.dumps({"error": {"message": fault[4:]}}))
     if fault == "stall":

@@ -89,6 +89,31 @@ def test_bursts_of_429_and_500_are_waited_out(rows, monkeypatch):
   assert spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
 
 
+def test_what_waits_for_another_attempt_costs_nothing_when_the_command_gives_up(rows):
+  endpoint = Endpoint(lambda e, prompt, attempt: "429" if "is 1" in prompt else "400:No.")
+  endpoint.retry_after = lambda: "60"
+  began = time.monotonic()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "16")) == 2
+  assert len(endpoint.attempts) >= 20 and time.monotonic() - began < client.GRACE_SECONDS
+  assert spent(rows).spent == 0
+
+
+def test_what_waits_for_another_attempt_costs_nothing_when_the_command_is_stopped(rows):
+  endpoint = Endpoint(lambda e, prompt, attempt: "500" if "is 1" in prompt else "")
+  endpoint.retry_after = lambda: "60"
+  with served(endpoint) as url:
+    command = [*FIAT, *words(rows, url, "--concurrency", "16", "--quiet")]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while len(endpoint.attempts) < 36:
+      assert child.poll() is None
+      time.sleep(0.01)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(client.GRACE_SECONDS) == 143
+  assert len(endpoint.usage) == 25 and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+
+
 def test_two_processes_on_one_store_share_the_work(rows):
   endpoint = Endpoint()
   endpoint.delay = 0.05
