@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.utils
+import time
 from typing import Any
 
 import openai
@@ -13,6 +15,7 @@ from fiat_jax.reasoning.request import Answer, Request
 RETRIED = (408, 429)  # and 5xx
 LOCAL = ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", "UnsupportedProtocol")  # of httpx
 BEGUN = "begun"  # an extension of httpx requests
+LONGEST_WAIT = 600.0  # seconds, whatever an endpoint asks for
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
@@ -118,10 +121,22 @@ def never_left(e: openai.APIConnectionError) -> bool:
 
 
 def wait_of(e: openai.APIStatusError) -> float:
-  """The seconds that a refusal asks to wait."""
+  """The seconds that a refusal asks to wait, as a number or as a date by the endpoint's clock."""
+  headers = e.response.headers
+  said = headers.get("retry-after", "0")
   try:
-    return min(600.0, max(0.0, float(e.response.headers.get("retry-after", 0))))
+    seconds = float(said)
   except ValueError:
+    until = _moment(said)
+    seconds = until - (_moment(headers.get("date", "")) or time.time()) if until else 0.0
+  return min(LONGEST_WAIT, max(0.0, seconds))
+
+
+def _moment(said: str) -> float:
+  """Seconds since 1970 of an HTTP date; 0 where it is none."""
+  try:
+    return email.utils.parsedate_to_datetime(said).timestamp()
+  except (ValueError, OverflowError):
     return 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import email.utils
 import hashlib
 import http.server
 import json
@@ -39,8 +40,9 @@ class Endpoint:
   """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 
   `context` is what the list of models tells. `arrivals` are the times of requests by its own clock, with the tokens
-  that it counts for each. `stall` is how many seconds it says nothing, `retry_after` makes
-  the header of that name. Of batches see `batch_endpoint.py`.
+  that it counts for each. `stall` is how many seconds it says nothing, `retry_after` makes the header of that name,
+  `clock` the dates. `thinking` times the limit are the tokens of thinking that it reports besides, among those of the
+  `completion` or in the `total` alone. Of batches see `batch_endpoint.py`.
   """
 
   def __init__(
@@ -54,6 +56,8 @@ class Endpoint:
     self.fault, self.tokens, self.key, self.delay, self.stall = fault, tokens, key, 0.0, 1.0
     self.answer, self.context, self.arrivals = answer, context, list[tuple[float, int]]()
     self.retry_after: Callable[[], str] = lambda: "0.01"
+    self.clock: Callable[[], float] = time.time
+    self.thinking, self.thinking_in = 0.0, "completion"
     self.batches = Batches()
     self.attempts: collections.Counter[str] = collections.Counter()
     self.answered: collections.Counter[str] = collections.Counter()
@@ -71,6 +75,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, format: str, *args: Any) -> None:
     pass
+
+  def date_time_string(self, timestamp: float | None = None) -> str:
+    return email.utils.formatdate(self.endpoint.clock(), usegmt=True)
 
   def do_GET(self) -> None:
     e = self.endpoint
@@ -166,7 +173,8 @@ def limit_of(body: dict[str, Any]) -> int:
 def answer(e: Endpoint, body: dict[str, Any], fault: str) -> dict[str, Any]:
   """What it answers, and charges; its lock is held."""
   prompt = prompt_of(body)
-  usage = len(prompt.encode()) // 4, int(e.tokens * limit_of(body))
+  said, thought = int(e.tokens * limit_of(body)), int(e.thinking * limit_of(body))
+  usage = len(prompt.encode()) // 4, said + thought
   text = {"empty": "", "unparsed": "Hm."}.get(fault, e.answer(prompt, e.attempts[prompt]))
   choice = {"index": 0, "finish_reason": "length" if fault == "length" else "stop"}
   choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
@@ -174,7 +182,10 @@ def answer(e: Endpoint, body: dict[str, Any], fault: str) -> dict[str, Any]:
   e.usage.append(usage)
   return {
     "id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
-    "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
+    "usage": {
+      "prompt_tokens": usage[0], "completion_tokens": said + thought * (e.thinking_in == "completion"),
+      "total_tokens": sum(usage), "completion_tokens_details": {"reasoning_tokens": thought},
+    },
   }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import email.utils
 import json
 import os
 import random
@@ -130,6 +132,32 @@ def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
   with served(endpoint) as url:
     assert cli.main(words(rows, url)) == 0
   assert len(endpoint.bodies) == 36 + 2
+
+
+@pytest.mark.parametrize("thinking_in", ["completion", "total"])
+def test_thinking_tokens_are_paid_for_wherever_they_are_reported(rows, thinking_in):
+  endpoint = Endpoint(tokens=0.5)
+  endpoint.thinking, endpoint.thinking_in = 1.0, thinking_in
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--max_cost", "20")) == 0
+  assert endpoint.cost(1000, 1000) > 36 * 0.15 and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+  assert {kept.tokens[1] for kept in Store(rows.parent / "S", "reader").kept.values() if kept.tokens} == {150}
+
+
+@pytest.mark.parametrize(("form", "ahead"), [("seconds", 0), ("date", 0), ("date", 3600)])
+def test_the_wait_that_an_endpoint_asks_for_is_kept(rows, form, ahead):
+  """A date is by the endpoint's own clock, which may be ahead of ours."""
+  endpoint = Endpoint(lambda e, prompt, attempt: "429" if attempt == 1 else "")
+  endpoint.clock = lambda: time.time() + ahead
+  dated = lambda: email.utils.formatdate(int(endpoint.clock()) + 2, usegmt=True)  # noqa: E731
+  endpoint.retry_after = dated if form == "date" else lambda: "1.1"
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:3]", "--concurrency", "3")) == 0
+  times = collections.defaultdict[str, list[float]](list)
+  for body, (at, _) in zip(endpoint.bodies, endpoint.arrivals, strict=True):
+    times[body["messages"][0]["content"]].append(at)
+  waits = [second - first for first, second in times.values()]
+  assert len(waits) == 3 and min(waits) >= 1.0 and max(waits) < 10.0
 
 
 def test_a_cap_is_never_passed_by_a_server_that_reports_twice_the_tokens(rows, capsys):
