@@ -20,10 +20,11 @@ from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.reasoning import patience
+from fiat_jax.reasoning.api_key import KEY, brief
 from fiat_jax.reasoning.batch_files import Came, came, line_of, url_of
 from fiat_jax.reasoning.batches import Batch
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
-from fiat_jax.reasoning.dialect import KEY, Dialect, passes, told, wait_of
+from fiat_jax.reasoning.dialect import Dialect, passes, told, wait_of
 from fiat_jax.reasoning.request import Answer, Claim
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000  # of one batch, as OpenAI allows them
@@ -122,7 +123,7 @@ class _Interface:
           raise self._refused(told(e.status_code, e.message)) from None
         sure, reason, wait = e.status_code < 500, told(e.status_code, e.message), wait_of(e)
       except (openai.APIError, ValueError) as e:
-        sure, reason, wait = False, str(e), 0.0
+        sure, reason, wait = False, brief(e), 0.0
       patience.back_off(attempt, wait)
       if not sure and (id := self._found(batch)):
         return self._submitted(batch, id)
@@ -190,9 +191,9 @@ class _Interface:
     errors = (made.errors and made.errors.data) or []
     self._never_sent(batch, "failed")
     if not any(error.code == TOO_MUCH for error in errors):
-      raise self._refused("; ".join(f"{e.message}" for e in errors[:2]) or "it does not say why")
+      raise self._refused("; ".join(brief(e.message) for e in errors[:2]) or "it does not say why")
     if len(batch.claims) == 1:
-      raise self._refused(errors[0].message or TOO_MUCH)
+      raise self._refused(brief(errors[0].message or TOO_MUCH))
     if not self._attended():  # of itself, not because of others
       self._most = max(1, min(self._most, len(batch.claims) // 2))
     self._one_by_one = True

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fiat_jax.reasoning.api_key import brief
 from fiat_jax.reasoning.desk import Dealt
 from fiat_jax.reasoning.dialect import Dialect, is_chat, read, told
 from fiat_jax.reasoning.request import Answer
@@ -48,7 +49,7 @@ def came(lines: Iterable[bytes]) -> Iterator[Came]:
     if status == 200:
       yield Came(key=key, answer=_read(body), status=status)
     elif error.get("code"):
-      reason = f"{error['code']}: {error.get('message', '')}"[:200]
+      reason = brief(f"{error['code']}: {error.get('message', '')}")
       yield Came(key=key, reason=reason, charged=error["code"] not in NOT_CHARGED)
     else:
       yield Came(key=key, status=status, reason=told(status, _message(body)), charged=status == 0)

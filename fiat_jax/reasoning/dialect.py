@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import email.utils
+import time
 from typing import Any
 
 import openai
 
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.api_key import KEY, brief
 from fiat_jax.reasoning.request import Answer, Request
 
-KEY = "OPENAI_API_KEY"
 RETRIED = (408, 429)  # and 5xx
+LOCAL = ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", "UnsupportedProtocol")  # of httpx
+BEGUN = "begun"  # an extension of httpx requests
+LONGEST_WAIT = 600.0  # seconds, whatever an endpoint asks for
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
@@ -66,14 +70,6 @@ class Dialect:
       raise UserError(f"{self.endpoint} refuses ({status}): {hint}. What was answered before is kept")
 
 
-def key_of(local: bool) -> str:
-  """The user's key. Raises UserError where there is none, unless the endpoint is on this machine."""
-  key = os.environ.get(KEY)
-  if not key and not local:
-    raise UserError(f"no key: set the environment variable {KEY}")
-  return key or "none"
-
-
 def is_chat(request: Request) -> bool:
   return request.asking.template == "chat"
 
@@ -86,7 +82,7 @@ def read(body: Any, *, chat: bool) -> Answer:
     if not isinstance(text, str | None):
       raise TypeError
   except (KeyError, IndexError, TypeError):
-    raise ValueError(f"no text in {str(body)[:100]!r}") from None
+    raise ValueError(f"no text in {brief(body, 100)!r}") from None
   return Answer(text=text or "", finish=choice.get("finish_reason") or "none", tokens=_charged(body.get("usage")))
 
 
@@ -109,13 +105,40 @@ def passes(status: int) -> bool:
   return status in RETRIED or status >= 500
 
 
+async def note_begin(response: Any) -> None:
+  """A client's hook on responses, for `begun_with`: called as soon as a status line and headers have come."""
+  response.request.extensions[BEGUN] = response.status_code
+
+
+def begun_with(e: openai.APIConnectionError) -> int:
+  """The status of a response that broke off or stalled in its body; 0 where none had begun."""
+  return e.request.extensions.get(BEGUN, 0)
+
+
+def never_left(e: openai.APIConnectionError) -> bool:
+  """Whether no part of the request can have reached the endpoint: nothing is charged."""
+  return type(e.__cause__).__name__ in LOCAL
+
+
 def wait_of(e: openai.APIStatusError) -> float:
-  """The seconds that a refusal asks to wait."""
+  """The seconds that a refusal asks to wait, as a number or as a date by the endpoint's clock."""
+  headers = e.response.headers
+  said = headers.get("retry-after", "0")
   try:
-    return min(600.0, max(0.0, float(e.response.headers.get("retry-after", 0))))
+    seconds = float(said)
   except ValueError:
+    until = _moment(said)
+    seconds = until - (_moment(headers.get("date", "")) or time.time()) if until else 0.0
+  return min(LONGEST_WAIT, max(0.0, seconds))
+
+
+def _moment(said: str) -> float:
+  """Seconds since 1970 of an HTTP date; 0 where it is none."""
+  try:
+    return email.utils.parsedate_to_datetime(said).timestamp()
+  except (ValueError, OverflowError):
     return 0.0
 
 
 def told(status: int, message: Any) -> str:
-  return f"status {status}: {' '.join(str(message).split())[:200]}"
+  return f"status {status}: {brief(message)}"

@@ -20,8 +20,9 @@ import openai
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import batch_api
+from fiat_jax.reasoning.api_key import KEY, brief, key_of
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
-from fiat_jax.reasoning.dialect import KEY, Dialect, is_chat, key_of, passes, read, told, wait_of
+from fiat_jax.reasoning.dialect import Dialect, begun_with, is_chat, never_left, note_begin, passes, read, told, wait_of
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
 from fiat_jax.reasoning.reasoner import is_local
@@ -88,9 +89,7 @@ class EndpointReasoner:
       raise self._stop
 
   async def _run(self, desk: Desk, key: str) -> None:
-    async with openai.AsyncOpenAI(
-      api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout
-    ) as client:
+    async with self._client(key) as client:
       tasks: set[asyncio.Task[Came]] = set()
       learnt = False  # the first request goes alone: what it teaches (another parameter's name, the price) serves all
       while len(desk) and not self._stop:
@@ -161,14 +160,18 @@ class EndpointReasoner:
         if not passes(e.status_code):
           return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
         reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
-      except openai.APITimeoutError:
-        reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
       except openai.APIConnectionError as e:
-        if _was_answered(e):
-          return claim, _unreadable("the connection broke in the middle of the answer")
-        reason, charged, wait = f"no connection: {e.__cause__ or e}", not _refused(e), 0.0
+        late = isinstance(e, openai.APITimeoutError)
+        begun = begun_with(e)
+        if begun and begun < 300:
+          middle = f"nothing more came for {self._settings.timeout:g} s" if late else "the connection broke"
+          return claim, _unreadable(f"{middle} in the middle of the answer")
+        reason = (
+          f"no answer within {self._settings.timeout:g} s" if late else f"no connection: {brief(e.__cause__ or e)}"
+        )
+        charged, wait = not (begun or never_left(e)), 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
-        return claim, _unreadable(f"a broken answer: {str(e)[:200]}")
+        return claim, _unreadable(f"a broken answer: {brief(e)}")
       else:
         return claim, answer
       if attempt == ATTEMPTS:
@@ -179,13 +182,24 @@ class EndpointReasoner:
           return None
         claim = renewed
       back_off = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-      await asyncio.sleep(max(wait, back_off))
+      await self._pause(max(wait, back_off))
     return Failure(claim, "the endpoint refuses every form of the request", charged=False)
+
+  async def _pause(self, seconds: float) -> None:
+    """Waits, but no longer than until all is to stop."""
+    until = time.monotonic() + seconds
+    while not self._stop and (left := until - time.monotonic()) > 0:
+      await asyncio.sleep(min(POLL_SECONDS, left))
 
   def client(self) -> openai.AsyncOpenAI:
     """A client for `once`. Raises UserError where there is no key."""
-    timeout = self._settings.timeout
-    return openai.AsyncOpenAI(api_key=key_of(self._local), base_url=self.endpoint, max_retries=0, timeout=timeout)
+    return self._client(key_of(self._local))
+
+  def _client(self, key: str) -> openai.AsyncOpenAI:
+    http = openai.DefaultAsyncHttpxClient(event_hooks={"response": [note_begin]})
+    return openai.AsyncOpenAI(
+      api_key=key, base_url=self.endpoint, max_retries=0, timeout=self._settings.timeout, http_client=http
+    )
 
   async def once(self, client: openai.AsyncOpenAI, request: Request) -> Answer:
     """The answer to one request, which is not repeated but for parameters that the endpoint does not take.
@@ -205,7 +219,7 @@ class EndpointReasoner:
     started = time.monotonic()
     made: Any = await (client.chat.completions if chat else client.completions).create(**body)
     if not hasattr(made, "model_dump"):
-      raise ValueError(f"no object but {str(made)[:100]!r}")
+      raise ValueError(f"no object but {brief(made, 100)!r}")
     answer = read(made.model_dump(warnings=False), chat=chat)
     return dataclasses.replace(answer, seconds=round(time.monotonic() - started, 4))
 
@@ -213,12 +227,3 @@ class EndpointReasoner:
 def _unreadable(reason: str) -> Answer:
   """Something came, and is paid for."""
   return Answer(text="", finish="broken", tokens=None, broken=reason)
-
-
-def _refused(e: openai.APIConnectionError) -> bool:
-  return type(e.__cause__).__name__ == "ConnectError"
-
-
-def _was_answered(e: openai.APIConnectionError) -> bool:
-  """Whether a status line had come: the connection broke in the body, not before it."""
-  return type(e.__cause__).__name__ == "RemoteProtocolError" and "body" in str(e.__cause__)

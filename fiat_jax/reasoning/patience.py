@@ -11,6 +11,7 @@ import openai
 
 from fiat_jax import signals
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.api_key import brief
 from fiat_jax.reasoning.dialect import Dialect, passes, told, wait_of
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def patiently(dialect: Dialect, call: Callable[[], T]) -> T:
       if not passes(e.status_code):
         raise UserError(f"{dialect.endpoint} refuses: {reason}") from None
     except (openai.APIError, ValueError) as e:
-      reason, wait = str(e), 0.0
+      reason, wait = brief(e), 0.0
     back_off(attempt, wait)
   raise UserError(f"{dialect.endpoint}: {ATTEMPTS} attempts came to nothing; the last: {reason}")
 

@@ -24,6 +24,8 @@ from fiat_jax.errors import UserError
 from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.answers import AnswerRule, vote
+from fiat_jax.reasoning.api_key import brief
+from fiat_jax.reasoning.dialect import never_left, told
 from fiat_jax.reasoning.exemplars import Question
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.prompt import ReasoningPrompt
@@ -243,14 +245,15 @@ def over_http(client: openai.AsyncOpenAI, once: Callable[..., Awaitable[Answer]]
     began = time.monotonic()
     try:
       return await once(client, request)
-    except openai.APITimeoutError:
-      raise Unanswered(f"no answer of the big model in {time.monotonic() - began:.1f} s", 504, charged=True) from None
+    except openai.APITimeoutError as e:
+      reason = f"no answer of the big model in {time.monotonic() - began:.1f} s"
+      raise Unanswered(reason, 504, charged=not never_left(e)) from None
     except openai.APIConnectionError as e:
-      refused = type(e.__cause__).__name__ == "ConnectError"
-      raise Unanswered(f"no connection to the big model: {e.__cause__ or e}", charged=not refused) from None
+      reason = f"no connection to the big model: {brief(e.__cause__ or e)}"
+      raise Unanswered(reason, charged=not never_left(e)) from None
     except openai.APIStatusError as e:
-      raise Unanswered(f"the big model's endpoint refuses: status {e.status_code}: {str(e.message)[:200]}") from None
+      raise Unanswered(f"the big model's endpoint refuses: {told(e.status_code, e.message)}") from None
     except (openai.APIError, ValueError) as e:
-      raise Unanswered(f"a broken answer of the big model: {str(e)[:200]}", charged=True) from None
+      raise Unanswered(f"a broken answer of the big model: {brief(e)}", charged=True) from None
 
   return ask

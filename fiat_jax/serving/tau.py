@@ -12,6 +12,7 @@ from openai.types import Model
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Sampling
+from fiat_jax.reasoning.api_key import brief
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.worker import Worker
 
@@ -61,7 +62,7 @@ def of_endpoint(client: openai.AsyncOpenAI, timeout: float, name: str = "") -> G
     except (TimeoutError, openai.APITimeoutError):
       raise Refusal(f"no answer of the tuned model within {timeout:g} s", code="tau_failed", status=504) from None
     except (openai.APIError, ValueError, IndexError, AttributeError, TypeError) as e:
-      raise Refusal(f"the tuned model's endpoint: {str(e)[:200]}", code="tau_failed", status=502) from None
+      raise Refusal(f"the tuned model's endpoint: {brief(e)}", code="tau_failed", status=502) from None
 
   return generate
 

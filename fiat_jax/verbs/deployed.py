@@ -145,7 +145,7 @@ def session_of_tau(bench: Workbench, recipe: Recipe, lengths: Lengths) -> tuple[
 async def _client(url: str, timeout: float):
   import openai
 
-  from fiat_jax.reasoning.dialect import key_of
+  from fiat_jax.reasoning.api_key import key_of
 
   async with openai.AsyncOpenAI(
     api_key=key_of(reasoner.is_local(url)), base_url=url, max_retries=0, timeout=timeout

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import email.utils
 import hashlib
 import http.server
 import json
+import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +20,7 @@ from batch_endpoint import Batches
 
 Fault = Callable[["Endpoint", str, int], str]
 Answer = Callable[[str, int], str]
+CUTS = ("cut", "hang", "reset")  # what is done behind headers and half a body: the end, nothing for long, a RST
 
 
 def right(prompt: str, attempt: int) -> str:
@@ -35,7 +40,9 @@ class Endpoint:
   """`fault(endpoint, prompt, attempt)` names what is done to a request; `tokens` times the limit is what it reports.
 
   `context` is what the list of models tells. `arrivals` are the times of requests by its own clock, with the tokens
-  that it counts for each. Of batches see `batch_endpoint.py`.
+  that it counts for each. `stall` is how many seconds it says nothing, `retry_after` makes the header of that name,
+  `clock` the dates. `thinking` times the limit are the tokens of thinking that it reports besides, among those of the
+  `completion` or in the `total` alone. Of batches see `batch_endpoint.py`.
   """
 
   def __init__(
@@ -46,8 +53,11 @@ class Endpoint:
     answer: Answer = right,
     context: int | None = None,
   ):
-    self.fault, self.tokens, self.key, self.delay = fault, tokens, key, 0.0
+    self.fault, self.tokens, self.key, self.delay, self.stall = fault, tokens, key, 0.0, 1.0
     self.answer, self.context, self.arrivals = answer, context, list[tuple[float, int]]()
+    self.retry_after: Callable[[], str] = lambda: "0.01"
+    self.clock: Callable[[], float] = time.time
+    self.thinking, self.thinking_in = 0.0, "completion"
     self.batches = Batches()
     self.attempts: collections.Counter[str] = collections.Counter()
     self.answered: collections.Counter[str] = collections.Counter()
@@ -65,6 +75,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, format: str, *args: Any) -> None:
     pass
+
+  def date_time_string(self, timestamp: float | None = None) -> str:
+    return email.utils.formatdate(self.endpoint.clock(), usegmt=True)
 
   def do_GET(self) -> None:
     e = self.endpoint
@@ -102,11 +115,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if not self._welcome():
       return None
     if fault.isdigit():
-      return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": "0.01"})
+      return self._send(int(fault), json.dumps({"error": {"message": "not now"}}), {"retry-after": e.retry_after()})
     if fault.startswith("400:"):
       return self._send(400, json.dumps({"error": {"message": fault[4:]}}))
     if fault == "stall":
-      time.sleep(1.0)
+      time.sleep(e.stall)
       self.close_connection = True
       return None
     if fault == "close":
@@ -116,13 +129,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
       whole = json.dumps(answer(e, body, fault))
     if fault == "broken":
       return self._send(200, whole[: len(whole) // 2])
-    self._send(200, whole, cut=fault == "cut")
+    self._send(200, whole, cut=fault in CUTS)
+    if fault == "hang":
+      time.sleep(e.stall)
+    if fault == "reset":
+      self._reset()
 
   def _welcome(self) -> bool:
     if self.endpoint.key and self.headers["authorization"] != f"Bearer {self.endpoint.key}":
       self._send(401, json.dumps({"error": {"message": "wrong key"}}))
       return False
     return True
+
+  def _reset(self) -> None:
+    """Ends the connection with a RST instead of a FIN, once what was sent has been read."""
+    time.sleep(0.05)
+    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(self.connection.detach())
 
   def _send(self, status: int, text: str, headers: dict[str, str] | None = None, cut: bool = False) -> None:
     content = text.encode()
@@ -150,7 +173,8 @@ def limit_of(body: dict[str, Any]) -> int:
 def answer(e: Endpoint, body: dict[str, Any], fault: str) -> dict[str, Any]:
   """What it answers, and charges; its lock is held."""
   prompt = prompt_of(body)
-  usage = len(prompt.encode()) // 4, int(e.tokens * limit_of(body))
+  said, thought = int(e.tokens * limit_of(body)), int(e.thinking * limit_of(body))
+  usage = len(prompt.encode()) // 4, said + thought
   text = {"empty": "", "unparsed": "Hm."}.get(fault, e.answer(prompt, e.attempts[prompt]))
   choice = {"index": 0, "finish_reason": "length" if fault == "length" else "stop"}
   choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
@@ -158,7 +182,10 @@ def answer(e: Endpoint, body: dict[str, Any], fault: str) -> dict[str, Any]:
   e.usage.append(usage)
   return {
     "id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
-    "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
+    "usage": {
+      "prompt_tokens": usage[0], "completion_tokens": said + thought * (e.thinking_in == "completion"),
+      "total_tokens": sum(usage), "completion_tokens_details": {"reasoning_tokens": thought},
+    },
   }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import email.utils
 import json
 import os
 import random
@@ -16,6 +18,7 @@ from commands import records
 from endpoint import Endpoint, picky, served
 
 from fiat_jax import cli
+from fiat_jax.reasoning import openai as client
 from fiat_jax.reasoning.store import Store
 
 
@@ -50,14 +53,16 @@ def test_what_passes_is_tried_again(rows, temporary):
     ("empty", "empty"),
     ("unparsed", "unparsed"),
     ("broken", "broken"),
-    ("cut", "connection broke"),
+    ("cut", "connection broke in the middle"),
+    ("reset", "connection broke in the middle"),
+    ("hang", "nothing more came for 0.5 s in the middle"),
   ],
 )
 def test_an_answer_that_cannot_be_used_is_a_failure_and_not_asked_for_again(rows, capsys, fault, reason):
   endpoint = Endpoint(lambda e, prompt, attempt: fault if "is 1" in prompt else "")
   with served(endpoint) as url:
     for _ in range(2):
-      assert cli.main(words(rows, url)) == 2
+      assert cli.main(words(rows, url, *(("--timeout", "0.5") if fault == "hang" else ()))) == 2
   assert len(failed(rows)) == 11 and all(reason in record["reason"] for record in failed(rows))
   assert set(endpoint.answered.values()) == {1}
   assert "25 of 36 rows have reasoning" in capsys.readouterr().err
@@ -73,8 +78,53 @@ def test_a_wrong_key_stops_at_once_and_is_written_nowhere(rows, capsys, monkeypa
     assert len(endpoint.bodies) == 1 and "check OPENAI_API_KEY" in capsys.readouterr().err
     endpoint.key = "sk-mine"
     assert cli.main(words(rows, url)) == 0
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def test_a_key_with_a_line_break_behind_it_is_taken_without(rows, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", " sk-mine\n")
+  endpoint = Endpoint(key="sk-mine")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 0
+  assert len(endpoint.answered) == 36
+
+
+@pytest.mark.parametrize("key", ["sk-\nmine", "sk-mine\x7f", "sk-miné"])
+def test_a_key_that_no_header_takes_is_refused_before_anything_is_asked(rows, capsys, monkeypatch, key):
+  monkeypatch.setenv("OPENAI_API_KEY", key)
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 2
+  said = capsys.readouterr().err
+  assert "OPENAI_API_KEY holds what no key does" in said and "mine" not in said and "miné" not in said
+  assert not endpoint.bodies and spent(rows).spent == 0
+
+
+def test_a_key_that_an_endpoint_repeats_is_written_nowhere(rows, capsys, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+  long = f"400:{'no ' * 64}Bearer sk-mine: ..."  # cut where the key stands
+  with served(Endpoint(lambda e, prompt, attempt: long if "is 1" in prompt else "400:sk-mine is of no use.")) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:8]")) == 2
+  reasons = [record["reason"] for record in failed(rows)]
+  assert len(reasons) == 8 and any("[OPENAI_API_KEY] is of no use" in reason for reason in reasons)
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def test_what_fails_before_it_leaves_costs_nothing(rows, capsys, monkeypatch):
+  """A header that cannot be sent, say: here the key's own check is left out."""
+  monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+  monkeypatch.setattr(client, "key_of", lambda local: "sk-mine\n")
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:2]")) == 2
+  assert not endpoint.bodies and spent(rows).spent == 0 and "no connection" in failed(rows)[0]["reason"]
+  _assert_written_nowhere(rows, capsys.readouterr().err)
+
+
+def _assert_written_nowhere(rows, said: str) -> None:
+  assert "sk-mi" not in said
   for file in (rows.parent / "S").rglob("*"):
-    assert not file.is_file() or b"sk-mine" not in file.read_bytes()
+    assert not file.is_file() or b"sk-mi" not in file.read_bytes(), file
 
 
 def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
@@ -82,6 +132,32 @@ def test_parameters_that_the_endpoint_refuses_are_learnt_once(rows):
   with served(endpoint) as url:
     assert cli.main(words(rows, url)) == 0
   assert len(endpoint.bodies) == 36 + 2
+
+
+@pytest.mark.parametrize("thinking_in", ["completion", "total"])
+def test_thinking_tokens_are_paid_for_wherever_they_are_reported(rows, thinking_in):
+  endpoint = Endpoint(tokens=0.5)
+  endpoint.thinking, endpoint.thinking_in = 1.0, thinking_in
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--max_cost", "20")) == 0
+  assert endpoint.cost(1000, 1000) > 36 * 0.15 and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+  assert {kept.tokens[1] for kept in Store(rows.parent / "S", "reader").kept.values() if kept.tokens} == {150}
+
+
+@pytest.mark.parametrize(("form", "ahead"), [("seconds", 0), ("date", 0), ("date", 3600)])
+def test_the_wait_that_an_endpoint_asks_for_is_kept(rows, form, ahead):
+  """A date is by the endpoint's own clock, which may be ahead of ours."""
+  endpoint = Endpoint(lambda e, prompt, attempt: "429" if attempt == 1 else "")
+  endpoint.clock = lambda: time.time() + ahead
+  dated = lambda: email.utils.formatdate(int(endpoint.clock()) + 2, usegmt=True)  # noqa: E731
+  endpoint.retry_after = dated if form == "date" else lambda: "1.1"
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:3]", "--concurrency", "3")) == 0
+  times = collections.defaultdict[str, list[float]](list)
+  for body, (at, _) in zip(endpoint.bodies, endpoint.arrivals, strict=True):
+    times[body["messages"][0]["content"]].append(at)
+  waits = [second - first for first, second in times.values()]
+  assert len(waits) == 3 and min(waits) >= 1.0 and max(waits) < 10.0
 
 
 def test_a_cap_is_never_passed_by_a_server_that_reports_twice_the_tokens(rows, capsys):

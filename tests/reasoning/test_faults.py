@@ -27,8 +27,8 @@ from fiat_jax.reasoning.store import Store
 pytestmark = pytest.mark.compiled_quickly
 
 FIAT = [sys.executable, "-m", "fiat_jax"]
-PASSING = ("429", "500", "502", "503", "408", "close")
-LASTING = ("empty", "length", "unparsed", "broken", "cut", "400:Invalid prompt.")
+PASSING = ("429", "500", "502", "503", "408", "close", "stall")
+LASTING = ("empty", "length", "unparsed", "broken", "cut", "reset", "hang", "400:Invalid prompt.")
 
 
 def mishaps(rate: float, lasting: float, seed: int):
@@ -57,8 +57,9 @@ def check(rows: pathlib.Path, endpoint: Endpoint, done: set[str]) -> None:
 def test_every_row_ends_answered_or_listed_and_no_answer_is_asked_for_twice(rows, seed):
   fault = mishaps(0.4, 0.25, seed)
   endpoint = Endpoint(fault)
+  endpoint.stall = 2.0
   with served(endpoint) as url:
-    codes = [cli.main(words(rows, url)) for _ in range(2)]
+    codes = [cli.main(words(rows, url, "--timeout", "1")) for _ in range(2)]
   useless = {row for row in range(36) if fault(endpoint, prompt(endpoint, row), 99)}
   done = {f"r{row}" for row in range(36) if row not in useless}
   assert codes == [2, 2] and len(useless) > 2  # fewer than --completeness
@@ -86,6 +87,31 @@ def test_bursts_of_429_and_500_are_waited_out(rows, monkeypatch):
   check(rows, endpoint, {f"r{n}" for n in range(36)})
   assert set(endpoint.answered.values()) == {1} and max(endpoint.attempts.values()) > 1
   assert spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+
+
+def test_what_waits_for_another_attempt_costs_nothing_when_the_command_gives_up(rows):
+  endpoint = Endpoint(lambda e, prompt, attempt: "429" if "is 1" in prompt else "400:No.")
+  endpoint.retry_after = lambda: "60"
+  began = time.monotonic()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "16")) == 2
+  assert len(endpoint.attempts) >= 20 and time.monotonic() - began < client.GRACE_SECONDS
+  assert spent(rows).spent == 0
+
+
+def test_what_waits_for_another_attempt_costs_nothing_when_the_command_is_stopped(rows):
+  endpoint = Endpoint(lambda e, prompt, attempt: "500" if "is 1" in prompt else "")
+  endpoint.retry_after = lambda: "60"
+  with served(endpoint) as url:
+    command = [*FIAT, *words(rows, url, "--concurrency", "16", "--quiet")]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while len(endpoint.attempts) < 36:
+      assert child.poll() is None
+      time.sleep(0.01)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(client.GRACE_SECONDS) == 143
+  assert len(endpoint.usage) == 25 and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
 
 
 def test_two_processes_on_one_store_share_the_work(rows):
