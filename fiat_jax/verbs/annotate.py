@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from fiat_jax import processes, prompts, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.progress import progress, say
-from fiat_jax.reasoning import outcome, plan, preview, reasoner, view
+from fiat_jax.progress import progress, say, silent
+from fiat_jax.reasoning import outcome, plan, reasoner, view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.reasoning.desk import Desk
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.outcome import Outcome
 from fiat_jax.reasoning.plan import Plan
+from fiat_jax.reasoning.preview import Preview, rendered
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
+from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ def _ask(configuration: Configuration, price: Price | None, rule: AnswerRule | N
     asked = reasoner.make(configuration)
     planned = plan.make(configuration, asked)
     if settings.dry_run or store is None:
-      print("\n".join(preview.lines(settings, planned, asked, store, price)))
+      seen = Preview(settings, planned, asked, store, price)
+      print("\n".join(seen.lines(_few(settings, planned))))
     else:
       _annotate(configuration, planned, asked, store, price, rule)
   if store and settings.export_to:
@@ -117,7 +120,7 @@ def _annotate(
   rule: AnswerRule | None,
 ) -> None:
   settings = configuration.settings
-  few = (settings.limit or settings.pilot) * planned.samples
+  few, seen = _few(settings, planned), Preview(settings, planned, asked, store, price)
   requests, keys = (planned.requests[:few], planned.keys[:few]) if few else (planned.requests, planned.keys)
   _check_batches(settings, store, keys)
   ledger = Ledger(store.folder, store.session, settings.max_cost)
@@ -128,8 +131,9 @@ def _annotate(
       charge = price if asked.remote else None
       desk = Desk(store, ledger, charge, requests, keys, bar.advance, again=settings.retry_failed)
       if len(desk):
-        shown = preview.shown(settings, planned)
-        say(f"{asked.name}, {shown}; {len(desk)} requests to ask, {before} answered before")
+        if asked.name != RECORDED and not silent():
+          say("\n".join(seen.lines(few)))
+        say(f"{asked.name}, {seen.shots()}; {len(desk)} requests to ask, {before} answered before")
         store.begin(view.asked(settings), requests[0].prompt)
       try:
         if len(desk):
@@ -140,9 +144,9 @@ def _annotate(
   finally:
     ledger.close()
   if settings.limit:
-    print("\n\n".join(_worked(request, store, found) for request in requests[:: planned.samples]))
+    print("\n\n".join(_worked(asked, request, store, found) for request in requests[:: planned.samples]))
   elif settings.pilot:
-    print("\n".join(preview.costs(planned, asked, store, price)))
+    print("\n".join(seen.costs()))
   else:
     _judge(settings, found, desk)
 
@@ -198,8 +202,13 @@ def _judge(settings: Settings, found: Mapping[str, Outcome], desk: Desk) -> None
   )
 
 
-def _worked(request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
+def _few(settings: Settings, planned: Plan) -> int:
+  """How many requests this command asks; 0: all."""
+  return (settings.limit or settings.pilot) * planned.samples
+
+
+def _worked(asked: Reasoner, request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
   o = found[request.row]
   text = store.text(o.key) if o.key else ""
   read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}" if o.fault else "not asked yet"
-  return f"--- prompt ({request.lang})\n{request.prompt}\n--- reasoning\n{text}\n--- {read}"
+  return f"--- prompt ({request.lang})\n{rendered(asked, request)}\n--- reasoning\n{text}\n--- {read}"

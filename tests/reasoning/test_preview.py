@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from annotating import words
-from endpoint import Endpoint, served
+from endpoint import Endpoint, right, served
 
 from fiat_jax import cli
 
@@ -37,3 +37,47 @@ def test_the_columns_of_all_rows_and_of_exemplars_are_listed(rows, capsys):
   shown = capsys.readouterr().out
   assert "SECRET3" in shown
   assert "of each exemplar (out of train) question and reasoning, which gives its answer away, leaves" in shown
+
+
+def test_one_whole_request_and_the_cost_come_before_the_first_is_sent_unless_it_is_to_be_quiet(rows, capsys):
+  endpoint = Endpoint()
+  said_before = []
+
+  def answer(prompt: str, attempt: int) -> str:
+    said_before.append(capsys.readouterr().err)
+    return right(prompt, attempt)
+
+  endpoint.answer = answer
+  more = ("--train", f"{rows}[:4]", "--concurrency", "1", "--temperature", "0.5", "--stops", "END")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, *more, "--dry_run")) == 0
+    dry = capsys.readouterr().out.strip()
+    assert cli.main(words(rows, url, *more)) == 0
+    assert said_before[0].startswith(dry) and len(said_before) == 4
+    capsys.readouterr()
+    assert cli.main(words(rows, url, *more, "--quiet", "--store", str(rows.parent / "T"))) == 0
+  assert 'model "big", max_tokens 100, temperature 0.5, stop ["END"]' in dry
+  assert f"[user] {endpoint.bodies[0]['messages'][0]['content']}\n---" in dry
+  assert "low:" in dry and "likely:" in dry and "cap:" in dry and "4 requests are to be asked" in dry
+  assert not any(said_before[4:]) and "---" not in capsys.readouterr().err
+
+
+def test_a_command_that_asks_few_or_goes_on_shows_and_counts_what_is_left(rows, capsys):
+  with served(Endpoint()) as url:
+    assert cli.main(words(rows, url, "--limit", "2")) == 0
+    told = capsys.readouterr()
+    assert "2 requests are to be asked" in told.err and "What is 0 + 1?" in told.err.split("---")[1]
+    assert "--- prompt (en)\n[user] Think" in told.out
+    assert cli.main(words(rows, url, "--limit", "3", "--dry_run")) == 0
+  shown = capsys.readouterr().out
+  assert "1 requests are to be asked" in shown and "What is 0 + 1?" not in shown and "What is 2 + 1?" in shown
+
+
+def test_of_a_checkpoint_the_prompt_stands_in_its_chat_template(rows, capsys, tiny_checkpoint):
+  local = ["annotate", "--train", str(rows), "--beta", str(tiny_checkpoint), "--dry_run", "--stops", "END"]
+  assert cli.main(local) == 0
+  shown = capsys.readouterr().out
+  assert "<|im_start|>user\nThink" in shown and "Reasoning:<|im_end|>\n<|im_start|>assistant\n\n---" in shown
+  assert f'model "{tiny_checkpoint}@' in shown and 'temperature 0.0, stop ["END"]' in shown
+  assert cli.main([*local, "--beta_template", "plain"]) == 0
+  assert "<|im_start|>" not in capsys.readouterr().out
