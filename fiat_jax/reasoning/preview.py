@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
 
 from fiat_jax.data.rows import Row
 from fiat_jax.reasoning.estimate import estimate
@@ -13,7 +14,7 @@ from fiat_jax.reasoning.ledger import Price
 from fiat_jax.reasoning.plan import Plan
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Request
-from fiat_jax.reasoning.store import Store
+from fiat_jax.reasoning.store import Store, exported
 from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.settings import Settings
 
@@ -53,11 +54,22 @@ class Preview:
     return [f"{priced.requests} requests are to be asked", *priced.lines(self.price)]
 
   def _left(self, few: int) -> Iterator[Request]:
+    """Those that are to be asked: of what came with a fault all where RETRY_FAILED says so."""
+    faults = self._faults()
     pairs = zip(self.planned.requests, self.planned.keys, strict=True)
-    return (request for request, key in itertools.islice(pairs, few or None) if not self._kept(key))
+    for request, key in itertools.islice(pairs, few or None):
+      fault = faults.get(key)
+      if fault is None or (fault and self.settings.retry_failed):
+        yield request
 
-  def _kept(self, key: str) -> bool:
-    return self.store is not None and key in self.store.kept
+  def _faults(self) -> Mapping[str, str]:
+    """Of every answer that is there, or that a dry run would take over, its fault; empty where it has none."""
+    faults = {key: kept.fault for key, kept in self.store.kept.items()} if self.store else {}
+    if self.settings.dry_run and self.settings.import_from:
+      for record in exported(pathlib.Path(self.settings.import_from)):
+        if record["kind"] == "answer" and faults.get(record["key"]) != "":
+          faults[record["key"]] = record["fault"]
+    return faults
 
   def _sent(self) -> list[str]:
     """The columns that prompts are made of, of any row and of any exemplar."""

@@ -20,7 +20,7 @@ from fiat_jax.reasoning.plan import Plan
 from fiat_jax.reasoning.preview import Preview, rendered
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Request
-from fiat_jax.reasoning.store import Store
+from fiat_jax.reasoning.store import Store, exported
 from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.settings import Settings
 
@@ -58,7 +58,10 @@ def _ask(configuration: Configuration, price: Price | None, rule: AnswerRule | N
   session = uuid.uuid4().hex[:12]
   folder = pathlib.Path(settings.store)
   store = Store(folder, session) if settings.store and not (settings.dry_run and not folder.exists()) else None
-  if store and settings.import_from:
+  if settings.import_from and settings.dry_run:
+    count = sum(record["kind"] == "answer" for record in exported(pathlib.Path(settings.import_from)))
+    say(f"{settings.import_from} holds {count} answers: a dry run counts them, and takes none over")
+  elif store and settings.import_from:
     say(f"{store.take_over(pathlib.Path(settings.import_from))} answers taken over from {settings.import_from}")
   if settings.files_given():
     asked = reasoner.make(configuration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from annotating import words
 from endpoint import Endpoint, right, served
@@ -81,3 +82,41 @@ def test_of_a_checkpoint_the_prompt_stands_in_its_chat_template(rows, capsys, ti
   assert f'model "{tiny_checkpoint}@' in shown and 'temperature 0.0, stop ["END"]' in shown
   assert cli.main([*local, "--beta_template", "plain"]) == 0
   assert "<|im_start|>" not in capsys.readouterr().out
+
+
+def counted(capsys) -> tuple[int, float]:
+  """The requests that a dry run says are to be asked, and the cap in money."""
+  shown = capsys.readouterr().out
+  cap = next(line for line in shown.splitlines() if line.startswith("cap:"))
+  return int(re.findall(r"(\d+) requests are to be asked", shown)[0]), float(cap.rpartition(",")[2])
+
+
+def test_a_dry_run_counts_what_would_be_asked_again(rows, capsys):
+  endpoint = Endpoint(lambda e, prompt, attempt: "length" if "is 1" in prompt and attempt == 1 else "")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 2
+    capsys.readouterr()
+    assert cli.main(words(rows, url, "--dry_run")) == 0
+    assert counted(capsys) == (0, 0.0)
+    assert cli.main(words(rows, url, "--dry_run", "--retry_failed")) == 0
+    count, cap = counted(capsys)
+    before, paid = len(endpoint.bodies), endpoint.cost(1000, 1000)
+    assert cli.main(words(rows, url, "--retry_failed")) == 0
+  assert count == len(endpoint.bodies) - before == 11 and 0 < endpoint.cost(1000, 1000) - paid <= cap
+
+
+def test_a_dry_run_counts_what_an_import_would_answer_and_takes_over_nothing(rows, capsys):
+  file, other = rows.parent / "answers.jsonl", rows.parent / "T"
+  with served(Endpoint()) as url:
+    assert cli.main(words(rows, url, "--train", f"{rows}[:30]", "--export_to", str(file))) == 0
+    again = words(rows, url, "--store", str(other), "--import_from", str(file), "--dry_run")
+    capsys.readouterr()
+    assert cli.main(again) == 0 and not other.exists()
+    assert counted(capsys)[0] == 6
+    nothing_else = ["annotate", "--import_from", str(file), "--store", str(other), "--dry_run"]
+    assert cli.main(nothing_else) == 0 and "holds 30 answers" in capsys.readouterr().err
+    other.mkdir()
+    assert cli.main(again) == 0 and not list(other.glob("answers-*"))
+    assert counted(capsys)[0] == 6
+    file.write_text(file.read_text() + '{"kind": "answer"}\n')
+    assert cli.main(again) == 2 and "answers.jsonl:32: is no answer of a store" in capsys.readouterr().err
