@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import regex
 
 from fiat_jax.errors import UserError
-from fiat_jax.evaluation.metrics import normalise_squad
+from fiat_jax.reasoning.canonical import canonical
 
 SECONDS = 1.0  # a pattern that takes longer on one text counts as no match
 LAST_LINE = "last_line"
@@ -53,21 +53,19 @@ def read_leniently(reasoning: str) -> str | None:
 
 
 def same(answer: str, target: str) -> bool:
-  """Whether an answer is the target: the same number, or the same text after SQuAD's normaliser."""
-  try:
-    return float(answer.replace(",", "")) == float(target.replace(",", ""))
-  except ValueError:
-    return normalise_squad(answer) == normalise_squad(target)
+  """Whether an answer is the target: the same number, or the same text but for how it is written (`canonical.py`)."""
+  return canonical(answer) == canonical(target)
 
 
 def vote(answers: Sequence[str | None]) -> tuple[int, int] | None:
   """The number of the first sample that has the majority's answer, and how many have it (self-consistency).
 
-  Of answers that are equally frequent, the one that came first wins; samples without an answer do not vote.
+  Answers agree where they are the `same`. Of those that are equally frequent, the one that came first wins; samples
+  without an answer do not vote.
   """
-  counts = collections.Counter(normalise_squad(answer) or answer for answer in answers if answer is not None)
+  forms = [None if answer is None else canonical(answer) for answer in answers]
+  counts = collections.Counter(form for form in forms if form is not None)
   if not counts:
     return None
   ((winner, count),) = counts.most_common(1)
-  voted = [answer is not None and (normalise_squad(answer) or answer) == winner for answer in answers]
-  return voted.index(True), count
+  return forms.index(winner), count

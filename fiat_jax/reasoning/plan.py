@@ -49,6 +49,7 @@ class Plan:
     first: the number of an input's first request, by the row's key.
     samples: requests about an input.
     shots: how many exemplars fit.
+    candidates: the rows that these are chosen from; none where none are shown.
   """
 
   rows: Mapping[str, Sequence[Row]]
@@ -58,6 +59,7 @@ class Plan:
   first: Mapping[str, int]
   samples: int
   shots: int
+  candidates: Sequence[Row] = ()
 
   def keys_of(self, row: str) -> Sequence[str]:
     """The keys of the requests about an input."""
@@ -122,7 +124,8 @@ def of(
   spilled = Spilled.write(requests(), _encoded, decoded)
   order = in_turn({key: found.lang for key, found in inputs.items()})
   first = {key: n * samples for n, key in enumerate(order)}
-  return Plan(rows, inputs, spilled, keys, first, samples, shots)
+  candidates = shown.candidates if shown and shots else ()
+  return Plan(rows, inputs, spilled, keys, first, samples, shots, candidates)
 
 
 def _encoded(request: Request) -> bytes:

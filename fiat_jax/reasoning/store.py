@@ -14,7 +14,7 @@ import getpass
 import json
 import pathlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fiat_jax.data.tables import records
@@ -135,11 +135,8 @@ class Store:
       UserError: a line is none that a store exports.
     """
     fresh, count = list[Record](), 0
-    for line, record in records(file):
-      kind = record.get("kind")
-      if kind != "session" and not (kind == "answer" and record.keys() >= EXPORTED):
-        raise UserError("is no answer of a store: give a file that `fiat annotate --export_to` wrote", file, line)
-      if kind == "session":
+    for record in exported(file):
+      if record["kind"] == "session":
         fresh.append(record)
       elif not self.answered(record["key"]):
         fresh.append(record | {"imported": True, "cost": 0.0, "reservation": ""})
@@ -159,6 +156,15 @@ class Store:
     with self.log.locked():
       self.log.append(found)
       self.refresh()
+
+
+def exported(file: pathlib.Path) -> Iterator[Record]:
+  """The sessions and answers of a file that `Store.export` wrote. Raises UserError where a line is neither."""
+  for line, record in records(file):
+    kind = record.get("kind")
+    if kind != "session" and not (kind == "answer" and record.keys() >= EXPORTED):
+      raise UserError("is no answer of a store: give a file that `fiat annotate --export_to` wrote", file, line)
+    yield record
 
 
 def _user() -> str:

@@ -7,20 +7,21 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fiat_jax import processes, runtime
+from fiat_jax import processes, prompts, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.progress import progress, say
+from fiat_jax.progress import progress, say, silent
 from fiat_jax.reasoning import outcome, plan, reasoner, view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.reasoning.desk import Desk
-from fiat_jax.reasoning.estimate import estimate
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.outcome import Outcome
 from fiat_jax.reasoning.plan import Plan
+from fiat_jax.reasoning.preview import Preview, rendered
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Request
-from fiat_jax.reasoning.store import Store
+from fiat_jax.reasoning.store import Store, exported
+from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,13 +58,17 @@ def _ask(configuration: Configuration, price: Price | None, rule: AnswerRule | N
   session = uuid.uuid4().hex[:12]
   folder = pathlib.Path(settings.store)
   store = Store(folder, session) if settings.store and not (settings.dry_run and not folder.exists()) else None
-  if store and settings.import_from:
+  if settings.import_from and settings.dry_run:
+    count = sum(record["kind"] == "answer" for record in exported(pathlib.Path(settings.import_from)))
+    say(f"{settings.import_from} holds {count} answers: a dry run counts them, and takes none over")
+  elif store and settings.import_from:
     say(f"{store.take_over(pathlib.Path(settings.import_from))} answers taken over from {settings.import_from}")
   if settings.files_given():
     asked = reasoner.make(configuration)
     planned = plan.make(configuration, asked)
     if settings.dry_run or store is None:
-      print("\n".join(_dry_run(configuration, planned, asked, store, price)))
+      seen = Preview(settings, planned, asked, store, price)
+      print("\n".join(seen.lines(_few(settings, planned))))
     else:
       _annotate(configuration, planned, asked, store, price, rule)
   if store and settings.export_to:
@@ -89,11 +94,24 @@ def _check(settings: Settings) -> None:
     raise UserError("no rows to ask about: give --data FILE, or --train, --validation and --test")
   if not settings.store and not settings.dry_run:
     raise UserError("no place for the answers: give --store FOLDER, or --dry_run to ask nothing")
+  if settings.files_given():
+    _check_input(settings)
   reasoner.require_price(settings)
   if settings.filter_gold and "train" not in settings.bare_files():
     raise UserError("--filter_gold is about training rows and there are none: on other rows it would show the answers")
   if settings.batch_api and not settings.beta.startswith(reasoner.ENDPOINT):
     raise UserError(f"--batch_api: {settings.beta!r} is no endpoint, which alone has one; leave it out")
+
+
+def _check_input(settings: Settings) -> None:
+  """Raises UserError where the answer itself is part of what would be asked."""
+  template, target = settings.layout.input, settings.layout.target
+  if target in (prompts.fields(prompts.parse(template)) if template else ("input",)):
+    named = f"--input {template!r} names" if template else "without --input the input is"
+    raise UserError(
+      f"{named} the column {target!r}, which is the target: the answers would be sent. Name other columns in "
+      "--input, or the right one with --target"
+    )
 
 
 def _annotate(
@@ -105,7 +123,7 @@ def _annotate(
   rule: AnswerRule | None,
 ) -> None:
   settings = configuration.settings
-  few = (settings.limit or settings.pilot) * planned.samples
+  few, seen = _few(settings, planned), Preview(settings, planned, asked, store, price)
   requests, keys = (planned.requests[:few], planned.keys[:few]) if few else (planned.requests, planned.keys)
   _check_batches(settings, store, keys)
   ledger = Ledger(store.folder, store.session, settings.max_cost)
@@ -116,8 +134,9 @@ def _annotate(
       charge = price if asked.remote else None
       desk = Desk(store, ledger, charge, requests, keys, bar.advance, again=settings.retry_failed)
       if len(desk):
-        shown = _shown(settings, planned)
-        say(f"{asked.name}, {shown}; {len(desk)} requests to ask, {before} answered before")
+        if asked.name != RECORDED and not silent():
+          say("\n".join(seen.lines(few)))
+        say(f"{asked.name}, {seen.shots()}; {len(desk)} requests to ask, {before} answered before")
         store.begin(view.asked(settings), requests[0].prompt)
       try:
         if len(desk):
@@ -128,9 +147,9 @@ def _annotate(
   finally:
     ledger.close()
   if settings.limit:
-    print("\n\n".join(_worked(request, store, found) for request in requests[:: planned.samples]))
+    print("\n\n".join(_worked(asked, request, store, found) for request in requests[:: planned.samples]))
   elif settings.pilot:
-    print("\n".join(_costs(planned, asked, store, price)))
+    print("\n".join(seen.costs()))
   else:
     _judge(settings, found, desk)
 
@@ -143,14 +162,6 @@ def _check_batches(settings: Settings, store: Store, keys: Sequence[str]) -> Non
       "for them",
       settings.store,
     )
-
-
-def _shown(settings: Settings, planned: Plan) -> str:
-  """How many exemplars a prompt has, and how many there were to be."""
-  if not settings.exemplars or not settings.shots:
-    return "no exemplars"
-  fewer = ": more do not fit into every prompt" if planned.shots < settings.shots else ""
-  return f"{planned.shots} of {settings.shots} exemplars{fewer}"
 
 
 def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
@@ -194,33 +205,13 @@ def _judge(settings: Settings, found: Mapping[str, Outcome], desk: Desk) -> None
   )
 
 
-def _worked(request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
+def _few(settings: Settings, planned: Plan) -> int:
+  """How many requests this command asks; 0: all."""
+  return (settings.limit or settings.pilot) * planned.samples
+
+
+def _worked(asked: Reasoner, request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
   o = found[request.row]
   text = store.text(o.key) if o.key else ""
   read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}" if o.fault else "not asked yet"
-  return f"--- prompt ({request.lang})\n{request.prompt}\n--- reasoning\n{text}\n--- {read}"
-
-
-def _dry_run(
-  configuration: Configuration, planned: Plan, asked: Reasoner, store: Store | None, price: Price | None
-) -> Sequence[str]:
-  settings = configuration.settings
-  columns = sorted({name for rows in planned.rows.values() for name in rows[0].fields})
-  leaves = f"leaves this machine for {asked.endpoint}" if asked.remote else "stays on this machine"
-  return [
-    f"--- one of {len(planned.requests)} requests, {_shown(settings, planned)}",
-    planned.requests[0].prompt,
-    "---",
-    f"of each row {', '.join(columns)} {leaves}; the column {settings.target!r} is not sent",
-    *_costs(planned, asked, store, price),
-  ]
-
-
-def _costs(planned: Plan, asked: Reasoner, store: Store | None, price: Price | None) -> list[str]:
-  left = (request for request, key in zip(planned.requests, planned.keys, strict=True) if not _kept(store, key))
-  priced = estimate(left, asked.count, store)
-  return [f"{priced.requests} requests are to be asked", *priced.lines(price)]
-
-
-def _kept(store: Store | None, key: str) -> bool:
-  return store is not None and key in store.kept
+  return f"--- prompt ({request.lang})\n{rendered(asked, request)}\n--- reasoning\n{text}\n--- {read}"
