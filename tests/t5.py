@@ -122,6 +122,18 @@ def write_vocabulary(folder: Path, size: int = 96) -> Path:
   return folder
 
 
+def add_extra_ids(folder: Path) -> Path:
+  """A hundred extra ids among the pieces of `spiece.model`, as the files `….100extra` have them."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  file = folder / "spiece.model"
+  model = sentencepiece_model_pb2.ModelProto.FromString(file.read_bytes())
+  for n in reversed(range(100)):
+    model.pieces.add(piece=f"▁<extra_id_{n}>", score=0.0, type=model.SentencePiece.USER_DEFINED)
+  file.write_bytes(model.SerializeToString())
+  return folder
+
+
 def write_model(folder: Path, **changes: Any) -> Path:
   """A Hugging Face folder: a random T5 1.1 of two narrow layers each side, with a vocabulary of its own."""
   from transformers import T5Tokenizer

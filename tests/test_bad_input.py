@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import t5 as small
 
 from fiat_jax import cli
 
@@ -92,7 +93,7 @@ FLAGS = {
   ("--gin_file", "absent.gin"): "absent.gin",
   ("--lora_scaling", "root"): "the LoRA scaling 'root' is unknown: give one of rank, root_rank",
   ("--optimizer", "adam"): "the optimizer 'adam' is unknown: give one of adamw, adafactor",
-  ("--dtype", "float16"): "the dtype 'float16'",
+  ("--dtype", "float16"): "the dtype 'float16' is not supported: give one of float32, bfloat16",
   ("--schedule", "linear"): "the schedule 'linear'",
   ("--target_length", "1"): "a target longer than --target_length 1; the longest has 2 tokens",
   ("--target_length", "2000"): "more than the 1024 that the model has places for",
@@ -123,6 +124,13 @@ def test_wrong_flag_or_value(words, files, refused, tiny_checkpoint):
   rows = files("train.jsonl", GOOD)
   base = ["--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"]
   assert FLAGS[words] in refused("train", *base, *words)
+
+
+def test_a_t5_in_float16_is_refused_with_the_reason(files, refused, tmp_path):
+  small.write_model(tmp_path / "t5")
+  rows = files("train.jsonl", GOOD)
+  words = ["--model", "t5", "--train", rows, "--validation", rows, "--model_dir", "run", "--dtype", "float16"]
+  assert "t5: T5's activations overflow in float16: give --dtype bfloat16 or float32" in refused("train", *words)
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "compare"])

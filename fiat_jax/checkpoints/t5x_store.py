@@ -34,7 +34,8 @@ def folder_spec(path: str) -> dict[str, Any]:
   if scheme not in ("gs", "s3"):
     raise UserError(f"checkpoints are read from folders, gs:// and s3://, not from {scheme}://", path)
   bucket, _, place = rest.partition("/")
-  return {"driver": "gcs" if scheme == "gs" else "s3", "bucket": bucket, "path": place.rstrip("/") + "/"}
+  place = place.strip("/")
+  return {"driver": "gcs" if scheme == "gs" else "s3", "bucket": bucket, "path": f"{place}/" if place else ""}
 
 
 def is_t5x(path: str) -> bool:

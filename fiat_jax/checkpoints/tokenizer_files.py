@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from fiat_jax.data.sentence_pieces import holds_extra_ids
 from fiat_jax.data.tokenizer import Tokenizer
 
 FILES = (
@@ -27,6 +28,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     for name in FILES:
       if (tokenizer.path / name).exists():
         shutil.copy(tokenizer.path / name, folder / name)
+    lone = tokenizer.path / "spiece.model"
+    # Of a lone file transformers does not see that the extra ids are in it, and would append them once more.
+    if lone.exists() and not (folder / "tokenizer.json").exists() and holds_extra_ids(lone):
+      tokenizer.hugging_face.save_pretrained(folder)
     return
   tokenizer.hugging_face.save_pretrained(folder)
   described = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}

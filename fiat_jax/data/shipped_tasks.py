@@ -7,8 +7,7 @@ import seqio
 from fiat_jax import prompts
 from fiat_jax.data.features import rows_task
 from fiat_jax.data.task_files import files, layout, settings
-
-T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+from fiat_jax.data.task_vocabularies import BYTES, T5
 
 
 def register(task: str, *, reasoning: bool = False) -> list[seqio.Task]:
@@ -21,10 +20,7 @@ def register(task: str, *, reasoning: bool = False) -> list[seqio.Task]:
   """
   found = settings(task)
   recipes = {"fine_tuning": False} | ({"fiat": True} if reasoning else {})
-  vocabularies: dict[str, seqio.Vocabulary] = {
-    task: seqio.ByteVocabulary(extra_ids=125),
-    f"{task}_t5": seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100),
-  }
+  vocabularies: dict[str, seqio.Vocabulary] = {task: BYTES, f"{task}_t5": T5}
   return [
     rows_task(
       f"{prefix}_{recipe}",

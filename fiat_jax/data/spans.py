@@ -17,6 +17,7 @@ import tensorflow as tf
 from fiat_jax.data import features, vocabularies
 from fiat_jax.data.corruption import DENSITY, MEAN_SPAN, corrupt, noise_spans
 from fiat_jax.data.row import Layout, Row
+from fiat_jax.data.task_vocabularies import extra_ids
 from fiat_jax.errors import UserError
 
 
@@ -41,9 +42,9 @@ def span_corruption(*, length: int, density: float = DENSITY, mean_span: float =
   def preprocess(dataset: Any, output_features: Mapping[str, Any]) -> Any:
     vocabulary = output_features["targets"].vocabulary
     most = max(1, round(length * density / mean_span))
-    if most > vocabulary.extra_ids:
+    if most > (held := extra_ids(vocabulary)):
       raise UserError(
-        f"pieces of {length} tokens have up to {most} spans, and the vocabulary {vocabulary.extra_ids} extra ids: give "
+        f"pieces of {length} tokens have up to {most} spans, and the vocabulary {held} extra ids: give "
         "a smaller length, or a vocabulary with more"
       )
     pieces = in_pieces(dataset, length)

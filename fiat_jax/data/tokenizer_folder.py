@@ -7,6 +7,7 @@ from typing import Any
 
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.data.byt5_tokenizer import byt5_tokenizer
+from fiat_jax.data.sentence_pieces import t5_tokenizer
 from fiat_jax.errors import UserError
 
 ENCODER_TYPES = ("t5", "mt5", "umt5")
@@ -14,7 +15,7 @@ ENCODER_TYPES = ("t5", "mt5", "umt5")
 
 def load_folder(path: Path) -> tuple[Any, list[int]]:
   """Returns a folder's transformers tokenizer and further ids that end a turn. Raises UserError where there is none."""
-  from transformers import AutoTokenizer, T5Tokenizer
+  from transformers import AutoTokenizer
 
   described = path / "tokenizer_config.json"
   if described.exists() and read_json(described).get("tokenizer_class") == "ByT5Tokenizer":
@@ -22,8 +23,10 @@ def load_folder(path: Path) -> tuple[Any, list[int]]:
   # Beside T5X checkpoints nothing says whose the SentencePiece model is; older folders name a class that is gone.
   alone = (path / "spiece.model").exists() and not (path / "tokenizer.json").exists()
   try:
-    kind = T5Tokenizer if alone else AutoTokenizer
-    wrapped = kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    if alone:
+      wrapped = t5_tokenizer(path / "spiece.model")
+    else:
+      wrapped = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
   except Exception as error:  # transformers raises whatever its many loaders do
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     raise UserError(

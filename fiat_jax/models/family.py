@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from fiat_jax.errors import UserError
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.encoder_decoder import EncoderDecoder
@@ -18,6 +19,8 @@ from fiat_jax.models.t5 import T5
 from fiat_jax.models.t5_registry import T5_TYPES, t5_config
 
 Module = Decoder | T5
+
+DTYPES = ("float32", "bfloat16")
 
 
 class Family(Protocol):
@@ -79,8 +82,17 @@ def module_for(config: Mapping[str, Any], path: str, dtype: str, lora: LoraConfi
   """The module that a checkpoint's description (the keys of a Hugging Face `config.json`) asks for.
 
   Raises:
-    UserError: an architecture, or a feature of one, that is not computed.
+    UserError: an architecture, or a feature of one, that is not computed, or a dtype that is not.
   """
+  check_dtype(config, path, dtype)
   if config.get("model_type") in (*T5_TYPES, "umt5"):
     return T5(t5_config(config, path, dtype), lora)
   return Decoder(decoder_config(config, path, dtype), lora)
+
+
+def check_dtype(config: Mapping[str, Any], path: str, dtype: str) -> None:
+  """Raises UserError where a model of this description is not computed in a dtype; for T5 in float16, why."""
+  if config.get("model_type") in T5_TYPES:
+    t5_config(config, path, dtype)
+  if dtype not in DTYPES:
+    raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")

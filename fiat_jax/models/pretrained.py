@@ -16,8 +16,6 @@ from fiat_jax.errors import UserError
 from fiat_jax.models.family import Family, Module, family_of, module_for
 from fiat_jax.models.lora import LoraConfig
 
-DTYPES = ("float32", "bfloat16")
-
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -48,10 +46,9 @@ def describe(
   `kernels`: how those of the layers will be kept (`quantized.quantize`); empty: in `dtype`.
 
   Raises:
-    UserError: the checkpoint is broken, of an unknown architecture, or its vocabulary does not fit its embedding.
+    UserError: the checkpoint is broken, of an unknown architecture or not computed in `dtype`, or its vocabulary does
+      not fit its embedding.
   """
-  if dtype not in DTYPES:
-    raise UserError(f"the dtype {dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   source = open_checkpoint(path)
   module = module_for(source.config, str(path), dtype, lora)
   rows = module.config.vocab_size

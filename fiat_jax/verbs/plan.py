@@ -7,7 +7,7 @@ from typing import Any
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
-from fiat_jax.models.pretrained import DTYPES
+from fiat_jax.models.family import check_dtype
 from fiat_jax.planning import chips, report
 from fiat_jax.planning.child import ask, has_compiler
 from fiat_jax.planning.records import Asked
@@ -29,8 +29,6 @@ def main(configuration: Configuration) -> None:
   if not settings.topology:
     raise UserError(f"no devices to plan for: give --topology, {chips.EXAMPLES}")
   target = chips.parse(settings.topology)
-  if settings.dtype not in DTYPES:
-    raise UserError(f"the dtype {settings.dtype!r} is not supported: give one of {', '.join(DTYPES)}")
   name, asked = most(configuration, target)
   if len(settings.recipes) > 1:
     say(f"of {', '.join(settings.recipes)}, the recipe {name} takes the most memory; --recipes plans another")
@@ -60,7 +58,9 @@ def _asked(configuration: Configuration, recipe: Recipe, target: chips.Target) -
   check_weights(own.settings, recipe)
   name = own.model_of(recipe)
   tuned = "adapter" if recipe.adapts else "all" if recipe.adapter == "full" else ""
-  return Asked(target, name, _config(own, name), own.settings, tuned, lora_config(own.settings, recipe))
+  config = _config(own, name)
+  check_dtype(config, name, own.settings.dtype)
+  return Asked(target, name, config, own.settings, tuned, lora_config(own.settings, recipe))
 
 
 def _numbers(asked: Asked) -> int:

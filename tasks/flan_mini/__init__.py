@@ -12,7 +12,7 @@ import seqio
 from fiat_jax import prompts
 from fiat_jax.data.features import rows_task
 from fiat_jax.data.rows import Layout
-from fiat_jax.data.shipped_tasks import T5_VOCABULARY
+from fiat_jax.data.task_vocabularies import BYTES, T5
 from fiat_jax.preparation.converters.flan_mini import SIZES
 
 SHOTS = 2
@@ -31,6 +31,6 @@ def register(prefix: str, vocabulary: seqio.Vocabulary) -> seqio.Mixture:
 
 
 MIXTURES = [
-  register("flan_mini", seqio.ByteVocabulary(extra_ids=125)),
-  register("flan_mini_t5", seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100)),
+  register("flan_mini", BYTES),
+  register("flan_mini_t5", T5),
 ]

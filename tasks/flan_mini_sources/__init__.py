@@ -19,7 +19,7 @@ from fiat_jax import prompts
 from fiat_jax.data import tfds_tasks
 from fiat_jax.data.features import rows_task
 from fiat_jax.data.row import Layout
-from fiat_jax.data.shipped_tasks import T5_VOCABULARY
+from fiat_jax.data.task_vocabularies import BYTES, T5
 from fiat_jax.data.tfds_tasks import TfdsSet, joined, labelled
 from fiat_jax.preparation.converters.flan_mini import SIZES
 
@@ -167,6 +167,6 @@ def _register(prefix: str, source: Source, vocabulary: seqio.Vocabulary) -> Iter
 
 
 MIXTURES = [
-  register("flan_mini_sources", seqio.ByteVocabulary(extra_ids=125)),
-  register("flan_mini_sources_t5", seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100)),
+  register("flan_mini_sources", BYTES),
+  register("flan_mini_sources_t5", T5),
 ]

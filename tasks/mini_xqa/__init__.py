@@ -15,11 +15,11 @@ from fiat_jax import prompts
 from fiat_jax.data.features import rows_task
 from fiat_jax.data.rows import Layout
 from fiat_jax.data.spans import span_corruption_task
+from fiat_jax.data.task_vocabularies import BYTES, T5
 from fiat_jax.macros import read_macros
 
 FOLDER = pathlib.Path(__file__).parent
 SPLITS = ("train", "validation", "test")
-T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 
 
 def register(prefix: str, vocabulary: seqio.Vocabulary) -> list[seqio.Task]:
@@ -40,5 +40,5 @@ def register(prefix: str, vocabulary: seqio.Vocabulary) -> list[seqio.Task]:
   ]
 
 
-TASKS = register("mini_xqa", seqio.ByteVocabulary(extra_ids=125))
-TASKS += register("mini_xqa_t5", seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100))
+TASKS = register("mini_xqa", BYTES)
+TASKS += register("mini_xqa_t5", T5)

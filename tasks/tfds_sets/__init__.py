@@ -5,11 +5,10 @@ TFDS fetches a set when its task is first read. The versions are pinned: another
 
 from __future__ import annotations
 
-import seqio
 import tensorflow as tf
 
-from fiat_jax.data.shipped_tasks import T5_VOCABULARY
 from fiat_jax.data.task_files import settings
+from fiat_jax.data.task_vocabularies import BYTES, T5
 from fiat_jax.data.tfds_tasks import TfdsSet, joined, labelled, register
 
 NLI = joined("Premise: {premise}\n\nHypothesis: {hypothesis}")
@@ -62,9 +61,6 @@ SETS = {
 
 TASKS = [
   register(f"tfds_{name}{over}", source, settings(task)["INSTRUCTION"], vocabulary)
-  for over, vocabulary in (
-    ("", seqio.ByteVocabulary(extra_ids=125)),
-    ("_t5", seqio.SentencePieceVocabulary(T5_VOCABULARY, extra_ids=100)),
-  )
+  for over, vocabulary in (("", BYTES), ("_t5", T5))
   for name, (task, source) in SETS.items()
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from fiat_jax.checkpoints.locate import Checkpoint, locate, public_name
 from fiat_jax.checkpoints.t5x_store import is_t5x
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,6 +51,38 @@ def test_a_vocabulary_may_be_named_in_gin(t5x: Path, tmp_path: Path):
 def test_without_a_vocabulary_it_is_said_where_one_belongs(t5x: Path):
   with pytest.raises(UserError, match=r"checkpoint_7: .*has no vocabulary: put T5's SentencePiece file beside it"):
     locate(str(t5x))
+
+
+BUCKET = """
+import http.server, json, os, pathlib, sys, threading
+
+class Bucket(http.server.SimpleHTTPRequestHandler):
+  def do_GET(self):
+    found = self.path.startswith("/storage/v1/b/bucket/o/spiece.model?")
+    body = pathlib.Path(sys.argv[1]).read_bytes() if found else b"{}"
+    self.send_response(200 if found else 404)
+    for name, value in (("Content-Length", len(body)), ("x-goog-generation", 1)):
+      self.send_header(name, str(value))
+    self.end_headers()
+    self.wfile.write(body)
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+os.environ |= {"TENSORSTORE_GCS_HTTP_URL": f"http://127.0.0.1:{server.server_port}"}
+os.environ |= {"GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"}
+from fiat_jax.checkpoints.locate import locate
+from fiat_jax.data.tokenizer import Tokenizer
+found = locate("gs://bucket/checkpoint_7")
+print(json.dumps([found.weights, Tokenizer.load(found.tokenizer).vocab_size]))
+"""
+
+
+def test_a_vocabulary_at_a_bucket_s_root_is_found(tmp_path: Path):
+  small.write_vocabulary(tmp_path)
+  words = [sys.executable, "-c", BUCKET, str(tmp_path / "spiece.model")]
+  run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+  assert run.returncode == 0, run.stderr
+  assert json.loads(run.stdout) == ["gs://bucket/checkpoint_7", Tokenizer.load(tmp_path).vocab_size]
 
 
 def test_a_missing_folder_and_an_unknown_place_are_told(tmp_path: Path):

@@ -65,6 +65,8 @@ def test_a_vocabulary_that_does_not_fit_the_embedding_is_refused(whole: Path, tm
     load(tmp_path)
 
 
-def test_float16_is_refused(whole: Path):
-  with pytest.raises(UserError, match="float16"):
+def test_float16_is_refused_with_the_reason_and_another_dtype_with_what_there_is(whole: Path):
+  with pytest.raises(UserError, match="T5's activations overflow in float16: give --dtype bfloat16 or float32"):
     pretrained.describe(whole, dtype="float16", lora=LoraConfig())
+  with pytest.raises(UserError, match="the dtype 'float8' is not supported: give one of float32, bfloat16"):
+    pretrained.describe(whole, dtype="float8", lora=LoraConfig())

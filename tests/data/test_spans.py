@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import seqio
+import t5 as small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fiat_jax.data.corruption import corrupt, noise_spans, spans_of
 from fiat_jax.data.rows import Layout
 from fiat_jax.data.spans import span_corruption_task
+from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
 
 EXTRA = 1000  # above every id below
@@ -70,6 +72,22 @@ def test_a_task_cuts_long_texts_into_pieces_and_a_seed_repeats(files):
   assert any(not np.array_equal(one["inputs"], two["inputs"]) for one, two in pairs)
   assert all(example[name][-1] == 1 for example in first for name in ("inputs", "targets"))
   assert all(example["inputs"].max() == 383 for example in first)
+
+
+@pytest.mark.parametrize("appended", [0, 100], ids=["in the file", "appended"])
+def test_extra_ids_are_those_of_the_same_file_through_transformers(files, tmp_path, appended):
+  folder = small.write_vocabulary(tmp_path)
+  if not appended:
+    small.add_extra_ids(folder)
+  vocabulary = seqio.SentencePieceVocabulary(str(folder / "spiece.model"), extra_ids=appended)
+  task = span_corruption_task(f"spans_{appended}_appended", files, Layout(input="{text}"), vocabulary, length=100)
+  theirs = Tokenizer.load(folder).hugging_face
+  first = theirs.convert_tokens_to_ids("<extra_id_0>")
+  assert first == vocabulary.vocab_size - 1 == len(theirs) - 1
+  for example in task.get_dataset(None, "train", shuffle=False, seed=1).as_numpy_iterator():
+    marks = [id for id in example["targets"].tolist() if id > first - 100]
+    assert marks == [theirs.convert_tokens_to_ids(f"<extra_id_{n}>") for n in range(len(marks))] and marks
+    assert example["inputs"].max() == first
 
 
 def test_more_spans_than_extra_ids_are_refused(files):

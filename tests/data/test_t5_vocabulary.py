@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import seqio
+import t5 as small
+from transformers import AutoTokenizer
 
+from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.data.vocabularies import PromptVocabulary, TextVocabulary
 
@@ -22,15 +25,24 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["published", "trained here"])
+KINDS = [f"{made}{extra}" for made in ("published", "trained here") for extra in ("", ", with extra ids")]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def folder(request, tmp_path_factory) -> Path:
   """A folder with `spiece.model` alone: the published one where it is at hand, and one trained on a few lines."""
+  made, _, extra = request.param.partition(", ")
   folder = tmp_path_factory.mktemp("vocabulary")
-  if request.param == "published":
-    if not PUBLISHED.exists():
-      pytest.skip(f"T5's published vocabulary is not at {PUBLISHED}")
+  if made == "trained here":
+    train(folder)
+  elif PUBLISHED.exists():
     shutil.copy(PUBLISHED, folder / "spiece.model")
-    return folder
+  else:
+    pytest.skip(f"T5's published vocabulary is not at {PUBLISHED}")
+  return small.add_extra_ids(folder) if extra else folder
+
+
+def train(folder: Path) -> None:
   import sentencepiece
 
   lines = [
@@ -48,7 +60,6 @@ def folder(request, tmp_path_factory) -> Path:
     bos_id=-1,
     minloglevel=2,
   )
-  return folder
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +67,14 @@ def tokenizer(folder: Path) -> Tokenizer:
   return Tokenizer.load(folder)
 
 
+def seqio_vocabulary(folder: Path) -> seqio.SentencePieceVocabulary:
+  """SeqIO appends as many extra ids as it is told to, whatever the file has."""
+  file = folder / "spiece.model"
+  return seqio.SentencePieceVocabulary(str(file), extra_ids=0 if b"<extra_id_0>" in file.read_bytes() else 100)
+
+
 def test_ids_are_those_of_seqio(folder: Path, tokenizer: Tokenizer):
-  theirs = seqio.SentencePieceVocabulary(str(folder / "spiece.model"), extra_ids=100)
+  theirs = seqio_vocabulary(folder)
   for text in TEXTS:
     assert tokenizer.encode(text) == theirs.encode(text)
     assert TextVocabulary(tokenizer).encode(text) == theirs.encode(text)
@@ -78,6 +95,15 @@ def test_a_prompt_is_the_text_and_the_end_mark(tokenizer: Tokenizer):
   assert tokenizer.prompt_string(TEXTS[0]) == TEXTS[0] and tokenizer.stop_ids == (1,)
 
 
-@pytest.mark.parametrize("folder", ["published"], indirect=True)
+def test_what_is_saved_has_the_same_ids_in_transformers(tokenizer: Tokenizer, tmp_path: Path):
+  (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+  save_tokenizer(tokenizer, tmp_path)
+  again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+  assert len(again) == tokenizer.vocab_size == Tokenizer.load(tmp_path).vocab_size
+  assert again(TEXTS[0])["input_ids"] == tokenizer.encode_prompt(TEXTS[0])
+  assert again.convert_tokens_to_ids("<extra_id_7>") == tokenizer.vocab_size - 8
+
+
+@pytest.mark.parametrize("folder", KINDS[:2], indirect=True)
 def test_the_published_ids(tokenizer: Tokenizer):
   assert tokenizer.encode(TEXTS[0]) == [13959, 1566, 12, 2968, 10, 466, 19, 207, 5]

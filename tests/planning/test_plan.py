@@ -116,6 +116,7 @@ def test_weights_are_dealt_out_over_the_devices_of_a_mesh(capsys):
       "full fine-tuning trains all weights, and what is quantized is frozen",
     ),
     (["--topology", "cuda:24GB", "--dtype", "float8"], "the dtype 'float8' is not supported"),
+    (["--topology", "cuda:24GB", "--dtype", "float16"], "overflow in float16"),
   ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(words, told, capsys):
