@@ -77,7 +77,7 @@ def write_zarr(folder: Path, array: np.ndarray) -> None:
     chunk = np.zeros(chunks, array.dtype)
     part = array[n * rows : (n + 1) * rows]
     chunk[: len(part)] = part
-    (folder / ".".join([str(n), *["0"] * (array.ndim - 1)])).write_bytes(gzip.compress(chunk.tobytes()))
+    (folder / ".".join([str(n), *["0"] * (array.ndim - 1)])).write_bytes(gzip.compress(chunk.tobytes(), mtime=0))
 
 
 SPECS = {
@@ -127,4 +127,24 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], form: str = "file", st
     optimizer["state"] = {"step": array_ext(np.array(7, np.int32)), "param_states": factors}
   content = {"version": 3, "optimizer": optimizer}
   (folder / "checkpoint").write_bytes(msgpack.packb(content, use_bin_type=True))
+  return folder
+
+
+def write_form(folder: Path, arrays: Mapping[str, np.ndarray], form: str) -> Path:
+  """A checkpoint that is `native`, or one of Orbax's own: a zarr folder for a leaf (`orbax`) or one store (`ocdbt`)."""
+  if form == "native":
+    return write(folder, arrays)
+  import orbax.checkpoint as ocp
+
+  target: dict[str, Any] = {}
+  for name, array in arrays.items():
+    *parts, last = name.split("/")
+    node = target
+    for part in parts:
+      node = node.setdefault(part, {})
+    node[last] = np.ascontiguousarray(array)
+  tree = {"target": target, "state": {"step": np.int32(7), "param_states": {"decoder": np.zeros(3)}}}
+  folder.mkdir()
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=form == "ocdbt")) as checkpointer:
+    checkpointer.save(folder / "state", tree)
   return folder

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ import msgpack
 import numpy as np
 import pytest
 import t5 as small
-from t5x_folder import SPECS, scanned, t5x_arrays, write
+from t5x_folder import SPECS, scanned, t5x_arrays, write, write_form, write_zarr
 
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.t5x import T5XCheckpoint, write_t5x
+from fiat_jax.checkpoints.t5x_config import expected
+from fiat_jax.checkpoints.t5x_leaf import PART, zarr
+from fiat_jax.checkpoints.t5x_store import folder_spec
 from fiat_jax.errors import UserError
 from fiat_jax.models.t5_registry import t5_config, t5_shapes, t5x_leaves
 
@@ -65,23 +70,9 @@ def test_bfloat16_is_kept_as_whole_numbers(tmp_path, wanted):
   assert_same(params, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wanted["t5_1_1"][1]))
 
 
-@pytest.mark.parametrize("ocdbt", [True, False])
-def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, ocdbt):
-  import orbax.checkpoint as ocp
-
-  target: dict[str, Any] = {}
-  for name, array in t5x_arrays("t5_1_1").items():
-    *parts, last = name.split("/")
-    node = target
-    for part in parts:
-      node = node.setdefault(part, {})
-    node[last] = np.ascontiguousarray(array)
-  tree = {"target": target, "state": {"step": np.int32(7), "param_states": {"decoder": np.zeros(3)}}}
-  folder = tmp_path / "checkpoint_7"
-  folder.mkdir()
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as checkpointer:
-    checkpointer.save(folder / "state", tree)
-  _, params = load(folder)
+@pytest.mark.parametrize("form", ["orbax", "ocdbt"])
+def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, form):
+  _, params = load(write_form(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), form))
   assert_same(params, wanted["t5_1_1"][1])
 
 
@@ -162,3 +153,37 @@ def test_a_folder_without_a_checkpoint_and_an_unknown_place_are_refused(tmp_path
     T5XCheckpoint(tmp_path)
   with pytest.raises(UserError, match="not from ftp://"):
     T5XCheckpoint("ftp://host/folder")
+
+
+SHAPE = (512, 384)
+QUERY = "encoder/layers_0/attention/query/kernel"
+
+
+def wide(seed: int) -> dict[str, np.ndarray]:
+  """A T5 whose query kernels are as wide as T5 small's; those of the encoder's first layer by the seed."""
+  narrow = t5_config(small.script().CASES["t5_1_1"], "here", "float32")
+  config = dataclasses.replace(narrow, encoder_layers=1, decoder_layers=1, width=SHAPE[0], heads=6, head_dim=64)
+  arrays = {name: np.full(shape, 0.5, np.float32) for name, shape in expected(config).items()}
+  return arrays | {QUERY: np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32)}
+
+
+@pytest.mark.parametrize("form", ["native", "orbax", "ocdbt"])
+def test_a_fingerprint_tells_two_models_apart_that_differ_in_one_large_kernel(tmp_path, form):
+  def fingerprint(name: str, seed: int, touched: Callable[[np.ndarray], object] = lambda _: None) -> str:
+    arrays = wide(seed)
+    touched(arrays[QUERY])
+    write_form(tmp_path / name, arrays, form)
+    return T5XCheckpoint(tmp_path / name).fingerprint
+
+  one, same, other = fingerprint("one", 1), fingerprint("same", 1), fingerprint("other", 2)
+  amid = fingerprint("amid", 1, lambda kernel: kernel.__setitem__((255, 200), 7.0))
+  assert one == same and one != other
+  assert form != "native" or amid not in (one, other)  # gzip's checksum is of a whole chunk, zstandard has none
+  assert T5XCheckpoint(tmp_path / "one").fingerprint == one
+
+
+def test_a_fingerprint_reads_a_bounded_part_of_a_large_leaf(tmp_path):
+  array = np.random.default_rng(0).normal(size=(2048, 1024)).astype(np.float32)
+  write_zarr(tmp_path / "kernel", array)
+  leaf = zarr(folder_spec(str(tmp_path / "kernel")), "kernel", "here")
+  assert len(leaf.sample()) < 5 * PART < array.nbytes / 20
