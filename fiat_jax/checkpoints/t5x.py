@@ -10,12 +10,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from fiat_jax.checkpoints import t5x_config
 from fiat_jax.checkpoints.new_folder import new_folder
 from fiat_jax.checkpoints.source import no_such_tensor
 from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
@@ -27,6 +29,7 @@ from fiat_jax.models.t5 import T5Config
 from fiat_jax.models.t5_registry import t5x_leaves
 
 INLINE_BYTES = 1024  # smaller leaves stand in the msgpack file itself
+READERS = 16  # leaves that are sampled at once: a bucket is slow to answer
 
 
 class T5XCheckpoint:
@@ -50,7 +53,10 @@ class T5XCheckpoint:
       else:
         shape = leaf.shape[:1] + leaf.shape[2:]
         self._shapes |= {name.replace("/layers/", f"/layers_{n}/"): shape for n in range(leaf.shape[1])}
-    self.config = _described(self._shapes, self.path)
+    if any(name.endswith("/relpos_bias/rel_embedding") and "/layers_" in name for name in self._shapes):
+      message = "is a umT5: each of its layers has a relative bias of its own, not supported; take an mT5"
+      raise UserError(message, self.path)
+    self.config = t5x_config.described(self._shapes, self.path)
 
   def names(self) -> list[str]:
     return sorted(self._shapes)
@@ -59,6 +65,10 @@ class T5XCheckpoint:
     if name not in self._shapes:
       raise no_such_tensor(Path(self.path), name)
     return self._shapes[name]
+
+  def check(self, published: T5Config, name: str) -> None:
+    """Raises UserError where the leaves are not those of the published model that the folder is called."""
+    t5x_config.check(self._shapes, published, self.path, f"{name} is {t5x_config.in_words(published)}")
 
   def read(self, name: str) -> np.ndarray:
     self.shape(name)
@@ -70,57 +80,16 @@ class T5XCheckpoint:
 
   @property
   def fingerprint(self) -> str:
-    """From names, shapes and every small leaf: norms and biases, which move with every step of training."""
-    digest = hashlib.sha256(json.dumps({name: leaf.shape for name, leaf in sorted(self._leaves.items())}).encode())
-    for _, leaf in sorted(self._leaves.items()):
-      if int(np.prod(leaf.shape)) <= 1 << 16:
-        digest.update(leaf.read(None, 0).tobytes())
+    """From names, shapes, every small leaf, and of each large one its chunks' names and a sample of them.
+
+    Whatever rewrites a leaf, such as a merged adapter, moves it, and a bucket is asked for a bounded part.
+    """
+    leaves = sorted(self._leaves.items())
+    digest = hashlib.sha256(json.dumps({name: leaf.shape for name, leaf in leaves}).encode())
+    with ThreadPoolExecutor(READERS) as readers:
+      for sample in readers.map(lambda item: item[1].sample(), leaves):
+        digest.update(hashlib.sha256(sample).digest())
     return digest.hexdigest()
-
-
-def _described(shapes: Mapping[str, tuple[int, ...]], path: str) -> dict[str, Any]:
-  """A configuration from shapes; all of them are checked against it when they are loaded."""
-  if any(name.endswith("/relpos_bias/rel_embedding") and "/layers_" in name for name in shapes):
-    raise UserError("is a umT5: each of its layers has a relative bias of its own, not supported; take an mT5", path)
-
-  def sizes(name: str) -> tuple[int, int]:
-    if len(shape := shapes.get(name, ())) != 2:
-      found = f"is {list(shape)}" if name in shapes else "is missing"
-      raise UserError(f"is no T5: {name} {found}; it holds {len(shapes)} leaves, such as {_some(shapes)}", path)
-    return shape[0], shape[1]
-
-  def count(stack: str) -> int:
-    return 1 + max(
-      (int(found[1]) for name in shapes if (found := re.match(rf"{stack}/layers_(\d+)/", name))), default=-1
-    )
-
-  vocabulary, width = sizes("token_embedder/embedding")
-  heads, buckets = sizes("encoder/relpos_bias/rel_embedding")
-  _, inner = sizes("encoder/layers_0/attention/query/kernel")
-  gated = "encoder/layers_0/mlp/wi_0/kernel" in shapes
-  _, ffn = sizes(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")
-  return {
-    "model_type": "t5",
-    "architectures": ["T5ForConditionalGeneration"],
-    "is_encoder_decoder": True,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "decoder_start_token_id": 0,
-    "vocab_size": vocabulary,
-    "d_model": width,
-    "num_heads": heads,
-    "d_kv": inner // heads,
-    "d_ff": ffn,
-    "num_layers": count("encoder"),
-    "num_decoder_layers": count("decoder"),
-    "relative_attention_num_buckets": buckets,
-    "feed_forward_proj": "gated-gelu" if gated else "relu",
-    "tie_word_embeddings": "decoder/logits_dense/kernel" not in shapes,
-  }
-
-
-def _some(shapes: Mapping[str, tuple[int, ...]]) -> str:
-  return ", ".join(sorted(shapes)[:3]) or "none"
 
 
 def write_t5x(
@@ -133,16 +102,20 @@ def write_t5x(
 ) -> None:
   """Writes parameters as T5X's native checkpoint: `checkpoint` and a zarr folder for each large leaf.
 
+  There is a step and no optimizer's state: T5X restores parameters from it.
+
   The tokenizer's files stand beside them, which T5X does not look at, and what `beside` writes.
 
   The folder appears whole or not at all; T5X takes its step from the name `checkpoint_STEP`.
 
   Raises:
-    UserError: there is something already.
+    UserError: there is something already, or the model would not be known again.
   """
   import tensorstore
   from flax import serialization
 
+  if config.gated and config.tied_head:
+    raise UserError("T5X has no gated T5 with a tied head, and would take the head for lost: give --format huggingface")
   with new_folder(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(params))) as partial:
     if tokenizer:
       save_tokenizer(tokenizer, partial)
@@ -163,8 +136,7 @@ def write_t5x(
         name = ".".join(["target", *parts, last])
         spec = _spec(array, name)
         place = {**spec, "kvstore": {**folder_spec(str(partial)), "path": f"{partial}/{name}/"}}
-        stored = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-        tensorstore.open(place, create=True, open=True).result().write(stored).result()
+        tensorstore.open(place, create=True, open=True).result().write(array).result()
         node[last] = spec
     content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
     (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
@@ -173,6 +145,11 @@ def write_t5x(
 
 
 def _spec(array: np.ndarray, name: str) -> dict[str, Any]:
-  kind = "uint16" if array.dtype.name == "bfloat16" else array.dtype.name
+  """TensorStore's; bfloat16 as such, for T5X refuses the uint16 that its own versions of old wrote."""
   metadata = {"shape": list(array.shape), "chunks": list(array.shape), "compressor": {"id": "gzip", "level": 1}}
-  return {"driver": "zarr", "dtype": kind, "kvstore": {"driver": "file", "path": name}, "metadata": metadata}
+  return {
+    "driver": "zarr",
+    "dtype": array.dtype.name,
+    "kvstore": {"driver": "file", "path": name},
+    "metadata": metadata,
+  }

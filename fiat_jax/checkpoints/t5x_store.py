@@ -10,20 +10,13 @@ import ast
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from fiat_jax.checkpoints.t5x_leaf import Leaf, context, inline, reason, zarr
 from fiat_jax.errors import UserError
-
-
-class Leaf(NamedTuple):
-  """One array: its shape, and how to read it whole or at one index of an axis."""
-
-  shape: tuple[int, ...]
-  read: Callable[[int | None, int], np.ndarray]
 
 
 def folder_spec(path: str) -> dict[str, Any]:
@@ -80,14 +73,14 @@ def _native(folder: dict[str, Any], content: bytes, path: str) -> dict[str, Leaf
     restored: Any = serialization.msgpack_restore(content)
     target = restored["optimizer"]["target"]
   except Exception as e:  # msgpack and flax raise many kinds
-    reason = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
-    raise UserError(f"its file `checkpoint` is not what T5X writes ({reason}): fetch the folder again", path) from None
+    kind = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+    raise UserError(f"its file `checkpoint` is not what T5X writes ({kind}): fetch the folder again", path) from None
   leaves = {}
   for name, value in _flatten(target):
     if isinstance(value, Mapping):
-      leaves[name] = _zarr({**folder, "path": f"{folder['path']}{_place(value, name, path)}/"}, name, path)
+      leaves[name] = zarr({**folder, "path": f"{folder['path']}{_place(value, name, path)}/"}, name, path)
     else:
-      leaves[name] = _inline(np.asarray(value))
+      leaves[name] = inline(np.asarray(value))
   return leaves
 
 
@@ -116,7 +109,7 @@ def _orbax(state: dict[str, Any], metadata: bytes, path: str) -> dict[str, Leaf]
     keys = [ast.literal_eval(key) for key in described["tree_metadata"]]
   except (ValueError, KeyError, SyntaxError) as e:
     raise UserError(f"its _METADATA is not what Orbax writes ({e}): fetch the folder again", path) from None
-  zarr = "zarr3" if described.get("use_zarr3") else "zarr"
+  driver = "zarr3" if described.get("use_zarr3") else "zarr"
   leaves = {}
   for key in keys:
     inner = [part for part in key[1:] if part != "params"] if key[0] in ("target", "params") else []
@@ -125,57 +118,15 @@ def _orbax(state: dict[str, Any], metadata: bytes, path: str) -> dict[str, Leaf]
       store = {**state, "path": state["path"] + place}
       if described.get("use_ocdbt", False):
         store = {"driver": "ocdbt", "base": state, "path": place}
-      leaves["/".join(inner)] = _zarr(store, "/".join(inner), path, zarr)
+      leaves["/".join(inner)] = zarr(store, "/".join(inner), path, driver)
   return leaves
-
-
-def _inline(array: np.ndarray) -> Leaf:
-  array = _floats(array)
-  return Leaf(array.shape, lambda index, axis: np.array(array if index is None else array.take(index, axis)))
-
-
-def _zarr(store: dict[str, Any], name: str, path: str, driver: str = "zarr") -> Leaf:
-  import tensorstore
-
-  try:
-    opened = tensorstore.open(
-      {"driver": driver, "kvstore": store}, open=True, read=True, context=_context(), recheck_cached_data=False
-    ).result()
-  except Exception as e:  # TensorStore raises ValueError for what is missing and for what is damaged
-    raise UserError(f"{name} cannot be read ({_reason(e)}): fetch the folder again", path) from None
-
-  def read(index: int | None, axis: int) -> np.ndarray:
-    part = opened if index is None else opened[(slice(None),) * axis + (index,)]
-    try:
-      return _floats(np.asarray(part.read().result()))
-    except Exception as e:
-      raise UserError(f"{name} cannot be read ({_reason(e)}): fetch the folder again", path) from None
-
-  return Leaf(tuple(opened.shape), read)
-
-
-def _floats(array: np.ndarray) -> np.ndarray:
-  """zarr has no bfloat16: T5X keeps its bits as whole numbers."""
-  return array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
 
 
 def _file(folder: dict[str, Any], name: str, path: str) -> bytes | None:
   import tensorstore
 
   try:
-    found = tensorstore.KvStore.open(folder, context=_context()).result().read(name).result()
+    found = tensorstore.KvStore.open(folder, context=context()).result().read(name).result()
   except Exception as e:
-    raise UserError(f"cannot be reached ({_reason(e)}): check the name, the network and the rights", path) from None
+    raise UserError(f"cannot be reached ({reason(e)}): check the name, the network and the rights", path) from None
   return found.value if found.state == "value" else None
-
-
-def _context() -> Any:
-  """A bucket that does not answer is given up after three tries, not after minutes."""
-  import tensorstore
-
-  retries = {"max_retries": 3, "initial_delay": "500ms", "max_delay": "2s"}
-  return tensorstore.Context({"gcs_request_retries": retries, "s3_request_retries": retries})
-
-
-def _reason(error: Exception) -> str:
-  return str(error).strip().split("[")[0].strip() or type(error).__name__

@@ -22,7 +22,7 @@ from fiat_jax.decoding.request import Completion
 from fiat_jax.decoding.request import Request as EngineRequest
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.evaluation import latency
-from fiat_jax.models import pretrained
+from fiat_jax.models import pretrained, published
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.pretrained import Description
 from fiat_jax.progress import say
@@ -79,6 +79,7 @@ class EngineReasoner:
       tokenizer=found.tokenizer,
       kernels=settings.beta_weights,
     )
+    published.check_t5x(settings.beta, described)
     marks.check_format(described.tokenizer, plain=plain)
     return cls(settings, settings.beta, settings.beta_weights, described, lambda: _engine(settings, described))
 

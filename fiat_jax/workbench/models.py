@@ -21,7 +21,7 @@ from fiat_jax.data import marks
 from fiat_jax.data.corruption import Corruption
 from fiat_jax.decoding.engine import Engine
 from fiat_jax.errors import UserError
-from fiat_jax.models import adapters, pretrained
+from fiat_jax.models import adapters, pretrained, published
 from fiat_jax.models.lora import EVERY_LINEAR, LoraConfig, targeted
 from fiat_jax.models.pretrained import Description, Weights
 from fiat_jax.recipe import Recipe
@@ -92,6 +92,7 @@ class Models:
     described = pretrained.describe(
       found.weights, dtype=dtype, lora=lora, plain=plain, tokenizer=found.tokenizer, kernels=self._settings.weights
     )
+    published.check_t5x(self._configuration.model_of(recipe), described)
     marks.check_format(described.tokenizer, plain=plain)
     if self._settings.corrupts:
       Corruption.of(described.tokenizer)  # refused here, before anything is tokenised

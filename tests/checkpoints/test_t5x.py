@@ -1,10 +1,11 @@
-"""T5X folders by a writer of our own reading of the format: bytes, JSON and gzip, neither TensorStore nor flax."""
+"""T5X folders in every form, as `t5x_folder.py` writes them: what is read, written and refused."""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,128 +16,15 @@ import msgpack
 import numpy as np
 import pytest
 import t5 as small
+from t5x_folder import SPECS, scanned, t5x_arrays, write, write_form, write_zarr
 
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.t5x import T5XCheckpoint, write_t5x
+from fiat_jax.checkpoints.t5x_config import expected
+from fiat_jax.checkpoints.t5x_leaf import PART, zarr
+from fiat_jax.checkpoints.t5x_store import folder_spec
 from fiat_jax.errors import UserError
 from fiat_jax.models.t5_registry import t5_config, t5_shapes, t5x_leaves
-
-ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
-NORMS = {
-  "encoder": ("pre_attention_layer_norm", "pre_mlp_layer_norm"),
-  "decoder": ("pre_self_attention_layer_norm", "pre_cross_attention_layer_norm", "pre_mlp_layer_norm"),
-}
-
-
-def t5x_arrays(case: str) -> dict[str, np.ndarray]:
-  """A case's weights under T5X's names, translated from Hugging Face's word by word."""
-  found = {}
-  for name, values in small.script().tensors(case).items():
-    stack, *parts = name.split(".")
-    if stack == "shared":
-      found["token_embedder/embedding"] = values
-    elif stack == "lm_head":
-      found["decoder/logits_dense/kernel"] = values.T
-    elif "relative" in name:
-      found[f"{stack}/relpos_bias/rel_embedding"] = values.T
-    elif parts[0] == "final_layer_norm":
-      found[f"{stack}/{stack}_norm/scale"] = values
-    else:
-      _, block, _, layer, kind, *rest = parts
-      place = f"{stack}/layers_{block}"
-      if kind == "layer_norm":
-        found[f"{place}/{NORMS[stack][int(layer)]}/scale"] = values
-      elif kind == "DenseReluDense":
-        found[f"{place}/mlp/{rest[0]}/kernel"] = values.T
-      else:
-        own = "attention" if stack == "encoder" else "self_attention"
-        found[
-          f"{place}/{own if kind == 'SelfAttention' else 'encoder_decoder_attention'}/{ATTENTION[rest[0]]}/kernel"
-        ] = values.T
-  return found
-
-
-def scanned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The layers of each stack on axis 1 of one leaf."""
-  found = {name: values for name, values in arrays.items() if "/layers_" not in name}
-  for name in arrays:
-    if "/layers_0/" in name:
-      layers = [arrays[f] for n in range(9) if (f := name.replace("layers_0", f"layers_{n}")) in arrays]
-      found[name.replace("layers_0", "layers")] = np.stack(layers, axis=1)
-  return found
-
-
-def write_zarr(folder: Path, array: np.ndarray) -> None:
-  """Zarr 2: `.zarray`, and chunks of half of the first axis, which need not divide it."""
-  folder.mkdir(parents=True)
-  rows = -(-len(array) // 2)
-  chunks = [rows, *array.shape[1:]]
-  described = {
-    "zarr_format": 2,
-    "shape": list(array.shape),
-    "chunks": chunks,
-    "dtype": array.dtype.str,
-    "compressor": {"id": "gzip", "level": 1},
-    "fill_value": None,
-    "filters": None,
-    "order": "C",
-  }
-  (folder / ".zarray").write_text(json.dumps(described))
-  for n in range(2):
-    chunk = np.zeros(chunks, array.dtype)
-    part = array[n * rows : (n + 1) * rows]
-    chunk[: len(part)] = part
-    (folder / ".".join([str(n), *["0"] * (array.ndim - 1)])).write_bytes(gzip.compress(chunk.tobytes()))
-
-
-SPECS = {
-  "file": lambda place: {"driver": "zarr", "kvstore": {"driver": "file", "path": place}},
-  "gfile, absolute": lambda place: {
-    "driver": "zarr",
-    "kvstore": {"driver": "gfile", "path": f"/elsewhere/run/{place}"},
-  },
-  "gcs, dummy bucket": lambda place: {
-    "driver": "zarr",
-    "kvstore": {"driver": "gcs", "bucket": "t5x-dummy-bucket"},
-    "path": place,
-  },
-  "trailing slash": lambda place: {"driver": "zarr", "kvstore": {"driver": "gfile", "path": f"{place}/"}},
-}
-
-
-def array_ext(array: np.ndarray) -> msgpack.ExtType:
-  """flax's form of an array."""
-  content = (array.shape, array.dtype.name, array.tobytes())
-  return msgpack.ExtType(1, msgpack.packb(content, use_bin_type=True))
-
-
-def write(folder: Path, arrays: Mapping[str, np.ndarray], form: str = "file", state: bool = True) -> Path:
-  """A native checkpoint; vectors inline, the rest zarr; Adafactor's state beside the parameters."""
-  folder.mkdir(parents=True)
-
-  def entry(prefix: str, name: str, array: np.ndarray) -> Any:
-    if array.ndim < 2:
-      return array_ext(array)
-    place = ".".join([prefix, *name.split("/")])
-    write_zarr(folder / place, np.ascontiguousarray(array))
-    metadata = {"chunks": list(array.shape), "compressor": {"id": "gzip", "level": 1}, "shape": list(array.shape)}
-    return SPECS[form](place) | {"dtype": array.dtype.name, "metadata": metadata}
-
-  target: dict[str, Any] = {}
-  factors: dict[str, Any] = {}
-  for name, array in arrays.items():
-    *parts, last = name.split("/")
-    node, other = target, factors
-    for part in parts:
-      node, other = node.setdefault(part, {}), other.setdefault(part, {})
-    node[last] = entry("target", name, array)
-    other[last] = {"m": None, "v": None, "v_row": array_ext(np.zeros(len(array), np.float32)), "v_col": None}
-  optimizer = {"target": target}
-  if state:
-    optimizer["state"] = {"step": array_ext(np.array(7, np.int32)), "param_states": factors}
-  content = {"version": 3, "optimizer": optimizer}
-  (folder / "checkpoint").write_bytes(msgpack.packb(content, use_bin_type=True))
-  return folder
 
 
 def load(folder: Path, dtype: str = "float32"):
@@ -176,29 +64,16 @@ def test_scanned_layers_are_on_axis_1(tmp_path, wanted, case):
   assert_same(params, wanted[case][1])
 
 
-def test_bfloat16_is_kept_as_whole_numbers(tmp_path, wanted):
-  arrays = {name: a.astype(ml_dtypes.bfloat16).view(np.uint16) for name, a in t5x_arrays("t5_1_1").items()}
+@pytest.mark.parametrize("kind", ["uint16", "bfloat16"])
+def test_bfloat16_is_kept_as_such_or_as_whole_numbers(tmp_path, wanted, kind):
+  arrays = {name: a.astype(ml_dtypes.bfloat16).view(kind) for name, a in t5x_arrays("t5_1_1").items()}
   _, params = load(write(tmp_path / "half", arrays), dtype="bfloat16")
   assert_same(params, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wanted["t5_1_1"][1]))
 
 
-@pytest.mark.parametrize("ocdbt", [True, False])
-def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, ocdbt):
-  import orbax.checkpoint as ocp
-
-  target: dict[str, Any] = {}
-  for name, array in t5x_arrays("t5_1_1").items():
-    *parts, last = name.split("/")
-    node = target
-    for part in parts:
-      node = node.setdefault(part, {})
-    node[last] = np.ascontiguousarray(array)
-  tree = {"target": target, "state": {"step": np.int32(7), "param_states": {"decoder": np.zeros(3)}}}
-  folder = tmp_path / "checkpoint_7"
-  folder.mkdir()
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as checkpointer:
-    checkpointer.save(folder / "state", tree)
-  _, params = load(folder)
+@pytest.mark.parametrize("form", ["orbax", "ocdbt"])
+def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, form):
+  _, params = load(write_form(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), form))
   assert_same(params, wanted["t5_1_1"][1])
 
 
@@ -228,6 +103,16 @@ def test_what_is_written_is_t5x_s_own_layout(tmp_path, wanted):
   chunk = np.frombuffer(gzip.decompress((place / "0.0").read_bytes()), described["dtype"])
   stored = chunk.reshape(described["chunks"])
   np.testing.assert_array_equal(stored, t5x_arrays("t5_1_1")["encoder/layers_0/attention/query/kernel"])
+
+
+def test_bfloat16_is_written_as_such_which_t5x_takes(tmp_path, wanted):
+  """T5X refuses a spec whose type is uint16, or whose folder's is <u2."""
+  module, params = wanted["t5_1_1"]
+  write_t5x(tmp_path / "c", jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params), module.config)
+  spec = msgpack.unpackb((tmp_path / "c" / "checkpoint").read_bytes(), raw=False)["optimizer"]["target"]
+  assert spec["encoder"]["layers_0"]["attention"]["query"]["kernel"]["dtype"] == "bfloat16"
+  folders = list((tmp_path / "c").glob("target.*"))
+  assert folders and {json.loads((f / ".zarray").read_text())["dtype"] for f in folders} == {"bfloat16"}
 
 
 def test_missing_and_misshapen_leaves_are_named_with_what_was_expected(tmp_path):
@@ -279,3 +164,37 @@ def test_a_folder_without_a_checkpoint_and_an_unknown_place_are_refused(tmp_path
     T5XCheckpoint(tmp_path)
   with pytest.raises(UserError, match="not from ftp://"):
     T5XCheckpoint("ftp://host/folder")
+
+
+SHAPE = (512, 384)
+QUERY = "encoder/layers_0/attention/query/kernel"
+
+
+def wide(seed: int) -> dict[str, np.ndarray]:
+  """A T5 whose query kernels are as wide as T5 small's; those of the encoder's first layer by the seed."""
+  narrow = t5_config(small.script().CASES["t5_1_1"], "here", "float32")
+  config = dataclasses.replace(narrow, encoder_layers=1, decoder_layers=1, width=SHAPE[0], heads=6, head_dim=64)
+  arrays = {name: np.full(shape, 0.5, np.float32) for name, shape in expected(config).items()}
+  return arrays | {QUERY: np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32)}
+
+
+@pytest.mark.parametrize("form", ["native", "orbax", "ocdbt"])
+def test_a_fingerprint_tells_two_models_apart_that_differ_in_one_large_kernel(tmp_path, form):
+  def fingerprint(name: str, seed: int, touched: Callable[[np.ndarray], object] = lambda _: None) -> str:
+    arrays = wide(seed)
+    touched(arrays[QUERY])
+    write_form(tmp_path / name, arrays, form)
+    return T5XCheckpoint(tmp_path / name).fingerprint
+
+  one, same, other = fingerprint("one", 1), fingerprint("same", 1), fingerprint("other", 2)
+  amid = fingerprint("amid", 1, lambda kernel: kernel.__setitem__((255, 200), 7.0))
+  assert one == same and one != other
+  assert form != "native" or amid not in (one, other)  # gzip's checksum is of a whole chunk, zstandard has none
+  assert T5XCheckpoint(tmp_path / "one").fingerprint == one
+
+
+def test_a_fingerprint_reads_a_bounded_part_of_a_large_leaf(tmp_path):
+  array = np.random.default_rng(0).normal(size=(2048, 1024)).astype(np.float32)
+  write_zarr(tmp_path / "kernel", array)
+  leaf = zarr(folder_spec(str(tmp_path / "kernel")), "kernel", "here")
+  assert len(leaf.sample()) < 5 * PART < array.nbytes / 20
