@@ -3,11 +3,13 @@ them a budget allows."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import statistics
 import time
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fiat_jax import machine
@@ -16,7 +18,7 @@ from fiat_jax.evaluation.report import lay_out
 from fiat_jax.models import lora
 from fiat_jax.progress import say
 from fiat_jax.reasoning.estimate import estimate
-from fiat_jax.reasoning.ledger import Price
+from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
@@ -55,7 +57,10 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Forecast:
-  """What a recipe's runs, one a seed, will take by estimate; `minutes` None: an endpoint's, which nobody knows."""
+  """What a recipe's runs, one a seed, will take by estimate.
+
+  `minutes` None: an endpoint's, which nobody knows; `money` infinite: an endpoint's without PRICE, likewise.
+  """
 
   name: str
   title: str
@@ -66,8 +71,8 @@ class Forecast:
 
   @property
   def order(self) -> tuple[bool, float, float]:
-    """Cheap before dear: what costs money last."""
-    return self.money > 0, self.money, self.minutes or 0.0
+    """Cheap before dear: what costs money last, and what nobody knows behind what is known."""
+    return self.money > 0, self.money, math.inf if self.minutes is None else self.minutes
 
 
 def forecasts(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> list[Forecast]:
@@ -87,9 +92,22 @@ class Runs:
     over: what it does not.
   """
 
-  def __init__(self, found: Sequence[Forecast], budget: Budget, clock: Callable[[], float] = time.monotonic):
-    self._found, self._budget, self._clock = found, budget, clock
+  def __init__(
+    self,
+    found: Sequence[Forecast],
+    budget: Budget,
+    clock: Callable[[], float] = time.monotonic,
+    paid: Callable[[], float] = lambda: 0.0,
+  ):
+    """`paid` gives the money that was spent up to now, on other things too.
+
+    Raises:
+      UserError: as `require_prices`.
+    """
+    require_prices(found, budget)
+    self._found, self._budget, self._clock, self._paid = found, budget, clock, paid
     self._started = self._since = clock()
+    self._paid_before = paid()
     self._took: dict[str, float] = {}  # minutes
     self.names: list[str] = []
     minutes = money = 0.0
@@ -114,12 +132,12 @@ class Runs:
     """It has run. What the budget turns out not to allow after what that took is left out."""
     now = self._clock()
     self._took[name] = (now - self._since) / 60
-    spent, correction = (now - self._started) / 60, self._correction()
+    spent, money, correction = (now - self._started) / 60, self._paid() - self._paid_before, self._correction()
     for one in self._found:
       if one.name in self.left and not one.done:
-        more = spent + correction * (one.minutes or 0.0)
-        if more <= self._budget.minutes:
-          spent = more
+        more, dearer = spent + correction * (one.minutes or 0.0), money + one.money
+        if more <= self._budget.minutes and (dearer <= self._budget.money or not one.money):
+          spent, money = more, dearer
         else:
           self.names.remove(one.name)
           self.over.add(one.name)
@@ -134,6 +152,24 @@ class Runs:
     return statistics.median(ratios) if ratios else 1.0
 
 
+def require_prices(found: Sequence[Forecast], budget: Budget) -> None:
+  """Raises UserError where the budget has an end to money, and nothing says what an endpoint's answers cost."""
+  unknown = [one.title for one in found if one.money == math.inf and not one.done]
+  if unknown and budget.money < math.inf:
+    raise UserError(
+      f"--budget: {budget.money:g} of money cannot be kept without the price of {', '.join(unknown)}: give --price "
+      "INPUT,OUTPUT, money a million tokens, as in 0.15,0.60 (0,0 where it is free)"
+    )
+
+
+def paid_on(store: str) -> float:
+  """All that counts as spent on a store, as its ledger has it; 0 where there is none."""
+  if not store or not pathlib.Path(store).exists():
+    return 0.0
+  with contextlib.closing(Ledger(pathlib.Path(store), uuid.uuid4().hex[:12], 0.0)) as ledger:
+    return ledger.spent
+
+
 def table(found: Sequence[Forecast], names: Collection[str], budget: Budget, head: Sequence[str] = HEAD) -> str:
   """A row a recipe, in the order of the runs, and the sums over those of `names`."""
   kept = [one for one in found if one.name in names]
@@ -141,13 +177,17 @@ def table(found: Sequence[Forecast], names: Collection[str], budget: Budget, hea
   for one in found:
     minutes = "?" if one.minutes is None else f"{one.minutes:.1f}"
     said = "done" if one.done else "" if one in kept else "over --budget"
-    rows.append([one.title, str(one.runs), "0" if one.done else minutes, f"{one.money:.2f}", said])
+    rows.append([one.title, str(one.runs), "0" if one.done else minutes, _money(one.money), said])
   minutes, money = sum(one.minutes or 0.0 for one in kept), sum(one.money for one in kept)
-  rows.append(["together", str(sum(one.runs for one in kept if not one.done)), f"{minutes:.1f}", f"{money:.2f}", ""])
+  rows.append(["together", str(sum(one.runs for one in kept if not one.done)), f"{minutes:.1f}", _money(money), ""])
   limits = [f"{value:g}" if value < math.inf else "" for value in (budget.minutes, budget.money)]
   if any(limits):
     rows.append(["budget", "", *limits, ""])
   return lay_out(rows)
+
+
+def _money(amount: float) -> str:
+  return "?" if amount == math.inf else f"{amount:.2f}"
 
 
 def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> Forecast:
@@ -179,12 +219,12 @@ def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[
 def of_requests(
   requests: Sequence[Request], reasoner: Reasoner, store: Store, settings: Settings
 ) -> tuple[float | None, float]:
-  """Minutes and money that it takes to ask all of them; the minutes of an endpoint are not known."""
+  """Minutes and money that it takes to ask all of them, as `Forecast` has them."""
   if not requests:
     return 0.0, 0.0
   priced = estimate(iter(requests), reasoner.count, store)
   if reasoner.remote:
-    return None, Price.parse(settings.price).of(priced.likely) if settings.price else 0.0
+    return None, Price.parse(settings.price).of(priced.likely) if settings.price else math.inf
   size = asking.parameters(reasoner)
   speed = machine.products_a_second(settings.dtype)
   reading, writing = 2 * size * priced.likely[0] / READING, 2 * size * priced.likely[1] / WRITING

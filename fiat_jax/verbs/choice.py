@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fiat_jax.configuration import NEEDED
 from fiat_jax.errors import UserError
@@ -55,19 +55,21 @@ def choose(bench: Workbench) -> Choice:
   recipes = {name: bench.configuration.recipe(name) for name in names}
   if any(recipe.needs_reasoning or recipe.distils for recipe in recipes.values()):
     bill.tell(bench)
-  lacks = {name: lack for name, recipe in recipes.items() if (lack := lacking(bench, recipe))}
-  refused = [f"the recipe {recipes[name].title!r} needs {lacks[name]}" for name in named if name in lacks]
-  if refused:
-    raise UserError("; ".join(refused))
+  lacks = {name: found for name, recipe in recipes.items() if (found := lacking(bench, recipe))}
+  told = {name: ", and ".join(found) for name, found in lacks.items()}
   left = {name: recipe for name, recipe in recipes.items() if name not in lacks}
-  for name, lack in lacks.items():
+  refused = [f"the recipe {recipes[name].title!r} needs {told[name]}" for name in named if name in told]
+  without = _missing(bench, [recipe for name, recipe in recipes.items() if name in left or name in named])
+  if refused:
+    raise UserError("; ".join([*refused, *without]))
+  for name, lack in told.items():
     say(f"{recipes[name].title}: not run: needs {lack}")
   if not left:
-    raise UserError(f"none of the recipes can be run: {'; '.join(f'{name} needs {lacks[name]}' for name in lacks)}")
-  for split in SPLITS if any(recipe.trains for recipe in left.values()) else SPLITS[-1:]:
-    if split not in bench.rows:
-      raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
-  return Choice(left, {name: lack.partition(": ")[0] for name, lack in lacks.items()})
+    raise UserError(f"none of the recipes can be run: {'; '.join(f'{name} needs {told[name]}' for name in told)}")
+  if without:
+    raise UserError("; ".join(without))
+  short = {name: ", ".join(lack.partition(": ")[0] for lack in found) for name, found in lacks.items()}
+  return Choice(left, short)
 
 
 def expanded(word: str) -> Sequence[str]:
@@ -75,9 +77,17 @@ def expanded(word: str) -> Sequence[str]:
   return ALL if word == "all" else DEFAULT if word == "default" else SETS.get(word, [word])
 
 
-def lacking(bench: Workbench, recipe: Recipe) -> str:
-  """What the recipe needs and is not there, with what to do; else nothing."""
-  return next(filter(None, (look(bench.of(recipe), recipe) for look in LOOKS)), "")
+def lacking(bench: Workbench, recipe: Recipe) -> list[str]:
+  """All that the recipe needs beside rows and is not there, with what to do."""
+  return [lack for look in LOOKS if (lack := look(bench.of(recipe), recipe))]
+
+
+def _missing(bench: Workbench, recipes: Collection[Recipe]) -> list[str]:
+  """The splits without rows that these recipes cannot do without, with what to do."""
+  needed = SPLITS if any(recipe.trains for recipe in recipes) else SPLITS[-1:]
+  return [
+    f"no --{split} rows: give --{split} FILE, or --data FILE to be split" for split in needed if split not in bench.rows
+  ]
 
 
 def _model(bench: Workbench, recipe: Recipe) -> str:

@@ -118,10 +118,10 @@ def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path)
   """Says what the comparison will take, and returns what the budget allows of it.
 
   Raises:
-    UserError: that is nothing.
+    UserError: that is nothing, or money is to have an end and a price is missing.
   """
   budget, found = Budget.parse(bench.settings.budget), forecasts(bench, recipes, folder)
-  runs = Runs(found, budget)
+  runs = Runs(found, budget, paid=lambda: budgeting.paid_on(bench.settings.store))
   say(budgeting.table(found, runs.names, budget))
   _offer_folds(bench, sum(one.minutes or 0.0 for one in found if one.name in runs.names))
   if not runs.names:

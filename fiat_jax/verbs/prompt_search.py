@@ -24,7 +24,7 @@ from fiat_jax.reasoning.candidates import Sought
 from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.run_folder import require_own
 from fiat_jax.settings import SPLITS
-from fiat_jax.verbs.budget import Budget
+from fiat_jax.verbs.budget import Budget, paid_on
 from fiat_jax.verbs.prompt_trials import TRAIL, Trials
 
 NONE: Mapping[str, Any] = {  # the settings of a search that has been, or is not wanted
@@ -78,7 +78,7 @@ def of_compare(configuration: Configuration) -> Configuration | None:
   check(configuration, names)
   require_own(folder)
   runtime.start(settings)
-  started, budget = time.monotonic(), Budget.parse(settings.budget)
+  started, budget, before = time.monotonic(), Budget.parse(settings.budget), paid_on(settings.store)
   trials = Trials.of(configuration, names, folder)
   money = trials.plan(budget)
   if settings.dry_run and not trials.done:
@@ -88,9 +88,10 @@ def of_compare(configuration: Configuration) -> Configuration | None:
     chosen = {}
   else:
     chosen = trials.run()
+    money = paid_on(settings.store) - before
   files = settings.bare_files() | {"validation": trials.others}
   files = {split: files.get(split, "") for split in SPLITS}
-  left = budget.minutes - (time.monotonic() - started) / 60, budget.money - money
+  left = budget.minutes - (time.monotonic() - started) / 60, budget.money - money if money else budget.money
   text = ",".join(f"{max(0.0, amount):.6g}" for amount in left) if settings.budget else ""
   return configuration.replace(**NONE, **chosen, **files, data="", budget=text)
 

@@ -74,12 +74,13 @@ class Trials:
     }
 
   def plan(self, budget: Budget) -> float:
-    """Says what it will take; the money by estimate.
+    """Says what it will take; the money by estimate, infinite where nobody knows.
 
     Raises:
-      UserError: that is more than the budget.
+      UserError: that is more than the budget, or as `require_prices`.
     """
     found, settings = [self._forecast(name) for name in self.names], self.configuration.settings
+    budgeting.require_prices(found, budget)
     minutes, money = sum(one.minutes or 0.0 for one in found), sum(one.money for one in found)
     self.done = all(one.done for one in found)
     say(budgeting.table(found, [one.name for one in found], budget, ("search of prompts", "wordings")))

@@ -78,6 +78,30 @@ def test_money_in_the_budget_keeps_what_is_dear_out(rows, monkeypatch, capsys):
   assert len(endpoint.bodies) == 16 and "over --budget" in capsys.readouterr().err
 
 
+def test_money_that_was_spent_beyond_the_forecast_is_taken_off_the_budget(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint = Endpoint(answer=told, tokens=20)
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", "icl,icl_few_shot", "--model_dir", str(rows / "run"))
+    assert cli.main([*run, "--budget", "60,8"]) == 0
+  assert len(endpoint.bodies) == 16 and endpoint.cost(1000, 1000) > 8
+  assert results(rows / "run")["not_run"]["icl_few_shot"]["needs"] == "more than --budget"
+
+
+def test_money_in_the_budget_wants_a_price(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint = Endpoint(answer=told)
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", "icl", "--model_dir", str(rows / "run"))
+    run[run.index("--price") + 1] = ""
+    assert cli.main([*run, "--budget", "60,0.5"]) == 2 and not endpoint.bodies
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "--budget" in line]
+    assert "give --price INPUT,OUTPUT" in line
+    assert cli.main([*run, "--dry_run"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("| beta, instruction")]
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["?", "?"]
+
+
 def test_a_row_that_is_asked_about_is_no_exemplar():
   row = lambda n, group: Row(  # noqa: E731
     id=str(n),

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from fiat_jax.errors import UserError
-from fiat_jax.verbs.budget import Budget, Forecast, Runs, table
+from fiat_jax.reasoning.ledger import Ledger
+from fiat_jax.verbs.budget import Budget, Forecast, Runs, paid_on, table
 
 
 def forecast(name, minutes, money=0.0, done=False):
@@ -46,3 +47,37 @@ def test_the_table_adds_up_what_is_allowed():
   cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown]
   assert cells[2] == ["beta", "1", "0.0", "0.00", ""] and cells[4] == ["full", "1", "10.0", "0.00", "over --budget"]
   assert cells[5][2] == "?" and cells[6] == ["together", "2", "4.0", "0.00", ""] and cells[7][2:4] == ["5", "1"]
+
+
+def test_what_nobody_knows_comes_after_what_is_known_and_is_not_called_free():
+  found = [forecast("asked", None, math.inf), forecast("local", None), forecast("icl", None, 2.0), *FOUND[:2]]
+  found = sorted(found, key=lambda one: one.order)
+  assert [one.name for one in found] == ["beta", "lora", "local", "icl", "asked"]
+  shown = [
+    [cell.strip() for cell in line.strip("|").split("|")] for line in table(found, ["asked"], Budget()).split("\n")
+  ]
+  assert shown[6][:4] == ["asked", "1", "?", "?"] and shown[7][3] == "?"
+  assert Runs(found, Budget(5)).names[-1] == "asked", "without an end to money it may cost what it does"
+  with pytest.raises(UserError, match=r"0\.5 of money cannot be kept without the price of asked: give --price"):
+    Runs(found, Budget(60, 0.5))
+  assert Runs([forecast("asked", 0.0, math.inf, done=True)], Budget(60, 0.5)).names == ["asked"]
+
+
+def test_runs_that_cost_more_than_foretold_leave_less_for_the_others(tmp_path):
+  ledger = Ledger(tmp_path, "me", 0.0)
+
+  def pay(key, cost):
+    ledger.close_all(settled={ledger.reserve([(key, cost)]).ids[key]: cost})
+
+  pay("before", 40.0)
+  found = [forecast("free", 1.0), forecast("icl", None, 2.0), forecast("cot", None, 3.0), forecast("beta", None, 4.5)]
+  runs = Runs(found, Budget(60, 9), paid=lambda: paid_on(str(tmp_path)))
+  assert runs.names == ["free", "icl", "cot"]
+  runs.end("free")
+  assert runs.names == ["free", "icl", "cot"], "what was paid before this command is no part of its budget"
+  pay("icl", 6.5)
+  runs.end("icl")
+  assert not runs.left and runs.over == {"cot", "beta"}
+  ledger.close()
+  assert paid_on(str(tmp_path)) == 46.5 and paid_on("") == 0 and paid_on(str(tmp_path / "none")) == 0
+  assert not (tmp_path / "none").exists()

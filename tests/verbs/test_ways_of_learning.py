@@ -97,6 +97,17 @@ def test_what_named_recipes_lack_is_told_all_at_once(rows, settings, tmp_path, c
   assert not (tmp_path / "run").exists()
 
 
+def test_all_that_one_recipe_lacks_is_told_and_splits_that_are_missing_too(rows, tmp_path, capsys):
+  bare = tmp_path / "bare.jsonl"
+  bare.write_text(json.dumps({"input": "1 + 1", "target": "2"}))
+  words = ["compare", "--train", str(bare), "--model_dir", str(tmp_path / "run")]
+  assert cli.main([*words, "--recipes", "fiat_base,fine_tuning"]) == 2
+  told = capsys.readouterr().err
+  assert "' needs --base_model: " in told and ", and the big model's reasoning: 1 of 1 rows" in told
+  assert "; no --validation rows: give" in told and "; no --test rows: give" in told
+  assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path, capsys):
   files = [word for split, _ in SPLITS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
