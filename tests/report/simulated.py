@@ -77,8 +77,12 @@ def write(
   seeds: Sequence[int] = (0,),
   groups: int = 12,
   cost: float | None = None,
+  validation: Mapping[str, float] | None = None,
 ) -> pathlib.Path:
-  """The run folder of these recipes, as `fiat compare` leaves it."""
+  """The run folder of these recipes, as `fiat compare` leaves it.
+
+  `validation`: scores there that decide, where they are to be other ones than on test.
+  """
   asked = rows(groups)
   langs, of_groups = [row.lang for row in asked], [row.group for row in asked]
   results, scores, candidates = [], {}, []
@@ -87,8 +91,8 @@ def write(
     result, files = _run(folder / name, name, asked, seeds if recipe.trains else (0,))
     results.append(result)
     scores[name] = np.array([read_scores(file, METRICS[0]) for file in files])
-    validation = result["validation"]["overall"][METRICS[0]]
-    candidates.append(Candidate(name=name, recipe=recipe, validation=validation))
+    known = (validation or {}).get(name, result["validation"]["overall"][METRICS[0]])
+    candidates.append(Candidate(name=name, recipe=recipe, validation=known))
   drawn = statistics.resample(Scored(scores=scores, langs=langs, groups=of_groups))
   for result in results:
     if cost is not None and (result["switches"]["reasoning"] or result["switches"]["answer_of_beta"]):

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import simulated
 
-from fiat_jax.report import page, results
+from fiat_jax.report import page, results, standing
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -156,6 +156,31 @@ def test_one_recipe_two_and_several_seeds_are_pages_too(tmp_path):
     folder.mkdir()
     page.write(simulated.write(folder, names, seeds, groups=3))
     assert Page((folder / "report.html").read_text(encoding="utf-8")).cells["recipes"]
+
+
+def caption(shown):
+  return html.unescape(re.findall(r"<figcaption>(.*?)</figcaption>", shown, flags=re.DOTALL)[0])
+
+
+def test_what_test_puts_above_the_pick_is_not_drawn_as_below_it(tmp_path):
+  validation = {"fine_tuning": 99.0, "fiat": 50.0, "untuned": 10.0}
+  comparison = results.read(simulated.write(tmp_path, tuple(validation), validation=validation))
+  assert comparison.pick and comparison.pick.name == "fine_tuning" and comparison.verdict
+  assert comparison.verdict["recipe"] == "fiat" and comparison.verdict["outcome"] == "too little data"
+  assert [result.name for result in standing.above(comparison)] == ["fiat"]
+  assert "fiat" not in [result.name for result in standing.alike(comparison)]
+  shown = page.page(comparison)
+  assert "above all others" not in caption(shown)
+  assert "Large and filled: above it on test, so that validation and test disagree" in caption(shown)
+  picture = shown[shown.index('<svg id="first-seconds"') :]
+  points = re.findall(r"<use [^>]*/>", picture[: picture.index("</svg>")])
+  assert any("fill: var(--ink)" in point for point in points), "FIAT's"
+  assert not any("fill: var(--paper)" in point for point in points), "none is hollow: the untuned model is not told"
+
+
+def test_a_pick_above_all_is_said_to_be_that(tmp_path):
+  shown = page.page(results.read(simulated.write(tmp_path, ("fiat", "untuned"))))
+  assert "which is above all others on test. Hollow: below it" in caption(shown)
 
 
 def test_money_comes_first_where_it_is_known(tmp_path):
