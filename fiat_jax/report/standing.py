@@ -39,5 +39,15 @@ def caption(comparison: Comparison, sure: str) -> str:
   if len(near) + len(higher) < len(comparison.results) and near:
     says.append("Hollow: below it on test, row by row, wherever its score lies.")
   says.append(f"Lines are {sure}s.")
-  says.append("A triangle reads the big model's reasoning, whose seconds come on top and are not known here.")
+  says.append(f"A triangle reads the big model's reasoning{_of_seconds(comparison)}.")
   return " ".join(says)
+
+
+def _of_seconds(comparison: Comparison) -> str:
+  """Whether its seconds are among those that are shown."""
+  reading = [result for result in comparison.results if result.reads_reasoning and not result.of_beta]
+  lacking = [result for result in reading if result.lacks_beta_seconds]
+  if not lacking:
+    return ", whose seconds are counted" if reading else ""
+  which = "" if len(lacking) == len(reading) else f" of {', '.join(result.title for result in lacking)}"
+  return f", whose seconds{which} come on top and are not known here"

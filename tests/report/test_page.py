@@ -192,6 +192,31 @@ def test_money_comes_first_where_it_is_known(tmp_path):
   assert 0 < text.index('<svg id="first-money"') < text.index('<svg id="first-seconds"')
 
 
+def test_the_big_models_seconds_are_counted_where_they_are_known(tmp_path):
+  names = ("fiat", "fine_tuning", "beta")
+  for place, known in (("known", 900.0), ("unknown", None)):
+    (tmp_path / place).mkdir()
+    folder = simulated.write(tmp_path / place, names, beta_seconds=known)
+    record = json.loads((folder / "results.json").read_text())
+    record["recipes"][0]["latency"] = {"p50": 0.25, "p95": 0.5}
+    record["recipes"][0] |= {"reasoning_latency": {"p50": 2.0, "p95": 5.0}} if known else {}
+    (folder / "results.json").write_text(json.dumps(record))
+  counted, missing = (page.page(results.read(tmp_path / place)) for place in ("known", "unknown"))
+  own = 1000 * 1.5 / 48
+  columns = ("seconds per 1,000", "seconds, p50", "seconds, p95")
+  told = []
+  for shown in (counted, missing):
+    table = Page(shown).cells["recipes"]
+    places = [table[0].index(column) for column in columns]
+    told.append({row[0]: [row[n] for n in places] for row in table[1:]})
+  assert told[0]["FIAT"] == [f"{own + 900:.3g}", "2.25", "5.5"] and told[0]["fine-tuning"][0] == f"{own:.3g}"
+  assert told[0]["beta alone"][0] == "900" and told[1]["beta alone"][0] == "–"
+  assert told[1]["FIAT"] == [f"{own:.3g}", "0.25", "0.5"]
+  assert "whose seconds are counted" in caption(counted) and "not known here" in caption(missing)
+  assert "the big model's as its endpoint took them, one request after another." in html.unescape(counted)
+  assert "the big model's are not known, and left out, for FIAT." in html.unescape(missing)
+
+
 def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
   folder = simulated.write(tmp_path, ("beta",))
   record = json.loads((folder / "results.json").read_text())
