@@ -108,7 +108,7 @@ def markdown(
   parts = [table(results, names, "test"), *filter(None, [note, published(beside)])]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
-    parts += [f"## Verdict: {found.outcome}", found.words, pairs_table(found, titles)]
+    parts += [f"## Verdict: {found.outcome}", found.words, found.costs, pairs_table(found, titles)]
     parts += ["## How this was found", verdict.RULE]
     parts += [f"Before the run: {could_show}."] if could_show else []
   parts += ["## Prompts tried", prompts_table(searched)] if searched else []

@@ -8,7 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from fiat_jax.evaluation import power, statistics
+from fiat_jax.evaluation import cost, power, statistics
+from fiat_jax.evaluation.cost import Cost
 from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, Drawn, Scored
 from fiat_jax.recipe import Recipe
 
@@ -23,9 +24,11 @@ other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
 
 - clear: the pick is above every other recipe. It is the one to use.
 - indistinguishable: it is not above all, and the {100 * (1 - ERROR):g} % interval of its difference to each of the rest
-  stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: without reasoning before with,
-  which costs an answer of the big model each time; of those without, untuned before tuned; of equals the better on
-  validation. Whether it is MODEL or BASE_MODEL that answers does not count as a cost.
+  stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: by money per 1,000 answers where
+  that is known of all, else without reasoning before with, which costs an answer of the big model each time; then by
+  seconds, the big model's with the tuned one's, where they are known of all that are left (less than a quarter more is
+  the same); then without reasoning before with, and untuned before tuned; of equals the better on validation. Whether
+  it is MODEL or BASE_MODEL that answers does not count as a cost, but in seconds.
 - too little data: an interval reaches further, and the pick is the best guess; or a recipe is above the pick on test,
   so that validation and test disagree, and that one is.
 
@@ -40,20 +43,33 @@ and a test row of another, those of all pairs are. "Could show" is the true diff
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-  """A recipe that was run: its name in results, what it is, its score on validation (macro average, over seeds)."""
+  """A recipe that was run: its name in results, what it is, its score on validation (macro average, over seeds).
+
+  `money`, `seconds` and, of these, `beta_seconds` are per 1,000 answers on test; None where they are not known.
+  """
 
   name: str
   recipe: Recipe
   validation: float
+  money: float | None = None
+  seconds: float | None = None
+  beta_seconds: float | None = None
 
   @property
   def title(self) -> str:
     return self.recipe.title or self.name
 
   @property
-  def cost(self) -> tuple[bool, bool]:
-    """Cheap before dear. Beside an answer of the big model, that of the tuned one and its tuning do not count."""
-    return self.recipe.asks_beta, self.recipe.trains and not self.recipe.asks_beta
+  def cost(self) -> Cost:
+    """A tuned model alone answers at home, for nothing."""
+    return Cost(
+      asks_beta=self.recipe.asks_beta,
+      tunes=self.recipe.trains and not self.recipe.asks_beta,
+      money=self.money if self.recipe.asks_beta else 0.0,
+      seconds=self.seconds,
+      beta_seconds=self.beta_seconds,
+      lacks_beta=self.recipe.reasoning and self.beta_seconds is None,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +95,7 @@ class Pair:
 class Verdict:
   """The recipe to use. `difference`, `interval` and `p` are those of the pick above `against`, its closest rival.
 
-  `pairs` holds those of the pick first. `words` says it all in sentences.
+  `pairs` holds those of the pick first. `words` says it all in sentences, `costs` what the recipe's answers take.
   """
 
   recipe: str
@@ -92,6 +108,7 @@ class Verdict:
   p: float
   pairs: tuple[Pair, ...]
   words: str
+  costs: str
 
 
 def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
@@ -116,7 +133,8 @@ def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str, *, apart:
     metric: what was scored, for the record.
     apart: validation rows are no test rows; else, with folds, the pick's pairs are corrected as all others are.
   """
-  pick = min(candidates, key=lambda c: (-c.validation, c.cost, c.name))
+  best = max(c.validation for c in candidates)
+  pick = _cheapest([c for c in candidates if c.validation == best])
   others = [c for c in candidates if c is not pick]
   own, rest = [_pair(drawn, pick.name, c.name) for c in others], _pairs(drawn, [c.name for c in others])
   if apart:
@@ -136,7 +154,7 @@ def _decided(
   if not rivals:
     outcome, chosen = "clear", pick
   elif small and not above:
-    outcome, chosen = "indistinguishable", min([pick, *rivals], key=lambda c: (c.cost, -c.validation, c.name))
+    outcome, chosen = "indistinguishable", _cheapest([pick, *rivals])
   else:
     outcome, chosen = "too little data", min(above, key=lambda c: own[c.name].difference, default=pick)
   against = chosen if chosen is not pick else min(rivals or others, key=lambda c: own[c.name].difference)
@@ -152,7 +170,14 @@ def _decided(
     p=main.p,
     pairs=(*own.values(), *rest),
     words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored),
+    costs=chosen.cost.words(),
   )
+
+
+def _cheapest(candidates: Sequence[Candidate]) -> Candidate:
+  """Of equals the better on validation."""
+  names = cost.cheapest({c.name: c.cost for c in candidates})
+  return min((c for c in candidates if c.name in names), key=lambda c: (-c.validation, c.name))
 
 
 def _pair(drawn: Drawn, first: str, second: str) -> Pair:

@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fiat_jax.evaluation.statistics import ERROR
 from fiat_jax.report.drawing import colour, draw
 from fiat_jax.report.labels import SMALL, WIDE, label, short
 from fiat_jax.report.languages import LanguageScore
 from fiat_jax.report.results import Comparison, Result
+from fiat_jax.report.standing import above, alike
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -26,16 +26,8 @@ class Measure:
 
 
 MONEY, SECONDS = Measure("money", lambda result: result.money), Measure("seconds", lambda result: result.seconds)
+MARK, LARGE = 6.0, 1.5  # a point's size in SVG units; how much larger is one that test puts above the pick
 UNMEASURED = -0.14  # of the largest measure: where recipes stand of which it is not known
-
-
-def alike(comparison: Comparison) -> list[Result]:
-  """The pick and the recipes that test does not tell from it; none without a verdict."""
-  pick = comparison.pick
-  if not pick:
-    return []
-  others = [(result, comparison.pair(result, pick)) for result in comparison.results if result is not pick]
-  return [pick, *(result for result, pair in others if pair and pair["p"] > ERROR)]
 
 
 def measures(comparison: Comparison) -> list[Measure]:
@@ -45,7 +37,7 @@ def measures(comparison: Comparison) -> list[Measure]:
 
 def first(comparison: Comparison, measure: Measure, sure: str) -> str:
   """Score with its interval against what an answer takes, a point a recipe, and the band of the best."""
-  near, metric = alike(comparison), comparison.metric
+  near, higher, metric = alike(comparison), above(comparison), comparison.metric
   scores = {result.name: result.test["overall"][metric] for result in comparison.results}
 
   def paint(axes: Axes) -> None:
@@ -53,7 +45,7 @@ def first(comparison: Comparison, measure: Measure, sure: str) -> str:
     if band := [scores[result.name] for result in near]:
       axes.axhspan(min(band) - 0.6, max(band) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
     for result, x in zip(comparison.results, places, strict=True):
-      _point(axes, x, scores[result.name], result.interval, _style(result, near))
+      _point(axes, x, scores[result.name], result.interval, _style(result, near, higher))
     _scale(axes, comparison.results, measure, places)
     axes.set_ylabel(f"{metric} on test")
     label(axes, [(x, scores[r.name], short(r.title)) for x, r in zip(places, comparison.results, strict=True)])
@@ -71,7 +63,7 @@ def by_language(
   comparison: Comparison, measure: Measure, found: Mapping[str, Mapping[str, LanguageScore]]
 ) -> list[tuple[str, str]]:
   """The same for each language, small: its name and its picture. All have the same scales."""
-  near, places = alike(comparison), _places(comparison.results, measure)
+  near, higher, places = alike(comparison), above(comparison), _places(comparison.results, measure)
   shown = [of for scores in found.values() for of in scores.values()]
   ends = [end for of in shown for end in (of.interval or (of.score, of.score))]
   pictures = []
@@ -80,7 +72,7 @@ def by_language(
     def paint(axes: Axes, scores: Mapping[str, LanguageScore] = scores) -> None:
       for result, x in zip(comparison.results, places, strict=True):
         of = scores[result.name]
-        _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, near))
+        _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, near, higher))
       _scale(axes, comparison.results, measure, places, small=True)
       axes.set_ylim(min(ends) - 4, max(ends) + 4)
 
@@ -98,12 +90,14 @@ def _places(results: Sequence[Result], measure: Measure) -> list[float]:
   ]
 
 
-def _style(result: Result, near: Sequence[Result]) -> dict[str, Any]:
-  """Filled where it is among the best, hollow where it is told from them; a triangle: it reads reasoning."""
-  best = result in near or not near
-  tone = colour("accent" if best else "soft")
-  face = tone if best else colour("paper")
-  return {"color": tone, "markerfacecolor": face, "fmt": ">" if result.reads_reasoning else "o"}
+def _style(result: Result, near: Sequence[Result], higher: Sequence[Result]) -> dict[str, Any]:
+  """Filled where it is among the best, large where test puts it above the pick, hollow where below; a triangle: it
+  reads reasoning."""
+  best = result in near or result in higher or not near
+  tone = colour("ink" if result in higher else "accent" if best else "soft")
+  face, size = tone if best else colour("paper"), LARGE if result in higher else 1.0
+  shape = ">" if result.reads_reasoning else "o"
+  return {"color": tone, "markerfacecolor": face, "fmt": shape, "markersize": size * MARK}
 
 
 def _point(axes: Axes, x: float, y: float, ends: tuple[float, float], style: Mapping[str, Any]) -> None:

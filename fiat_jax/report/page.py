@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from fiat_jax.evaluation import verdict
-from fiat_jax.report import figures, languages, results, rows, sections, tables
+from fiat_jax.report import figures, languages, results, rows, sections, standing, tables
 from fiat_jax.report.results import Comparison
 from fiat_jax.report.sections import SURE
 from fiat_jax.whole import write_whole
@@ -39,7 +39,7 @@ def page(comparison: Comparison) -> str:
     script=_resource("page.js"),
     first=[figures.first(comparison, measure, SURE) for measure in measures],
     overview=tables.recipes(comparison, SURE),
-    alike=figures.alike(comparison),
+    caption=standing.caption(comparison, SURE),
     small=figures.by_language(comparison, measures[0], by_language),
     by_language=tables.languages(comparison, by_language, languages.few_groups(comparison)) if by_language else None,
     sections=sections.of(comparison),

@@ -81,14 +81,38 @@ class Result:
 
   @property
   def seconds(self) -> float | None:
-    """Of the tuned model per 1,000 answers on test; over seeds the mean. None where it was not measured."""
+    """Per 1,000 answers on test, with those of the big model where they are known; over seeds the mean.
+
+    None where they were not measured.
+    """
     found = [run["answer_seconds"]["test"] for run in self.runs if "test" in run.get("answer_seconds", {})]
-    return 1000 * statistics.fmean(found) / self.test["rows"] if found else None
+    here = 1000 * statistics.fmean(found) / self.test["rows"] if found else None
+    return self._with_beta(here, self.beta_seconds)
+
+  @property
+  def beta_seconds(self) -> float | None:
+    """Of the big model per 1,000 answers, as its endpoint took them; None where they are not known, or none are."""
+    return self.record.get("reasoning_seconds")
+
+  @property
+  def lacks_beta_seconds(self) -> bool:
+    """Whether seconds are those of the tuned model alone, though it reads what the big one writes."""
+    return self.reads_reasoning and not self.of_beta and self.beta_seconds is None
 
   def latency(self, quantile: str) -> float | None:
-    """Seconds of a single answer on test, `p50` or `p95`; over seeds the mean. None where it was not measured."""
+    """Seconds of a single answer on test, `p50` or `p95`, with the big model's; over seeds the mean.
+
+    The sum of both models' quantiles. None where it was not measured.
+    """
     found = [run["latency"][quantile] for run in self.runs if "latency" in run]
-    return statistics.fmean(found) if found else None
+    here = statistics.fmean(found) if found else None
+    return self._with_beta(here, self.record.get("reasoning_latency", {}).get(quantile))
+
+  def _with_beta(self, here: float | None, of_beta: float | None) -> float | None:
+    """The sum; in context an endpoint's latency is there already."""
+    if self.reads_reasoning and not self.of_beta:
+      return None if here is None else here + (of_beta or 0.0)
+    return of_beta if here is None else here
 
   @property
   def money(self) -> float | None:

@@ -40,17 +40,24 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
   if timed:
-    notes.append(
-      "Seconds: the tuned model's on the machine of this run, without compiling and the big model's reasoning."
-    )
+    notes.append(_of_seconds(comparison))
   if alone:
     notes.append(
       "Seconds, p50 and p95: of one answer at a time, by the tuned model, and of an endpoint's as they came, several "
-      "at a time; half, and one in 20, take longer."
+      "at a time; half, and one in 20, take longer. Where both models answer, the sum of the two."
     )
   if paid:
     notes.append("Money: what the big model's answers cost, as their store says; the tuned model runs at home, for 0.")
   return Table(name="recipes", caption="Every recipe", columns=columns, rows=rows, notes=notes)
+
+
+def _of_seconds(comparison: Comparison) -> str:
+  """What is in them, and what is not."""
+  said = "Seconds: the tuned model's on the machine of this run, without compiling"
+  if any(result.beta_seconds is not None for result in comparison.results):
+    said += ", and the big model's as its endpoint took them, one request after another"
+  lacking = [result.title for result in comparison.results if result.lacks_beta_seconds]
+  return said + (f"; the big model's are not known, and left out, for {', '.join(lacking)}." if lacking else ".")
 
 
 def languages(comparison: Comparison, found: Mapping[str, Mapping[str, LanguageScore]], few: Sequence[str]) -> Table:

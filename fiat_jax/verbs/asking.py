@@ -20,7 +20,7 @@ from fiat_jax.evaluation import latency
 from fiat_jax.evaluation.evaluate import Prediction, summarise, write_predictions
 from fiat_jax.models import lora
 from fiat_jax.progress import progress, say
-from fiat_jax.reasoning import costs, in_context, outcome, plan, reasoner, view
+from fiat_jax.reasoning import costs, durations, in_context, outcome, plan, reasoner, view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.reasoning.desk import Desk
 from fiat_jax.reasoning.engine import EngineReasoner
@@ -78,6 +78,7 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
   if timed := asked.reasoner.latency(_first(asked)) if isinstance(asked.reasoner, EngineReasoner) else _told(asked):
     result["latency"] = timed
   inputs = [row.x for row in asked.plan.rows.get("test", ())]
+  result |= durations.of_inputs(asked.store.folder, inputs, frozenset(asked.plan.keys))
   if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
     result["reasoning_cost"] = cost
   write_whole(done, json.dumps(result, indent=2) + "\n")

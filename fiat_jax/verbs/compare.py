@@ -25,6 +25,8 @@ def main(configuration: Configuration) -> None:
   results, found = compared.results, compared.verdict
   print(report.table(results, settings.metrics, "test"))
   print(f"\n{found.words if found else _no_verdict(results)}")
+  if found:
+    print(f"\n{found.costs}")
   say_doubts(results, settings.metrics, "test")
   if told := note(settings.model):
     print(f"\n{told}")

@@ -23,6 +23,7 @@ from fiat_jax.reasoning import view
 from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
+from fiat_jax.report.results import Result
 from fiat_jax.run_folder import occupied
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import choice, prompt_search, recipe_runs
@@ -158,8 +159,15 @@ def judge(
   if len(results) < 2 or not all("validation" in result for result in results):
     return None
   candidates = [
-    Candidate(name=r["recipe"], recipe=recipes[r["recipe"]], validation=r["validation"]["overall"][metric])
-    for r in results
+    Candidate(
+      name=of.name,
+      recipe=recipes[of.name],
+      validation=of.record["validation"]["overall"][metric],
+      money=of.money,
+      seconds=of.seconds,
+      beta_seconds=of.beta_seconds,
+    )
+    for of in (Result(record=r, answers=()) for r in results)
   ]
   return decide(candidates, drawn, metric, apart=apart)
 

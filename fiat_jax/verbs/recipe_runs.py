@@ -15,7 +15,7 @@ from fiat_jax import processes
 from fiat_jax.evaluation import curve
 from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.progress import say
-from fiat_jax.reasoning import costs, view
+from fiat_jax.reasoning import costs, durations, view
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import asking, learning_curve, search
 from fiat_jax.verbs.best import restore_best
@@ -96,12 +96,13 @@ def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str
 
 
 def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
-  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads cost per 1,000 rows."""
+  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads took per 1,000 rows."""
   found = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
   if not (recipe.needs_reasoning and bench.settings.store):
     return found
-  asked = view.keys(view.find(bench.settings))
-  cost = costs.per_1000(pathlib.Path(bench.settings.store), (row.x for row in bench.rows["test"]), asked)
+  asked, inputs = view.keys(view.find(bench.settings)), [row.x for row in bench.rows["test"]]
+  cost = costs.per_1000(pathlib.Path(bench.settings.store), inputs, asked)
+  found |= durations.of_inputs(pathlib.Path(bench.settings.store), inputs, asked)
   return found if cost is None else found | {"reasoning_cost": cost}
 
 

@@ -67,6 +67,63 @@ def test_recipes_of_either_model_cost_the_same(tuned, base, used):
   assert (found.recipe, found.outcome) == (used, "indistinguishable")
 
 
+def measured(cheap, dear):
+  """The verdict over two recipes that score the same, of which the dear one is better on validation."""
+  made = [Candidate(name=name, validation=v, **of) for name, v, of in (("cheap", 50.0, cheap), ("dear", 60.0, dear))]
+  names, scores = [f"row{n}" for n in range(ROWS)], {"cheap": right(0.5), "dear": right(0.5)}
+  return decide(made, resample(Scored(scores=scores, langs=["en"] * ROWS, groups=names)), "exact_match")
+
+
+ASKED = Recipe(adapter="none", in_context="beta", thinks=True, title="beta, CoT")
+VOTES = Recipe(adapter="none", in_context="beta", thinks=True, votes=True, title="self-consistency")
+AT_HOME = Recipe(adapter="none", in_context="model", title="untuned in context")
+
+
+@pytest.mark.parametrize(
+  ("cheap", "dear"),
+  [
+    ({"recipe": ASKED, "money": 1.0, "seconds": 900.0}, {"recipe": VOTES, "money": 5.0, "seconds": 300.0}),
+    ({"recipe": ASKED, "seconds": 900.0}, {"recipe": VOTES, "seconds": 4500.0}),
+    ({"recipe": TUNED, "seconds": 30.0}, {"recipe": AT_HOME, "seconds": 300.0}),
+    ({"recipe": TUNED, "seconds": 500.0}, {"recipe": FIAT, "money": 1.0, "seconds": 30.0, "beta_seconds": 5.0}),
+  ],
+  ids=["money", "seconds", "seconds before what is needed", "money before seconds"],
+)
+def test_what_was_measured_says_what_is_cheaper(cheap, dear):
+  found = measured(cheap, dear)
+  assert (found.recipe, found.outcome) == ("cheap", "indistinguishable") and "is cheaper" in found.words
+
+
+@pytest.mark.parametrize(
+  ("cheap", "dear"),
+  [
+    ({"recipe": ASKED, "seconds": 100.0}, {"recipe": ASKED, "seconds": 110.0}),
+    ({"recipe": FIAT, "seconds": 10.0}, {"recipe": BETA, "seconds": 900.0, "beta_seconds": 900.0}),
+    ({"recipe": ASKED, "money": 1.0}, {"recipe": VOTES}),
+  ],
+  ids=["what a machine's other work does", "the big model's seconds are missing", "one price is not known"],
+)
+def test_what_cannot_be_compared_is_no_cost(cheap, dear):
+  assert measured(cheap, dear).recipe == "dear"
+
+
+@pytest.mark.parametrize(
+  ("of", "told"),
+  [
+    ({"recipe": TUNED, "seconds": 31.2}, "no money and 31 seconds."),
+    ({"recipe": FIAT, "money": 2.5, "seconds": 931.0, "beta_seconds": 900.0},
+     "2.5 in money for the big model and 931 seconds (900 of them the big model's)."),
+    ({"recipe": FIAT, "seconds": 31.0},
+     "as many of the big model (at a price not known here) and 31 seconds of the tuned model (the big one's are not "
+     "counted)."),
+    ({"recipe": BETA, "money": 2.5, "seconds": 900.0, "beta_seconds": 900.0},
+     "2.5 in money for the big model and 900 seconds (all of them the big model's)."),
+  ],
+)  # fmt: skip
+def test_the_verdict_says_what_the_recipe_costs(of, told):
+  assert measured(of, of).costs == f"Per 1,000 answers it takes {told}"
+
+
 def test_a_wide_interval_is_too_little_data_and_tells_how_much_is_enough():
   generator = np.random.default_rng(0)
   scores = {name: generator.integers(0, 2, (1, 40)) * 100.0 for name in ("fiat", "tuned")}
@@ -137,7 +194,7 @@ def test_the_page_holds_table_words_pairs_and_rule():
   ]
   page = report.markdown(results, ("m",), found, report.power_line(["en"] * 96, ["g"] * 96))
   assert "| 95 % interval |" in page and "1.0 to 2.0" in page
-  assert "## Verdict: clear" in page and found.words in page and RULE in page
+  assert "## Verdict: clear" in page and found.words in page and found.costs in page and RULE in page
   assert "| fiat" not in page and "| FIAT - beta alone" in page and "(Holm)" in page
 
 

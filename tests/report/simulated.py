@@ -77,8 +77,14 @@ def write(
   seeds: Sequence[int] = (0,),
   groups: int = 12,
   cost: float | None = None,
+  validation: Mapping[str, float] | None = None,
+  beta_seconds: float | None = None,
 ) -> pathlib.Path:
-  """The run folder of these recipes, as `fiat compare` leaves it."""
+  """The run folder of these recipes, as `fiat compare` leaves it.
+
+  `cost`, `beta_seconds`: what the big model takes per 1,000 answers. `validation`: scores there that decide, where
+  they are to be other ones than on test.
+  """
   asked = rows(groups)
   langs, of_groups = [row.lang for row in asked], [row.group for row in asked]
   results, scores, candidates = [], {}, []
@@ -87,12 +93,13 @@ def write(
     result, files = _run(folder / name, name, asked, seeds if recipe.trains else (0,))
     results.append(result)
     scores[name] = np.array([read_scores(file, METRICS[0]) for file in files])
-    validation = result["validation"]["overall"][METRICS[0]]
-    candidates.append(Candidate(name=name, recipe=recipe, validation=validation))
+    known = (validation or {}).get(name, result["validation"]["overall"][METRICS[0]])
+    candidates.append(Candidate(name=name, recipe=recipe, validation=known))
   drawn = statistics.resample(Scored(scores=scores, langs=langs, groups=of_groups))
   for result in results:
-    if cost is not None and (result["switches"]["reasoning"] or result["switches"]["answer_of_beta"]):
-      result["reasoning_cost"] = cost
+    asks = result["switches"]["reasoning"] or result["switches"]["answer_of_beta"]
+    result |= {"reasoning_cost": cost} if asks and cost is not None else {}
+    result |= {"reasoning_seconds": beta_seconds} if asks and beta_seconds is not None else {}
     result["interval"] = verdict.score_interval(drawn, result["recipe"])
   found = dataclasses.asdict(verdict.decide(candidates, drawn, METRICS[0])) if len(names) > 1 else None
   record = {

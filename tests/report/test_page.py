@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import simulated
 
-from fiat_jax.report import page, results
+from fiat_jax.report import page, results, standing
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -158,6 +158,31 @@ def test_one_recipe_two_and_several_seeds_are_pages_too(tmp_path):
     assert Page((folder / "report.html").read_text(encoding="utf-8")).cells["recipes"]
 
 
+def caption(shown):
+  return html.unescape(re.findall(r"<figcaption>(.*?)</figcaption>", shown, flags=re.DOTALL)[0])
+
+
+def test_what_test_puts_above_the_pick_is_not_drawn_as_below_it(tmp_path):
+  validation = {"fine_tuning": 99.0, "fiat": 50.0, "untuned": 10.0}
+  comparison = results.read(simulated.write(tmp_path, tuple(validation), validation=validation))
+  assert comparison.pick and comparison.pick.name == "fine_tuning" and comparison.verdict
+  assert comparison.verdict["recipe"] == "fiat" and comparison.verdict["outcome"] == "too little data"
+  assert [result.name for result in standing.above(comparison)] == ["fiat"]
+  assert "fiat" not in [result.name for result in standing.alike(comparison)]
+  shown = page.page(comparison)
+  assert "above all others" not in caption(shown)
+  assert "Large and filled: above it on test, so that validation and test disagree" in caption(shown)
+  picture = shown[shown.index('<svg id="first-seconds"') :]
+  points = re.findall(r"<use [^>]*/>", picture[: picture.index("</svg>")])
+  assert any("fill: var(--ink)" in point for point in points), "FIAT's"
+  assert not any("fill: var(--paper)" in point for point in points), "none is hollow: the untuned model is not told"
+
+
+def test_a_pick_above_all_is_said_to_be_that(tmp_path):
+  shown = page.page(results.read(simulated.write(tmp_path, ("fiat", "untuned"))))
+  assert "which is above all others on test. Hollow: below it" in caption(shown)
+
+
 def test_money_comes_first_where_it_is_known(tmp_path):
   page.write(simulated.write(tmp_path, ("fiat", "fine_tuning", "beta"), cost=2.5))
   text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -165,6 +190,31 @@ def test_money_comes_first_where_it_is_known(tmp_path):
   money = found[0].index("money per 1,000")
   assert {row[0]: row[money] for row in found[1:]} == {"FIAT": "2.5", "fine-tuning": "0", "beta alone": "2.5"}
   assert 0 < text.index('<svg id="first-money"') < text.index('<svg id="first-seconds"')
+
+
+def test_the_big_models_seconds_are_counted_where_they_are_known(tmp_path):
+  names = ("fiat", "fine_tuning", "beta")
+  for place, known in (("known", 900.0), ("unknown", None)):
+    (tmp_path / place).mkdir()
+    folder = simulated.write(tmp_path / place, names, beta_seconds=known)
+    record = json.loads((folder / "results.json").read_text())
+    record["recipes"][0]["latency"] = {"p50": 0.25, "p95": 0.5}
+    record["recipes"][0] |= {"reasoning_latency": {"p50": 2.0, "p95": 5.0}} if known else {}
+    (folder / "results.json").write_text(json.dumps(record))
+  counted, missing = (page.page(results.read(tmp_path / place)) for place in ("known", "unknown"))
+  own = 1000 * 1.5 / 48
+  columns = ("seconds per 1,000", "seconds, p50", "seconds, p95")
+  told = []
+  for shown in (counted, missing):
+    table = Page(shown).cells["recipes"]
+    places = [table[0].index(column) for column in columns]
+    told.append({row[0]: [row[n] for n in places] for row in table[1:]})
+  assert told[0]["FIAT"] == [f"{own + 900:.3g}", "2.25", "5.5"] and told[0]["fine-tuning"][0] == f"{own:.3g}"
+  assert told[0]["beta alone"][0] == "900" and told[1]["beta alone"][0] == "–"
+  assert told[1]["FIAT"] == [f"{own:.3g}", "0.25", "0.5"]
+  assert "whose seconds are counted" in caption(counted) and "not known here" in caption(missing)
+  assert "the big model's as its endpoint took them, one request after another." in html.unescape(counted)
+  assert "the big model's are not known, and left out, for FIAT." in html.unescape(missing)
 
 
 def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
