@@ -19,7 +19,7 @@ from fiat_jax.progress import progress, say
 from fiat_jax.reasoning.desk import Desk
 from fiat_jax.reasoning.ledger import Ledger, Price
 from fiat_jax.reasoning.openai import EndpointReasoner
-from fiat_jax.reasoning.reasoner import ENDPOINT
+from fiat_jax.reasoning.reasoner import ENDPOINT, require_price
 from fiat_jax.reasoning.request import Asking, Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.settings import Settings
@@ -33,14 +33,15 @@ def judged(predictions: Sequence[Prediction], names: Sequence[str], settings: Se
   """The predictions with the judge's scores of those of the names that are its.
 
   Raises:
-    UserError: the judge cannot be asked, the cap is reached, or a judgement did not come; what came is kept.
+    UserError: the judge cannot be asked, MAX_COST is reached or has no PRICE, or a judgement did not come; what came
+      is kept.
   """
   wanted = [name for name in names if name in JUDGED]
   if not settings.judge.startswith(ENDPOINT):
     raise UserError(f"--judge {settings.judge!r}: give openai:NAME, a model behind an endpoint of OpenAI's protocol")
-  judge = EndpointReasoner(
-    dataclasses.replace(settings, beta=settings.judge, beta_url=settings.judge_url, batch_api=False)
-  )
+  asked = dataclasses.replace(settings, beta=settings.judge, beta_url=settings.judge_url, batch_api=False)
+  require_price(asked)
+  judge = EndpointReasoner(asked)
   asking = Asking(beta=judge.name, endpoint=judge.endpoint, template="chat", length=LENGTH, temperature=0.0)
   requests = [_request(asking, prediction, name) for prediction in predictions for name in wanted]
   texts = _asked(judge, requests, settings)

@@ -86,9 +86,14 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
 
 
 def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
-  """Renders every prompt; nothing is asked, and no weights are read."""
+  """Renders every prompt; nothing is asked, and no weights are read.
+
+  Raises:
+    UserError: exemplars are missing, a prompt is too long, or MAX_COST cannot be kept for want of the PRICE.
+  """
   bench = bench.of(recipe)
   settings = in_context.settings_of(bench.settings, recipe)
+  reasoner.require_price(settings)
   if recipe.in_context == "model":
     models = bench.models  # MODEL as it came, with the workbench's weights
     start = functools.partial(models.engine, recipe)

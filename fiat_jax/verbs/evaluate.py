@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, published, report
 from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
+from fiat_jax.reasoning import reasoner
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.best import restore_best
@@ -85,6 +87,8 @@ def _opened(configuration: Configuration, weights: list[Weights] | None = None) 
   configuration = columns.as_trained(configuration, split).only(split)
   runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
+  if set(metrics.JUDGED) & set(settings.metrics):
+    reasoner.require_price(dataclasses.replace(settings, beta=settings.judge))
   figures = published.read(settings.published)
   bench = Workbench(configuration, labelled=not settings.corrupts, weights=weights)
   bench.check_splits(pathlib.Path(settings.model_dir))

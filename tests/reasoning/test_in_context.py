@@ -102,6 +102,15 @@ def test_money_in_the_budget_wants_a_price(rows, monkeypatch, capsys):
     assert [cell.strip() for cell in line.split("|")[3:5]] == ["?", "?"]
 
 
+def test_a_cap_on_what_is_asked_in_context_needs_a_price(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint = Endpoint(answer=told)
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", "icl,icl_self_consistency", "--model_dir", str(rows / "run"))
+    assert cli.main([*run, "--price=", "--max_cost", "5"]) == 2
+  assert not endpoint.bodies and "--max_cost 5 cannot be kept without the price" in capsys.readouterr().err
+
+
 def test_a_row_that_is_asked_about_is_no_exemplar():
   row = lambda n, group: Row(  # noqa: E731
     id=str(n),

@@ -80,6 +80,13 @@ def test_a_cap_holds_and_is_told(settings):
     judged(_predictions("red", "blue"), NAMES, settings(url, price="1000,1000", max_cost=0.5))
 
 
+def test_a_cap_without_a_price_is_refused_before_a_judge_is_asked(settings):
+  endpoint = Endpoint(answer=says)
+  with served(endpoint) as url, pytest.raises(UserError, match=r"--max_cost 0\.5 cannot be kept .* give --price"):
+    judged(_predictions("red", "blue"), NAMES, settings(url, max_cost=0.5))
+  assert not endpoint.bodies
+
+
 def test_what_no_judge_can_work_with_is_told(settings):
   with pytest.raises(UserError, match="give openai:NAME"):
     judged(_predictions("a"), NAMES, settings("", judge="smollm2"))
