@@ -1,7 +1,7 @@
-"""The big model as a deployment asks it: a row's reasoning from the store, or else bought within a day's limit.
+"""The big model as a deployment asks it: a row's reasoning from the store, or else bought within the limits.
 
 Equal questions that are under way are asked once. What comes back is kept while it is read, for nobody is to wait for
-the disk; its worst case stays reserved until it is kept, so that the limit holds whatever happens. What may have been
+the disk; its worst case stays reserved until it is kept, so that limits hold whatever happens. What may have been
 charged without an answer counts as spent. Store and ledger are touched by one thread alone.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import datetime
 import pathlib
 import time
 import uuid
@@ -27,12 +26,13 @@ from fiat_jax.reasoning.answers import AnswerRule, vote
 from fiat_jax.reasoning.api_key import brief
 from fiat_jax.reasoning.dialect import never_left, told
 from fiat_jax.reasoning.exemplars import Question
-from fiat_jax.reasoning.ledger import Ledger, Price
+from fiat_jax.reasoning.ledger import Price
 from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Answer, Asking, Claim, Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.reasoning.view import RECORDED
+from fiat_jax.serving.books import Books, Full
 from fiat_jax.settings import Settings
 
 Ask = Callable[[Request], Awaitable[Answer]]
@@ -86,10 +86,9 @@ class Beta:
       raise UserError("--max_cost_a_day cannot be kept without the price: give --price INPUT,OUTPUT")
     self._asking = Asking.of(settings, reasoner)
     self._room = room or reasoner.context
-    self._folder, self._session = folder, uuid.uuid4().hex[:12]
-    self._books = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
-    self._store = Store(folder, self._session)
-    self._day, self._ledger = "", None
+    self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
+    self._store = Store(folder, uuid.uuid4().hex[:12])
+    self._books = Books(self._store, settings.max_cost, settings.max_cost_a_day) if self._price else None
     self._under_way: dict[str, asyncio.Task[Reasoning]] = {}
     self._fresh: dict[str, str] = {}  # texts that have come and are being kept
     self._keeping = set[asyncio.Task[None]]()
@@ -183,59 +182,46 @@ class Beta:
 
   async def _reserved(self, request: Request) -> str:
     """A reservation's id; empty where nothing is counted."""
-    if not (self._price and self._settings.max_cost_a_day):
+    books, price = self._books, self._price
+    if not (books and price):
       return ""
-    worst = self._price.of(request.most_tokens)
-    id = f"{request.key}-{uuid.uuid4().hex[:8]}"
+    key = f"{request.key}-{uuid.uuid4().hex[:8]}"
     try:
-      granted = await self._in_books(lambda: self._todays().reserve([(id, worst)]))
+      return await self._written(lambda: books.reserve(key, price.of(request.most_tokens)))
+    except Full as e:
+      raise Unanswered(str(e), 429) from None
     except (UserError, OSError) as e:  # a full disk, say: the policy holds
-      raise Unanswered(f"nothing can be booked on the day's limit: {e}", 503) from None
-    if not granted.ids:
-      raise Unanswered(f"the day's limit of {self._settings.max_cost_a_day:g} leaves no room for a request", 429)
-    return next(iter(granted.ids.values()))
+      raise Unanswered(f"what it costs cannot be booked: {e}", 503) from None
 
   async def _closed(self, claim: Claim, *, lost: bool) -> None:
-    if claim.reservation:
-      ids = [claim.reservation]
-      await self._in_books(lambda: self._todays().close_all(lost=ids if lost else (), released=() if lost else ids))
+    books, id = self._books, claim.reservation
+    if books:
+      await self._written(lambda: books.settle(id, None) if lost else books.release(id))
 
   async def _kept(self, claim: Claim, answer: Answer, cost: float | None) -> None:
     """Into the store, where equal questions find it; then the ledger is settled."""
 
     def keep() -> None:
       self._store.add([(claim, answer, cost)])
-      if id := claim.reservation:
-        settled, lost = ({}, [id]) if cost is None else ({id: cost}, [])
-        self._todays().close_all(settled=settled, lost=lost)
+      if self._books:
+        self._books.settle(claim.reservation, cost)
 
     try:
-      await self._in_books(keep)
+      await self._written(keep)
       self._fresh.pop(claim.asked.key, None)
     except Exception as e:  # a full disk: the answer is in memory, and what it cost stays reserved
       say(f"warning: the big model's answer could not be kept: {e}")
 
-  def _todays(self) -> Ledger:
-    """The ledger of the day; one that was open at midnight holds what was asked before."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    if self._ledger is None or day != self._day:
-      if self._ledger:
-        self._ledger.close()
-      folder = self._folder / "days" / day
-      folder.mkdir(parents=True, exist_ok=True)
-      self._day, self._ledger = day, Ledger(folder, self._session, self._settings.max_cost_a_day)
-    return self._ledger
-
-  async def _in_books(self, work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(self._books, work)
+  async def _written(self, work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
   async def close(self) -> None:
     """Waits until all that came is kept and settled."""
     if self._keeping:
       await asyncio.wait(self._keeping)
-    self._books.shutdown()
-    if self._ledger:
-      self._ledger.close()
+    self._writer.shutdown()
+    if self._books:
+      self._books.close()
 
 
 def over_http(client: openai.AsyncOpenAI, once: Callable[..., Awaitable[Answer]]) -> Ask:

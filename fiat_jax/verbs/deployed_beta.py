@@ -29,15 +29,24 @@ def asked_of(configuration: Configuration, recipe: Recipe, found: Deployment) ->
   One that did not write what the tuned model was trained on is used, and said.
 
   Raises:
-    UserError: it stood in a file or folder of another machine, or is not to be had.
+    UserError: it stood in a file or folder of another machine, or is not to be had; or MAX_COST cannot be kept.
   """
   if recipe.reasoning and not configuration.settings.beta:
     raise UserError("--beta: the deployment's big model was a file or folder elsewhere: name it, or give recorded")
+  if recipe.reasoning:
+    _require_books(configuration.settings)
   asked = reasoner.make(configuration if recipe.reasoning else configuration.replace(beta=RECORDED))
   wrote = [str(name) for name in found.content.get("reasoned_by", ())]
   if recipe.reasoning and wrote and configuration.settings.beta != RECORDED and not _among(asked.name, wrote):
     say(f"warning: the tuned model was trained on reasoning of {', '.join(wrote)}, and {asked.name} answers now")
   return asked
+
+
+def _require_books(settings: Settings) -> None:
+  """Raises UserError where MAX_COST, which counts what all commands spend on a STORE, has no price or no store."""
+  reasoner.require_price(settings)
+  if settings.max_cost and not settings.store and settings.beta.startswith(reasoner.ENDPOINT):
+    raise UserError(f"--max_cost {settings.max_cost:g} is counted over a store, and none is named: give --store FOLDER")
 
 
 def _among(name: str, names: Sequence[str]) -> bool:

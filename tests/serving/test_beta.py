@@ -14,6 +14,7 @@ from fiat_jax.data.row import Row
 from fiat_jax.errors import UserError
 from fiat_jax.exports import deployment
 from fiat_jax.reasoning import reasoner, view
+from fiat_jax.reasoning.ledger import Ledger
 from fiat_jax.reasoning.request import Answer, Request
 from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
 from fiat_jax.settings import Settings
@@ -105,6 +106,48 @@ def test_a_view_says_who_wrote_it(tmp_path):
   (key,) = view.Store(tmp_path, "").kept
   view.write(found, [{"row": "r", "reasoning": "it is = 3", "keys": [key]}], ())
   assert view.models(found) == {"big"}
+
+
+def spent(folder: Path) -> float:
+  ledger = Ledger(folder, "reader", 0.0)
+  ledger.close()
+  return ledger.spent
+
+
+def test_max_cost_holds_over_all_that_is_spent_on_the_store(tmp_path):
+  """What a deployment spends is in the store's ledger, and what is there leaves the less for it; a day is apart."""
+  one = {"SAMPLES": 1, "TEMPERATURE": 0.0, "PRICE": "1000,1000", "REASONING_LENGTH": 100}
+  asked(tmp_path, {0: "it is = 3"}, **one)
+  assert spent(tmp_path) == pytest.approx(0.015), "what is known to be spent is booked without any limit"
+  with pytest.raises(Unanswered, match=r"--max_cost 0\.01 over .* leaves no room for a request") as e:
+    asked(tmp_path, {}, **one, MAX_COST=0.01, REASONING_INSTRUCTION="Other. {x}")
+  assert e.value.status == 429 and spent(tmp_path) == pytest.approx(0.015)
+  with pytest.raises(Unanswered, match=r"the day's limit of 0\.01"):
+    asked(tmp_path, {}, **one, MAX_COST=9.0, MAX_COST_A_DAY=0.01, REASONING_INSTRUCTION="Other. {x}")
+  assert spent(tmp_path) == pytest.approx(0.015), "what the day refuses is not held back of the whole"
+  both = {"MAX_COST": 9.0, "MAX_COST_A_DAY": 9.0, "REASONING_INSTRUCTION": "Other. {x}"}
+  asked(tmp_path, {0: "it is = 3"}, **one, **both)
+  (day,) = (tmp_path / "days").iterdir()
+  assert spent(tmp_path) == pytest.approx(0.03) and spent(day) == pytest.approx(0.015)
+
+
+def test_what_may_have_been_charged_counts_as_spent_and_a_refusal_does_not(tmp_path):
+  one = {"SAMPLES": 1, "TEMPERATURE": 0.0, "PRICE": "1000,1000", "REASONING_LENGTH": 100}
+  with pytest.raises(Unanswered):
+    asked(tmp_path, {0: Unanswered("refused")}, **one)
+  assert spent(tmp_path) == 0
+  with pytest.raises(Unanswered):
+    asked(tmp_path, {0: Unanswered("no answer", charged=True)}, **one)
+  assert spent(tmp_path) >= 0.2
+
+
+@pytest.mark.parametrize(
+  ("flags", "hint"), [({"PRICE": ""}, "give --price INPUT,OUTPUT"), ({"STORE": ""}, "give --store FOLDER")]
+)
+def test_a_cap_that_cannot_be_kept_is_refused(flags, hint):
+  configured = configure([], ["a/Recipe.reasoning=True"], {**FLAGS, "MAX_COST": 1.0, "STORE": "S", **flags})
+  with pytest.raises(UserError, match=hint):
+    deployed_beta.asked_of(configured, configured.recipe("a"), deployment.Deployment(Path("there"), {}, "d"))
 
 
 def test_a_ledger_that_cannot_be_written_is_a_big_model_that_fails(tmp_path, monkeypatch):
