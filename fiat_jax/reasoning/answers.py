@@ -14,6 +14,9 @@ from fiat_jax.reasoning.canonical import canonical
 SECONDS = 1.0  # a pattern that takes longer on one text counts as no match
 LAST_LINE = "last_line"
 AFTER = "after:"
+SHORT_WORDS, SHORT = 6, 60  # words and letters of a last line that may be an answer
+AROUND = " \t*_`\"'"
+NUMBER = regex.compile(r"(?<![\w.,])[-−]?\p{Sc}?\d+(?:[.,٫٬/]\d+)*%?(?!\w)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +50,24 @@ class AnswerRule:
     return answer.strip() or None if answer else None
 
 
-def read_leniently(reasoning: str) -> str | None:
-  """What may be the answer where the rule finds none: the last line. It is counted apart and never used."""
-  return AnswerRule.parse(LAST_LINE).read(reasoning)
+def read_leniently(reasoning: str, labels: Sequence[str] = ()) -> str | None:
+  """What may be the answer where the rule finds none. It is counted and shown apart, and never used.
+
+  Of a row with choices, the one that the last line is, or the only one in it; else the only number in the last line;
+  else the last line itself where it is short. None where it is none of these.
+  """
+  line = (AnswerRule.parse(LAST_LINE).read(reasoning) or "").strip(AROUND).rstrip(AROUND + ".:。")
+  if labels:
+    named = [label for label in labels if same(label, line)] or [label for label in labels if _stands_in(label, line)]
+    return named[0] if len(named) == 1 else None
+  numbers = NUMBER.findall(line)
+  if len(numbers) == 1:
+    return numbers[0]
+  return line if line and len(line.split()) <= SHORT_WORDS and len(line) <= SHORT else None
+
+
+def _stands_in(label: str, line: str) -> bool:
+  return bool(regex.search(rf"(?<!\w){regex.escape(label)}(?!\w)", line, regex.IGNORECASE))
 
 
 def same(answer: str, target: str) -> bool:

@@ -25,14 +25,14 @@ class Outcome:
   Attributes:
     key: of the request whose text counts; empty where no text came.
     answer: what is read out of it.
-    lenient: where the rule finds no answer, there may be one all the same.
+    lenient: what may be the answer where the rule finds none (`read_leniently`); such a row has failed all the same.
     fault: why the text cannot be used, or that none came; empty where it can, None where nobody was asked yet.
     votes: samples that agree, samples that came.
   """
 
   key: str = ""
   answer: str | None = None
-  lenient: bool = False
+  lenient: str | None = None
   fault: str | None = None
   votes: tuple[int, int] = (0, 0)
 
@@ -48,7 +48,7 @@ def outcomes(plan: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Out
     keys = plan.keys_of(row)
     said = [key for key in keys if store.answered(key)]
     if said:
-      found[row] = _of_texts(said, store, rule)
+      found[row] = _of_texts(said, store, rule, plan.row(row).labels)
     else:
       faults = [store.kept[key].fault for key in keys if key in store.kept]
       faults += [store.failures[key] for key in keys if key in store.failures]
@@ -56,15 +56,16 @@ def outcomes(plan: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Out
   return found
 
 
-def _of_texts(keys: Sequence[str], store: Store, rule: AnswerRule | None) -> Outcome:
+def _of_texts(keys: Sequence[str], store: Store, rule: AnswerRule | None, labels: Sequence[str]) -> Outcome:
   if rule is None:
     return Outcome(key=keys[0], fault="", votes=(1, len(keys)))
   texts = [store.text(key) for key in keys]
   answers = [rule.read(text) for text in texts]
   voted = vote(answers)
   if voted is None:
-    lenient = read_leniently(texts[0]) is not None
-    return Outcome(key=keys[0], lenient=lenient, fault="unparsed: --answer finds no answer in it")
+    found = [read_leniently(text, labels) for text in texts]
+    number, _ = vote(found) or (0, 0)
+    return Outcome(key=keys[number], lenient=found[number], fault="unparsed: --answer finds no answer in it")
   winner, count = voted
   return Outcome(key=keys[winner], answer=answers[winner], fault="", votes=(count, len(texts)))
 
@@ -85,13 +86,14 @@ def records(plan: Plan, store: Store, found: Mapping[str, Outcome]) -> Iterator[
 
 
 def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome]) -> None:
-  """Lists every row that was asked about in vain, with the reason."""
+  """Lists every row that was asked about in vain, with the reason, and what may be its answer all the same."""
   with writing(path) as file:
     for split, rows in plan.rows.items():
       for row in rows:
         outcome = found.get(row_key(row.x))
         if outcome and outcome.fault:
           record = {"split": split, "id": row.id, "line": row.line, "reason": outcome.fault}
+          record |= {} if outcome.lenient is None else {"lenient": outcome.lenient}
           file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -112,7 +114,7 @@ def write_rows(
 
 
 def counts(found: Mapping[str, Outcome]) -> collections.Counter[str]:
-  """How many rows are done, failed, failed with something to be read leniently, and left."""
-  return collections.Counter(
-    "done" if o.done else "left" if o.fault is None else "lenient" if o.lenient else "failed" for o in found.values()
-  )
+  """How many rows are done, failed and left; and how many have an answer (`strict`), or only a lenient one."""
+  states = ("done" if o.done else "left" if o.fault is None else "failed" for o in found.values())
+  strict, lenient = (sum(getattr(o, name) is not None for o in found.values()) for name in ("answer", "lenient"))
+  return collections.Counter(states) + collections.Counter(strict=strict, lenient=lenient)

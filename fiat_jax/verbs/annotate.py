@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import uuid
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from fiat_jax.settings import Settings
 
 if TYPE_CHECKING:
   from fiat_jax.reasoning.engine import EngineReasoner
+
+MOST_SHOWN = 5  # lenient readings
 
 
 def main(configuration: Configuration) -> None:
@@ -178,11 +181,15 @@ def _say_state(configuration: Configuration, found: Mapping[str, Outcome], ledge
   spent = f"spent {ledger.spent:.4f}"
   if ledger.unsettled:
     spent += f", of which {ledger.unsettled:.4f} may not have been charged (no answer came)"
-  failed = count["failed"] + count["lenient"]
-  line = f"{count['done']} rows done, {failed} failed, {count['left']} left"
+  line = f"{count['done']} rows done, {count['failed']} failed, {count['left']} left"
   say(f"{line}; {spent}" if price or ledger.spent else line)
   if count["lenient"]:
-    say(f"of {count['lenient']} the last line may be the answer, which --answer does not find")
+    values = collections.Counter(o.lenient for o in found.values() if o.lenient is not None).most_common(MOST_SHOWN)
+    shown = ", ".join(f"{value!r} ({times})" for value, times in values)
+    say(
+      f"answers: {count['strict']} strict (by --answer), {count['lenient']} lenient alone (by the last line; the rows "
+      f"count as failed, and failed.jsonl has what was read): {shown}{', …' if len(values) == MOST_SHOWN else ''}"
+    )
   if count["left"]:
     say(f"to go on: {configuration.command}")
 
@@ -213,5 +220,6 @@ def _few(settings: Settings, planned: Plan) -> int:
 def _worked(asked: Reasoner, request: Request, store: Store, found: Mapping[str, Outcome]) -> str:
   o = found[request.row]
   text = store.text(o.key) if o.key else ""
-  read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}" if o.fault else "not asked yet"
+  lenient = "" if o.lenient is None else f" (leniently: {o.lenient})"
+  read = f"answer: {o.answer}" if o.done else f"failed: {o.fault}{lenient}" if o.fault else "not asked yet"
   return f"--- prompt ({request.lang})\n{rendered(asked, request)}\n--- reasoning\n{text}\n--- {read}"

@@ -107,6 +107,26 @@ def test_of_several_answers_the_majoritys_counts_and_its_first_reasoning_is_kept
     assert any(text in kept and kept[text]["answer"] == str(number + 1) for text in texts[1:2])
 
 
+def test_lenient_readings_are_shown_and_kept_apart_and_never_count(rows, capsys):
+  ends = ("So it is 7", "and nothing that could be read as an answer came to it, however long it thought")
+
+  def answer(prompt: str, attempt: int) -> str:
+    number = number_in(prompt)
+    return f"Thought.\n{ends[number]}" if number < 2 else f"The answer is {number}."
+
+  with served(Endpoint(answer=answer)) as url:
+    few = words(rows, url, "--train", f"{rows}[:6]")
+    assert cli.main(few) == 2
+    told = capsys.readouterr().err
+    assert cli.main([*few, "--limit", "6"]) == 0
+  assert "4 rows done, 2 failed, 0 left" in told and "4 of 6 rows have reasoning" in told
+  assert "answers: 4 strict (by --answer), 1 lenient alone" in told and "'7' (1)" in told
+  lenient = {record["id"]: record.get("lenient") for record in failed(rows)}
+  assert lenient == {"r0": "7", "r1": None}
+  assert sorted(record["answer"] for record in view(rows).values()) == ["2", "3", "4", "5"]
+  assert "(leniently: 7)" in capsys.readouterr().out
+
+
 def test_limits_a_minute_hold_by_the_endpoints_clock(rows, monkeypatch):
   monkeypatch.setattr(pace, "MINUTE", 0.8)
   monkeypatch.setattr(pace, "SLACK", 0.5)

@@ -4,7 +4,7 @@ import pytest
 
 from fiat_jax.errors import UserError
 from fiat_jax.macros import declared
-from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.answers import AnswerRule, read_leniently
 
 CASES = {
   "Of the above choices, only math problem fits. So the answer is (d) math problem.": "math problem",
@@ -36,3 +36,24 @@ def test_pattern_that_takes_for_ever_counts_as_no_answer():
 def test_pattern_that_cannot_serve_is_refused(pattern):
   with pytest.raises(UserError, match="--answer"):
     AnswerRule.parse(pattern)
+
+
+@pytest.mark.parametrize(
+  ("reasoning", "labels", "found"),
+  [
+    ("There are many.\nSo she has 12 apples left.", (), "12"),
+    ("There are many.\nIt costs $1,200.50.", (), "$1,200.50"),
+    ("First 3, then 4.\nIt rises from 3 to 4 while the other one falls, as was to be shown.", (), None),
+    ("I looked it up.\n\n**Lake Baikal.**\n", (), "Lake Baikal"),
+    ("I looked it up, and there was nothing at all that could have told me which of them it is", (), None),
+    ("Both are near.\nSo I would say that it is entailment here.", ("entailment", "neutral"), "entailment"),
+    ("entailment or neutral", ("entailment", "neutral"), None),
+    ("Paris", ("entailment", "neutral"), None),
+    ("Not entailment", ("entailment", "not entailment"), "not entailment"),
+    ("About half.\n.5", (), ".5"),
+    ("", (), None),
+    (" * \n", (), None),
+  ],
+)
+def test_what_may_be_an_answer_where_the_rule_finds_none(reasoning, labels, found):
+  assert read_leniently(reasoning, labels) == found
