@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax.decoding.family import Start, Weights, put_rows
+from fiat_jax.decoding.label_rows import Row, Shared, chosen
+from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models import decoder
 from fiat_jax.models.attention import KV
@@ -71,6 +73,34 @@ class DecoderOnly:
     move = functools.partial(_moved, sources=sources, start=start, count=count)
     return [KV(move(kv.k, axis=2), move(kv.v, axis=1)) for kv in cache]
 
+  def known(self, weights: Weights, ids: Sequence[int]) -> Shared:
+    padded = np.zeros((1, bucket(len(ids))), np.int32)
+    padded[0, : len(ids)] = ids
+    return Shared(_prefix(self.model, weights, padded), len(ids))
+
+  def label_logprobs(
+    self,
+    weights: Weights,
+    prompt: Sequence[int],
+    labels: Sequence[Sequence[int]],
+    targets: np.ndarray,
+    shared: Shared | None,
+  ) -> jax.Array:
+    # Prompt and labels in one row; the first token of each label is predicted at the prompt's last place.
+    known = shared.length if shared else 0
+    prompt = prompt[known:]
+    start = len(prompt)
+    row = Row.empty(bucket(start + sum(len(label) for label in labels)))
+    row.put(0, prompt, known, 1)
+    before = np.zeros_like(targets)
+    place, filled = start, 0
+    for number, label in enumerate(labels):
+      n = len(label)
+      row.put(place, label, known + start, number + 2)
+      before[0, filled : filled + n] = [start - 1, *range(place, place + n - 1)]
+      place, filled = place + n, filled + n
+    return _logprobs(self.model, weights, *row, before, targets, shared)
+
 
 def _moved(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, axis: int) -> jax.Array:
   """`leaf` [B, …], of each row `count` places from `start` [B] on, along an axis of rows, taken from another row."""
@@ -86,6 +116,19 @@ def _places(prefix: list[KV] | None) -> int:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _prefix(model: decoder.Decoder, weights: Weights, tokens: Any) -> list[KV]:
-  """Keys and values of the tokens that all requests begin with, [1, …] a layer."""
+  """Keys and values of tokens [1, S] that all requests begin with, [1, …] a layer."""
   mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
   return decoder.cached_hidden(model, weights, tokens, jnp.arange(tokens.shape[1])[None], mask)[1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logprobs(model, weights, tokens, positions, segments, before, targets, shared) -> jax.Array:
+  own, seen = segments[:, :, None], segments[:, None, :]
+  mask = (seen > 0) & ((seen == own) | (seen == 1)) & jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
+  prefix = shared.prefix if shared else None
+  if shared:  # all see it, and none what it is padded with
+    known = jnp.arange(shared.prefix[0].v.shape[2]) < shared.length
+    mask = jnp.concatenate([jnp.broadcast_to(known, (*mask.shape[:2], len(known))), mask], axis=-1)
+  hidden, _ = decoder.cached_hidden(model, weights, tokens, positions, mask, prefix=prefix)
+  hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)
+  return chosen(decoder.cached_logits(model, weights, hidden), targets)

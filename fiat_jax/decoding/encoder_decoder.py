@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fiat_jax.decoding.family import Start, Weights, put_rows
+from fiat_jax.decoding.label_rows import Row, Shared, chosen
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models import t5_cached
-from fiat_jax.models.attention import KV
+from fiat_jax.models.attention import KV, segment_mask
 from fiat_jax.models.t5 import T5
 
 
@@ -76,3 +78,30 @@ class EncoderDecoder:
   def reorder(self, cache: Cache, sources: jax.Array, first: jax.Array, count: int, prefix: None) -> Cache:
     # What is kept of the prompt is the same in all of its slots.
     return cache._replace(own=jax.tree.map(lambda leaf: leaf[sources], cache.own))
+
+  def known(self, weights: Weights, ids: Sequence[int]) -> None:
+    return None
+
+  def label_logprobs(
+    self,
+    weights: Weights,
+    prompt: Sequence[int],
+    labels: Sequence[Sequence[int]],
+    targets: np.ndarray,
+    shared: Shared | None,
+  ) -> jax.Array:
+    # The prompt in the encoder; in the decoder each label but for its last token, behind the start token.
+    source = np.zeros((1, bucket(len(prompt))), np.int32)
+    source[0, : len(prompt)] = prompt
+    row, place = Row.empty(targets.shape[1]), 0
+    for number, label in enumerate(labels):
+      row.put(place, [self.model.config.start_id, *label[:-1]], 0, number + 1)
+      place += len(label)
+    return _logprobs(self.model, weights, source, np.array([len(prompt)]), *row, targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logprobs(model, weights, source, lengths, tokens, positions, segments, targets) -> jax.Array:
+  cross = t5_cached.cross(model, weights, t5_cached.encode(model, weights, source, lengths))
+  hidden, _ = t5_cached.cached_hidden(model, weights, tokens, positions, segment_mask(segments), cross, lengths)
+  return chosen(t5_cached.logits(model, weights, hidden), targets)

@@ -6,7 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
+from fiat_jax.decoding.label_rows import Shared
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models.adapters import PROMPT, prompt_ids
 from fiat_jax.models.decoder import Decoder
@@ -63,6 +65,21 @@ class Family(Protocol):
 
     A slot and its source have the same prompt, so that what stands before may be left as it is.
     """
+    ...
+
+  def known(self, weights: Weights, ids: Sequence[int]) -> Shared | None:
+    """What is kept of ids that prompts begin with whose labels are scored, or None where nothing can be."""
+    ...
+
+  def label_logprobs(
+    self,
+    weights: Weights,
+    prompt: Sequence[int],
+    labels: Sequence[Sequence[int]],
+    targets: np.ndarray,
+    shared: Shared | None,
+  ) -> jax.Array:
+    """log P [1, T] of each token of the labels, which stand one behind another in the targets [1, T]."""
     ...
 
 

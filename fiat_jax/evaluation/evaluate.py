@@ -13,7 +13,8 @@ from fiat_jax.data.rows import Row
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.beam import Beams, search
 from fiat_jax.decoding.engine import Engine
-from fiat_jax.decoding.likelihood import Shared, label_logprobs, share
+from fiat_jax.decoding.label_rows import Shared
+from fiat_jax.decoding.likelihood import label_logprobs, share
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.evaluation import metrics, ranking

@@ -8,6 +8,7 @@ from typing import Any
 
 from fiat_jax.models import decoder, registry
 from fiat_jax.models.config import DecoderConfig
+from fiat_jax.models.fused import Kernel
 from fiat_jax.models.registry import Leaf, Naming
 
 
@@ -57,3 +58,6 @@ class DecoderOnly:
     c = self.config
     kept = 2 * (8 * c.width + 2 * (c.heads + 2 * c.kv_heads) * c.head_dim + 4 * c.ffn_width) + 2 * c.heads * prompt
     return prompt * c.layers * kept + 8 * targets * c.vocab_size
+
+  def with_kernel(self, module: decoder.Decoder, kernel: Kernel) -> decoder.Decoder:
+    return module.clone(kernel=kernel)

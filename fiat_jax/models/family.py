@@ -13,6 +13,7 @@ from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.decoder_only import DecoderOnly
 from fiat_jax.models.encoder_decoder import EncoderDecoder
 from fiat_jax.models.families import decoder_config
+from fiat_jax.models.fused import Kernel
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.registry import Leaf, Naming
 from fiat_jax.models.t5 import T5
@@ -71,6 +72,10 @@ class Family(Protocol):
 
   def bytes_a_token(self, length: int, remat: str = "none") -> int:
     """What one token's activations take in a row of `length` until the backward pass has used them, roughly."""
+    ...
+
+  def with_kernel(self, module: Any, kernel: Kernel) -> Any:
+    """The module with this kernel for training's attention: one of those that `fused.kernel` finds for it."""
     ...
 
 

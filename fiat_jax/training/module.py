@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fiat_jax import sharding
 from fiat_jax.models import fused
-from fiat_jax.models.decoder import Decoder
-from fiat_jax.models.family import Module
+from fiat_jax.models.family import Module, family_of
 from fiat_jax.settings import Settings
 
 
@@ -17,4 +16,4 @@ def for_training(module: Module, settings: Settings) -> Module:
   """
   module = module.clone(neftune=settings.neftune, remat=settings.remat)
   kernel = fused.kernel(settings.attention, module, sharding.platform())
-  return module.clone(kernel=kernel) if isinstance(module, Decoder) else module
+  return family_of(module).with_kernel(module, kernel)
