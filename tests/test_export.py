@@ -10,11 +10,16 @@ import pytest
 import t5 as small
 from commands import records, results, runner, write_questions
 from safetensors.numpy import load_file
+from transformers import ByT5Tokenizer
 
 import fiat_jax
 from fiat_jax import cli
+from fiat_jax.checkpoints.locate import locate
 from fiat_jax.configuration import configure
+from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
+from fiat_jax.models import pretrained
+from fiat_jax.models.lora import LoraConfig
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -75,6 +80,22 @@ def test_a_fully_tuned_t5_comes_back_with_the_same_answers_bit_for_bit(fiat, of_
   again = answers_again(fiat, output, tmp_path / "run", "--gin.untuned/Recipe.instruction=False")
   assert again.read_bytes() == (of_t5 / "predictions" / "test.jsonl").read_bytes()
   assert results(of_t5)["best_step"] > 0, "it is the model as it came"
+
+
+@pytest.mark.slow
+def test_a_byt5_goes_out_for_t5x_and_comes_back(fiat, tmp_path):
+  came = small.write_model(tmp_path / "came", num_layers=1, vocab_size=384)
+  for file in came.glob("tokenizer*.json"):
+    file.unlink()
+  ByT5Tokenizer().save_pretrained(came)
+  fiat("train", tmp_path / "run", "--model", str(came), "--recipes", "fine_tuning", "--source_length", "200")
+  words = ["--model_dir", str(tmp_path / "run"), "--format", "t5x", "--output", str(tmp_path / "checkpoint_2")]
+  assert cli.main(["export", *words]) == 0
+  found = locate(str(tmp_path / "checkpoint_2"))
+  described = pretrained.describe(found.weights, dtype="float32", lora=LoraConfig(), tokenizer=found.tokenizer)
+  assert described.tokenizer.fingerprint == Tokenizer.load(came).fingerprint
+  embedding = pretrained.load(described)["embedding"]
+  np.testing.assert_array_equal(embedding, load_file(came / "model.safetensors")["shared.weight"])
 
 
 def test_a_merged_adapter_gives_the_adapted_answers(fiat, of_lora, tmp_path):

@@ -6,6 +6,7 @@ Over a mesh they go straight into its parts: beside those of its own devices a h
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +21,12 @@ from fiat_jax.errors import UserError
 from fiat_jax.models import quantized
 from fiat_jax.models.registry import Leaf
 
-# Kept by folders of old, used by no model: rotary frequencies, and a bias that T5 1.0's cross-attention never had.
-UNUSED = (".inv_freq", ".EncDecAttention.relative_attention_bias.weight")
+# In Hugging Face folders, used by no text model: of old, rotary frequencies, and a bias that T5 1.0's cross-attention
+# never had; tied matrices under their other names; the part for pictures that stands beside a text model.
+UNUSED = re.compile(
+  r".*\.(inv_freq|EncDecAttention\.relative_attention_bias\.weight)|(.*\.)?(embed_tokens|lm_head)\.weight|"
+  r"(model\.)?(vision_tower|multi_modal_projector)\..*"
+)
 
 ALIGNMENT = 64  # bytes; XLA's on CPUs
 
@@ -35,7 +40,8 @@ def load_params(
     kernels: what those of the layers are quantized as (`quantized.quantize`); empty: they are not.
 
   Raises:
-    UserError: a tensor is missing or has another shape than the configuration says; the first few are named.
+    UserError: a tensor is missing, has another shape than the configuration says, or no place in the model; the first
+      few are named.
   """
   _check(source, leaves, shapes)
   params: dict[str, Any] = {}
@@ -137,12 +143,10 @@ def _check(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any) -> Non
         faults.append(f"{name} is missing")
       elif tuple(source.shape(name)) != tuple(wanted):
         faults.append(f"{name} is {list(source.shape(name))}, not {list(wanted)}")
-  # A tensor that is left out would give a model that is wrong and half plausible. Beside its layers a Hugging Face
-  # folder may hold what is not needed, such as a tied head once more.
-  stems = tuple({leaf.source.partition("{}")[0] for leaf in leaves if leaf.stacked})
+  # A tensor that is left out would give a model that is wrong and half plausible.
   left = sorted(known - used)
   if source.naming == "hugging_face":
-    left = [name for name in left if name.startswith(stems) and not name.endswith(UNUSED)]
+    left = [name for name in left if not UNUSED.fullmatch(name)]
   faults += [f"{name} has no place in it" for name in left]
   if faults:
     more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import json
 import os
 import pathlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fiat_jax.checkpoints.t5x_store import is_t5x, read_file
+from fiat_jax.checkpoints.t5x_store import is_t5x, read_file, read_leaves
+from fiat_jax.data.tokenizer_folder import BYTES_CLASS, is_bytes
 from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
@@ -20,6 +22,8 @@ HUB, MADE, PACKAGE = "hub:", "made:", "package:"
 MAKING = 1  # part of the folder's name: raise it when what is made changes
 SNAPSHOT = re.compile(r"/models--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})$")  # in the Hub's cache
 VOCABULARIES = ("spiece.model", "sentencepiece.model")  # as transformers and as T5X call it
+BYTES = "bytes"  # ByT5's vocabulary, which is in no file
+BYTE_ROWS = 384  # of ByT5's embedding: three marks, the bytes, 125 extra ids
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Checkpoint:
   `folder:PLACE`, `made:NAME`, which `fiat train` and `fiat compare` make where nothing before it is to be had.
 
   A place is a path, `gs://BUCKET/PATH` or `s3://BUCKET/PATH`. `vocabulary` is that of the SentencePiece file of T5X
-  checkpoints, which have none of their own.
+  checkpoints, which have none of their own, or `bytes`, ByT5's; an embedding of ByT5's 384 rows says so itself.
   """
 
   sources: Sequence[str] = ()
@@ -88,25 +92,44 @@ def _with_tokenizer(weights: str, vocabulary: str = "") -> Located:
   if not is_t5x(weights):
     return Located(weights, pathlib.Path(weights))
   beside = weights.rstrip("/"), weights.rstrip("/").rpartition("/")[0] or "."
-  if "://" not in weights and (pathlib.Path(weights) / "tokenizer.json").exists():
-    return Located(weights, pathlib.Path(weights))
+  folder = pathlib.Path(weights)
+  if "://" not in weights and ((folder / "tokenizer.json").exists() or is_bytes(folder)):
+    return Located(weights, folder)
+  if vocabulary == BYTES:
+    return Located(weights, _kept_bytes())
   places = [vocabulary] if vocabulary else [f"{folder}/{name}" for folder in beside for name in VOCABULARIES]
   for place in places:
     if (content := read_file(place)) is not None:
       return Located(weights, _kept(content))
   if vocabulary:
     raise UserError("no such vocabulary: it is named by the model's Checkpoint.vocabulary in gin", vocabulary)
+  if _embedding_rows(weights) == BYTE_ROWS:
+    return Located(weights, _kept_bytes())
   raise UserError(
     f"the T5X checkpoint has no vocabulary: put T5's SentencePiece file beside it as {VOCABULARIES[0]}, or name it in "
-    "a gin file (NAME/Checkpoint.sources = ('folder:…',), NAME/Checkpoint.vocabulary = '…') and give --model NAME",
+    "a gin file (NAME/Checkpoint.sources = ('folder:…',), NAME/Checkpoint.vocabulary = '…', or 'bytes') and give "
+    "--model NAME",
     weights,
   )
 
 
-def _kept(vocabulary: bytes) -> pathlib.Path:
+def _embedding_rows(weights: str) -> int:
+  """How many rows a T5X checkpoint's embedding has; 0 where it cannot be read, of which more is told when it is."""
+  try:
+    embedding = read_leaves(weights).get("token_embedder/embedding")
+  except UserError:
+    return 0
+  return embedding.shape[0] if embedding else 0
+
+
+def _kept_bytes() -> pathlib.Path:
+  return _kept(json.dumps({"tokenizer_class": BYTES_CLASS}).encode(), "tokenizer_config.json")
+
+
+def _kept(vocabulary: bytes, name: str = VOCABULARIES[0]) -> pathlib.Path:
   """A folder that holds the vocabulary under the name that transformers looks for."""
   folder = cache_folder(f"vocabularies/{hashlib.sha256(vocabulary).hexdigest()[:32]}")
-  file = folder / VOCABULARIES[0]
+  file = folder / name
   if not file.exists():
     partial = folder / f"{os.getpid()}.partial"
     partial.write_bytes(vocabulary)

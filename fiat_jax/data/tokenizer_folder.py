@@ -10,6 +10,7 @@ from fiat_jax.data.byt5_tokenizer import byt5_tokenizer
 from fiat_jax.data.sentence_pieces import t5_tokenizer
 from fiat_jax.errors import UserError
 
+BYTES_CLASS = "ByT5Tokenizer"
 ENCODER_TYPES = ("t5", "mt5", "umt5")
 
 
@@ -17,8 +18,7 @@ def load_folder(path: Path) -> tuple[Any, list[int]]:
   """Returns a folder's transformers tokenizer and further ids that end a turn. Raises UserError where there is none."""
   from transformers import AutoTokenizer
 
-  described = path / "tokenizer_config.json"
-  if described.exists() and read_json(described).get("tokenizer_class") == "ByT5Tokenizer":
+  if is_bytes(path):
     return byt5_tokenizer(), []
   # Beside T5X checkpoints nothing says whose the SentencePiece model is; older folders name a class that is gone.
   alone = (path / "spiece.model").exists() and not (path / "tokenizer.json").exists()
@@ -44,7 +44,15 @@ def is_t5(hugging_face: Any) -> bool:
   return any(kind.__name__ == "T5Tokenizer" for kind in type(hugging_face).__mro__)
 
 
+def is_bytes(path: Path) -> bool:
+  """Whether a folder's vocabulary is ByT5's, which is in no file: `tokenizer_config.json` names its class."""
+  described = path / "tokenizer_config.json"
+  return described.exists() and read_json(described).get("tokenizer_class") == BYTES_CLASS
+
+
 def of_encoder(path: Path) -> bool | None:
-  """Whether a folder holds an encoder–decoder; None where it holds no model."""
+  """Whether a folder is an encoder–decoder's; None where it holds no model and its vocabulary does not say."""
   config = path / "config.json"
-  return read_json(config).get("model_type") in ENCODER_TYPES if config.exists() else None
+  if config.exists():
+    return read_json(config).get("model_type") in ENCODER_TYPES
+  return is_bytes(path) or None

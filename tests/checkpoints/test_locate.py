@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import t5 as small
+from transformers import ByT5Tokenizer
 
 from fiat_jax.checkpoints.locate import Checkpoint, locate, public_name
+from fiat_jax.checkpoints.t5x import write_t5x
 from fiat_jax.checkpoints.t5x_store import is_t5x
 from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.errors import UserError
+from fiat_jax.models.t5_registry import t5_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +49,31 @@ def test_a_vocabulary_may_be_named_in_gin(t5x: Path, tmp_path: Path):
   assert Tokenizer.load(locate("mine", named).tokenizer).for_encoder
   with pytest.raises(UserError, match="no such vocabulary"):
     locate("mine", Checkpoint(sources=(f"folder:{t5x}",), vocabulary=str(tmp_path / "none.model")))
+
+
+def test_byt5_s_vocabulary_is_known_by_its_embedding_or_named_in_gin(tmp_path: Path):
+  found = {}
+  for rows in (384, 320):
+    config = t5_config(small.script().CASES["t5_1_1"] | {"vocab_size": rows}, "byt5", "float32")
+    write_t5x(tmp_path / f"rows_{rows}", small.random_params(config), config)
+    found[rows] = str(tmp_path / f"rows_{rows}")
+  with pytest.raises(UserError, match=r"has no vocabulary: .* or 'bytes'\) and give"):
+    locate(found[320])
+  named = Checkpoint(sources=(f"folder:{found[320]}",), vocabulary="bytes")
+  for place in (locate(found[384]), locate("mine", named)):
+    tokenizer = Tokenizer.load(place.tokenizer)
+    assert tokenizer.encode_prompt("né") == [113, 198, 172, 1] and tokenizer.for_encoder
+    assert (tokenizer.vocab_size, tokenizer.decode([113, 198, 172])) == (384, "né")
+
+
+def test_a_byt5_written_for_t5x_is_found_again_with_its_vocabulary(tmp_path: Path):
+  config = t5_config(small.script().CASES["t5_1_1"] | {"vocab_size": 448}, "byt5", "float32")
+  ByT5Tokenizer().save_pretrained(tmp_path / "came")
+  (tmp_path / "came" / "config.json").write_text(json.dumps({"model_type": "t5"}))
+  tokenizer = Tokenizer.load(tmp_path / "came")
+  write_t5x(tmp_path / "went", small.random_params(config), config, tokenizer=tokenizer)
+  again = Tokenizer.load(locate(str(tmp_path / "went")).tokenizer)
+  assert again.fingerprint == tokenizer.fingerprint and again.for_encoder
 
 
 def test_without_a_vocabulary_it_is_said_where_one_belongs(t5x: Path):

@@ -49,6 +49,15 @@ def test_missing_and_left_over_tensors_of_both_stacks_are_named(whole: Path, tmp
   assert "lm_head.weight is [" in str(fault.value)
 
 
+def test_tensors_outside_the_layers_without_a_place_are_named_and_counted(whole: Path, tmp_path: Path):
+  def change(tensors):
+    for name in ("dense.bias", "dense.weight", "out_proj.bias", "out_proj.weight"):
+      tensors[f"classification_head.{name}"] = np.ones((4, 4), np.float32)
+
+  with pytest.raises(UserError, match=r"classification_head.dense.bias has no place in it; .* and 1 more"):
+    load(changed(whole, tmp_path, change))
+
+
 def test_tensors_that_no_t5_uses_do_no_harm(whole: Path, tmp_path: Path):
   def change(tensors):
     tensors[UNUSED] = np.ones((32, 4), np.float32)
