@@ -66,7 +66,7 @@ def write_zarr(folder: Path, array: np.ndarray) -> None:
     "zarr_format": 2,
     "shape": list(array.shape),
     "chunks": chunks,
-    "dtype": array.dtype.str,
+    "dtype": "bfloat16" if array.dtype.name == "bfloat16" else array.dtype.str,
     "compressor": {"id": "gzip", "level": 1},
     "fill_value": None,
     "filters": None,

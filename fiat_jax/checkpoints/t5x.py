@@ -102,6 +102,8 @@ def write_t5x(
 ) -> None:
   """Writes parameters as T5X's native checkpoint: `checkpoint` and a zarr folder for each large leaf.
 
+  There is a step and no optimizer's state: T5X restores parameters from it.
+
   The tokenizer's files stand beside them, which T5X does not look at, and what `beside` writes.
 
   The folder appears whole or not at all; T5X takes its step from the name `checkpoint_STEP`.
@@ -134,8 +136,7 @@ def write_t5x(
         name = ".".join(["target", *parts, last])
         spec = _spec(array, name)
         place = {**spec, "kvstore": {**folder_spec(str(partial)), "path": f"{partial}/{name}/"}}
-        stored = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-        tensorstore.open(place, create=True, open=True).result().write(stored).result()
+        tensorstore.open(place, create=True, open=True).result().write(array).result()
         node[last] = spec
     content = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(step), "param_states": {}}}}
     (partial / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
@@ -144,6 +145,11 @@ def write_t5x(
 
 
 def _spec(array: np.ndarray, name: str) -> dict[str, Any]:
-  kind = "uint16" if array.dtype.name == "bfloat16" else array.dtype.name
+  """TensorStore's; bfloat16 as such, for T5X refuses the uint16 that its own versions of old wrote."""
   metadata = {"shape": list(array.shape), "chunks": list(array.shape), "compressor": {"id": "gzip", "level": 1}}
-  return {"driver": "zarr", "dtype": kind, "kvstore": {"driver": "file", "path": name}, "metadata": metadata}
+  return {
+    "driver": "zarr",
+    "dtype": array.dtype.name,
+    "kvstore": {"driver": "file", "path": name},
+    "metadata": metadata,
+  }

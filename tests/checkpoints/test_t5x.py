@@ -64,8 +64,9 @@ def test_scanned_layers_are_on_axis_1(tmp_path, wanted, case):
   assert_same(params, wanted[case][1])
 
 
-def test_bfloat16_is_kept_as_whole_numbers(tmp_path, wanted):
-  arrays = {name: a.astype(ml_dtypes.bfloat16).view(np.uint16) for name, a in t5x_arrays("t5_1_1").items()}
+@pytest.mark.parametrize("kind", ["uint16", "bfloat16"])
+def test_bfloat16_is_kept_as_such_or_as_whole_numbers(tmp_path, wanted, kind):
+  arrays = {name: a.astype(ml_dtypes.bfloat16).view(kind) for name, a in t5x_arrays("t5_1_1").items()}
   _, params = load(write(tmp_path / "half", arrays), dtype="bfloat16")
   assert_same(params, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wanted["t5_1_1"][1]))
 
@@ -102,6 +103,16 @@ def test_what_is_written_is_t5x_s_own_layout(tmp_path, wanted):
   chunk = np.frombuffer(gzip.decompress((place / "0.0").read_bytes()), described["dtype"])
   stored = chunk.reshape(described["chunks"])
   np.testing.assert_array_equal(stored, t5x_arrays("t5_1_1")["encoder/layers_0/attention/query/kernel"])
+
+
+def test_bfloat16_is_written_as_such_which_t5x_takes(tmp_path, wanted):
+  """T5X refuses a spec whose type is uint16, or whose folder's is <u2."""
+  module, params = wanted["t5_1_1"]
+  write_t5x(tmp_path / "c", jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params), module.config)
+  spec = msgpack.unpackb((tmp_path / "c" / "checkpoint").read_bytes(), raw=False)["optimizer"]["target"]
+  assert spec["encoder"]["layers_0"]["attention"]["query"]["kernel"]["dtype"] == "bfloat16"
+  folders = list((tmp_path / "c").glob("target.*"))
+  assert folders and {json.loads((f / ".zarray").read_text())["dtype"] for f in folders} == {"bfloat16"}
 
 
 def test_missing_and_misshapen_leaves_are_named_with_what_was_expected(tmp_path):
