@@ -148,3 +148,18 @@ def write_form(folder: Path, arrays: Mapping[str, np.ndarray], form: str) -> Pat
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=form == "ocdbt")) as checkpointer:
     checkpointer.save(folder / "state", tree)
   return folder
+
+
+def write_old_orbax(folder: Path, arrays: Mapping[str, np.ndarray], collection: tuple[str, ...] = ()) -> Path:
+  """As Orbax wrote before `_METADATA`: the tree in msgpack, whose leaves name the zarr folders beside it."""
+  tree: dict[str, Any] = {"target": {}, "state": {"step": array_ext(np.array(7, np.int32))}}
+  state = folder / "state"
+  for name, array in arrays.items():
+    *parts, last = ["target", *collection, *name.split("/")]
+    node, place = tree, ".".join([*parts, last])
+    for part in parts:
+      node = node.setdefault(part, {})
+    write_zarr(state / place, np.ascontiguousarray(array))
+    node[last] = f"PLACEHOLDER://{place}"
+  (state / "checkpoint").write_bytes(msgpack.packb(tree, use_bin_type=True))
+  return folder

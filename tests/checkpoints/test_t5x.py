@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 import pytest
 import t5 as small
-from t5x_folder import SPECS, scanned, t5x_arrays, write, write_form, write_zarr
+from t5x_folder import SPECS, scanned, t5x_arrays, write, write_form, write_old_orbax, write_zarr
 
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.t5x import T5XCheckpoint, write_t5x
@@ -25,6 +25,8 @@ from fiat_jax.checkpoints.t5x_leaf import PART, zarr
 from fiat_jax.checkpoints.t5x_store import folder_spec
 from fiat_jax.errors import UserError
 from fiat_jax.models.t5_registry import t5_config, t5_shapes, t5x_leaves
+
+QUERY = "encoder/layers_0/attention/query/kernel"
 
 
 def load(folder: Path, dtype: str = "float32"):
@@ -75,6 +77,26 @@ def test_bfloat16_is_kept_as_such_or_as_whole_numbers(tmp_path, wanted, kind):
 def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, form):
   _, params = load(write_form(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), form))
   assert_same(params, wanted["t5_1_1"][1])
+
+
+@pytest.mark.parametrize("collection", [(), ("params",)])
+def test_orbax_folders_of_old_name_their_leaves_in_msgpack(tmp_path, wanted, collection):
+  import orbax.checkpoint as ocp
+
+  folder = write_old_orbax(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), collection)
+  restored: Any = ocp.PyTreeCheckpointer().restore(folder / "state")["target"]
+  for part in (*collection, *QUERY.split("/")):
+    restored = restored[part]
+  np.testing.assert_array_equal(restored, t5x_arrays("t5_1_1")[QUERY])  # Orbax takes it for its own
+  for place in (folder, folder / "state"):
+    assert_same(load(place)[1], wanted["t5_1_1"][1])
+
+
+def test_a_state_without_its_tree_is_told(tmp_path):
+  folder = write_old_orbax(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"))
+  (folder / "state" / "checkpoint").unlink()
+  with pytest.raises(UserError, match="neither `_METADATA` nor `checkpoint` stands in a folder `state`"):
+    T5XCheckpoint(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -167,7 +189,6 @@ def test_a_folder_without_a_checkpoint_and_an_unknown_place_are_refused(tmp_path
 
 
 SHAPE = (512, 384)
-QUERY = "encoder/layers_0/attention/query/kernel"
 
 
 def wide(seed: int) -> dict[str, np.ndarray]:
