@@ -47,13 +47,26 @@ def t5x_arrays(case: str) -> dict[str, np.ndarray]:
   return found
 
 
-def scanned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The layers of each stack on axis 1 of one leaf."""
+def scanned(arrays: Mapping[str, np.ndarray], scan: str = "{stack}/layers") -> dict[str, np.ndarray]:
+  """The layers of each stack on axis 1 of one leaf, under the scan's name."""
   found = {name: values for name, values in arrays.items() if "/layers_" not in name}
   for name in arrays:
     if "/layers_0/" in name:
       layers = [arrays[f] for n in range(9) if (f := name.replace("layers_0", f"layers_{n}")) in arrays]
-      found[name.replace("layers_0", "layers")] = np.stack(layers, axis=1)
+      stack, rest = name.split("/layers_0/")
+      found[f"{scan.format(stack=stack)}/{rest}"] = np.stack(layers, axis=1)
+  return found
+
+
+def with_heads(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Attention's kernels with an axis for the heads and one for their places."""
+  heads = len(arrays["encoder/relpos_bias/rel_embedding"])
+  found = dict(arrays)
+  for name, values in arrays.items():
+    if name.endswith(("query/kernel", "key/kernel", "value/kernel")):
+      found[name] = values.reshape(len(values), heads, -1)
+    elif name.endswith("out/kernel"):
+      found[name] = values.reshape(heads, -1, values.shape[1])
   return found
 
 
