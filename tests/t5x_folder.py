@@ -47,13 +47,26 @@ def t5x_arrays(case: str) -> dict[str, np.ndarray]:
   return found
 
 
-def scanned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The layers of each stack on axis 1 of one leaf."""
+def scanned(arrays: Mapping[str, np.ndarray], scan: str = "{stack}/layers") -> dict[str, np.ndarray]:
+  """The layers of each stack on axis 1 of one leaf, under the scan's name."""
   found = {name: values for name, values in arrays.items() if "/layers_" not in name}
   for name in arrays:
     if "/layers_0/" in name:
       layers = [arrays[f] for n in range(9) if (f := name.replace("layers_0", f"layers_{n}")) in arrays]
-      found[name.replace("layers_0", "layers")] = np.stack(layers, axis=1)
+      stack, rest = name.split("/layers_0/")
+      found[f"{scan.format(stack=stack)}/{rest}"] = np.stack(layers, axis=1)
+  return found
+
+
+def with_heads(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Attention's kernels with an axis for the heads and one for their places."""
+  heads = len(arrays["encoder/relpos_bias/rel_embedding"])
+  found = dict(arrays)
+  for name, values in arrays.items():
+    if name.endswith(("query/kernel", "key/kernel", "value/kernel")):
+      found[name] = values.reshape(len(values), heads, -1)
+    elif name.endswith("out/kernel"):
+      found[name] = values.reshape(heads, -1, values.shape[1])
   return found
 
 
@@ -147,4 +160,19 @@ def write_form(folder: Path, arrays: Mapping[str, np.ndarray], form: str) -> Pat
   folder.mkdir()
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=form == "ocdbt")) as checkpointer:
     checkpointer.save(folder / "state", tree)
+  return folder
+
+
+def write_old_orbax(folder: Path, arrays: Mapping[str, np.ndarray], collection: tuple[str, ...] = ()) -> Path:
+  """As Orbax wrote before `_METADATA`: the tree in msgpack, whose leaves name the zarr folders beside it."""
+  tree: dict[str, Any] = {"target": {}, "state": {"step": array_ext(np.array(7, np.int32))}}
+  state = folder / "state"
+  for name, array in arrays.items():
+    *parts, last = ["target", *collection, *name.split("/")]
+    node, place = tree, ".".join([*parts, last])
+    for part in parts:
+      node = node.setdefault(part, {})
+    write_zarr(state / place, np.ascontiguousarray(array))
+    node[last] = f"PLACEHOLDER://{place}"
+  (state / "checkpoint").write_bytes(msgpack.packb(tree, use_bin_type=True))
   return folder

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from fiat_jax.checkpoints import t5x_config
 from fiat_jax.checkpoints.new_folder import new_folder
 from fiat_jax.checkpoints.source import no_such_tensor
+from fiat_jax.checkpoints.t5x_layers import one_by_one
 from fiat_jax.checkpoints.t5x_store import folder_spec, read_leaves
 from fiat_jax.checkpoints.tokenizer_files import save_tokenizer
 from fiat_jax.data.tokenizer import Tokenizer
@@ -44,18 +44,8 @@ class T5XCheckpoint:
   def __init__(self, path: str | os.PathLike[str]):
     self.path = os.fspath(path)
     self._leaves = read_leaves(self.path)
-    self._shapes: dict[str, tuple[int, ...]] = {}
-    for name, leaf in self._leaves.items():
-      if "/layers/" not in name:
-        self._shapes[name] = leaf.shape
-      elif len(leaf.shape) < 2:
-        raise UserError(f"{name} is {list(leaf.shape)}: of scanned layers, axis 1 is expected to count them", self.path)
-      else:
-        shape = leaf.shape[:1] + leaf.shape[2:]
-        self._shapes |= {name.replace("/layers/", f"/layers_{n}/"): shape for n in range(leaf.shape[1])}
-    if any(name.endswith("/relpos_bias/rel_embedding") and "/layers_" in name for name in self._shapes):
-      message = "is a umT5: each of its layers has a relative bias of its own, not supported; take an mT5"
-      raise UserError(message, self.path)
+    self._tensors = one_by_one(self._leaves, self.path)
+    self._shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
     self.config = t5x_config.described(self._shapes, self.path)
 
   def names(self) -> list[str]:
@@ -72,11 +62,7 @@ class T5XCheckpoint:
 
   def read(self, name: str) -> np.ndarray:
     self.shape(name)
-    if name in self._leaves:
-      return self._leaves[name].read(None, 0).astype(np.float32)
-    layer = re.search(r"/layers_(\d+)/", name)
-    assert layer
-    return self._leaves[name.replace(layer[0], "/layers/")].read(int(layer[1]), 1).astype(np.float32)
+    return self._tensors[name].read().astype(np.float32)
 
   @property
   def fingerprint(self) -> str:

@@ -1,7 +1,8 @@
 """The leaves of a T5X checkpoint folder, native or Orbax, on a disk or in a bucket: names, shapes, values one by one.
 
 A native folder is flax msgpack (`checkpoint`) whose large leaves are zarr folders beside it; Orbax's `state` is zarr
-folders, or the same in one OCDBT store. What the leaves mean is in `t5x.py`.
+folders, or the same in one OCDBT store, with their names in `_METADATA`, and of old in msgpack. What the leaves mean is
+in `t5x.py`, what one is in `t5x_leaf.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 
 from fiat_jax.checkpoints.t5x_leaf import Leaf, context, inline, reason, zarr
 from fiat_jax.errors import UserError
+
+OCDBT = "manifest.ocdbt"  # the file that such a store begins with
 
 
 def folder_spec(path: str) -> dict[str, Any]:
@@ -57,31 +60,53 @@ def read_leaves(path: str) -> dict[str, Leaf]:
     UserError: there is no T5X checkpoint there, it is damaged, or the bucket cannot be reached.
   """
   folder = folder_spec(path)
-  if (content := _file(folder, "checkpoint", path)) is not None:
-    return _native(folder, content, path)
-  for place in ("state/", ""):
+  for place in ("", "state/"):
     state = {**folder, "path": folder["path"] + place}
     if (metadata := _file(state, "_METADATA", path)) is not None:
       return _orbax(state, metadata, path)
-  raise UserError("is no T5X checkpoint: no file `checkpoint` (native) and no folder `state` (Orbax) in it", path)
+    if (content := _file(state, "checkpoint", path)) is not None:
+      return _msgpack(state, content, path)
+  raise UserError(
+    "is no T5X checkpoint: it has no file `checkpoint` (native), and neither `_METADATA` nor `checkpoint` stands in a "
+    "folder `state` (Orbax); give the folder of one step, whole, such as checkpoint_1000",
+    path,
+  )
 
 
-def _native(folder: dict[str, Any], content: bytes, path: str) -> dict[str, Leaf]:
+def _msgpack(folder: dict[str, Any], content: bytes, path: str) -> dict[str, Leaf]:
+  """T5X's native form, or that of an Orbax of old, which is the same tree without its level `optimizer`."""
   from flax import serialization
 
   try:
     restored: Any = serialization.msgpack_restore(content)
-    target = restored["optimizer"]["target"]
+    tree = restored.get("optimizer", restored)
+    target = tree["params"] if "params" in tree else tree["target"]
   except Exception as e:  # msgpack and flax raise many kinds
     kind = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
     raise UserError(f"its file `checkpoint` is not what T5X writes ({kind}): fetch the folder again", path) from None
+  ocdbt = _file(folder, OCDBT, path) is not None
   leaves = {}
-  for name, value in _flatten(target):
+  for whole, value in _flatten(target):
+    name = _without_params(whole)
     if isinstance(value, Mapping):
       leaves[name] = zarr({**folder, "path": f"{folder['path']}{_place(value, name, path)}/"}, name, path)
+    elif isinstance(value, str):
+      leaves[name] = zarr(_within(folder, value.partition("://")[2], ocdbt), name, path)
     else:
       leaves[name] = inline(np.asarray(value))
   return leaves
+
+
+def _without_params(name: str) -> str:
+  """A leaf's name without Flax's collection, which some versions keep as a level of the tree."""
+  return "/".join(part for part in name.split("/") if part != "params")
+
+
+def _within(folder: dict[str, Any], name: str, ocdbt: bool) -> dict[str, Any]:
+  """Where Orbax keeps a leaf: in a folder of its own, or in the one store of all."""
+  if ocdbt:
+    return {"driver": "ocdbt", "base": folder, "path": f"{name}/"}
+  return {**folder, "path": f"{folder['path']}{name}/"}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -110,15 +135,11 @@ def _orbax(state: dict[str, Any], metadata: bytes, path: str) -> dict[str, Leaf]
   except (ValueError, KeyError, SyntaxError) as e:
     raise UserError(f"its _METADATA is not what Orbax writes ({e}): fetch the folder again", path) from None
   driver = "zarr3" if described.get("use_zarr3") else "zarr"
+  ocdbt = _file(state, OCDBT, path) is not None
   leaves = {}
   for key in keys:
-    inner = [part for part in key[1:] if part != "params"] if key[0] in ("target", "params") else []
-    if inner:
-      place = ".".join(key) + "/"
-      store = {**state, "path": state["path"] + place}
-      if described.get("use_ocdbt", False):
-        store = {"driver": "ocdbt", "base": state, "path": place}
-      leaves["/".join(inner)] = zarr(store, "/".join(inner), path, driver)
+    if key[0] in ("target", "params") and (name := _without_params("/".join(key[1:]))):
+      leaves[name] = zarr(_within(state, ".".join(key), ocdbt), name, path, driver)
   return leaves
 
 

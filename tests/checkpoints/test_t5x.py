@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 import pytest
 import t5 as small
-from t5x_folder import SPECS, scanned, t5x_arrays, write, write_form, write_zarr
+from t5x_folder import SPECS, scanned, t5x_arrays, with_heads, write, write_form, write_old_orbax, write_zarr
 
 from fiat_jax.checkpoints.load import load_params
 from fiat_jax.checkpoints.t5x import T5XCheckpoint, write_t5x
@@ -25,6 +25,8 @@ from fiat_jax.checkpoints.t5x_leaf import PART, zarr
 from fiat_jax.checkpoints.t5x_store import folder_spec
 from fiat_jax.errors import UserError
 from fiat_jax.models.t5_registry import t5_config, t5_shapes, t5x_leaves
+
+QUERY = "encoder/layers_0/attention/query/kernel"
 
 
 def load(folder: Path, dtype: str = "float32"):
@@ -64,6 +66,25 @@ def test_scanned_layers_are_on_axis_1(tmp_path, wanted, case):
   assert_same(params, wanted[case][1])
 
 
+@pytest.mark.parametrize("scan", ["{stack}/layers", "{stack}/{stack}"])
+def test_scanned_layers_may_keep_heads_apart_and_have_the_stack_s_name(tmp_path, wanted, scan):
+  arrays = scanned(with_heads(t5x_arrays("t5_1_1")), scan)
+  assert arrays[scan.format(stack="decoder") + "/self_attention/out/kernel"].shape == (3, 2, 8, 32)
+  _, params = load(write(tmp_path / "c", arrays))
+  assert_same(params, wanted["t5_1_1"][1])
+
+
+def test_layers_one_by_one_may_keep_heads_apart(tmp_path, wanted):
+  _, params = load(write(tmp_path / "c", with_heads(t5x_arrays("mt5"))))
+  assert_same(params, wanted["mt5"][1])
+
+
+def test_a_leaf_that_stands_there_twice_is_refused(tmp_path):
+  arrays = t5x_arrays("t5_1_1")
+  with pytest.raises(UserError, match=r"encoder/layers_0/\S+ stands there twice"):
+    T5XCheckpoint(write(tmp_path / "c", arrays | scanned(arrays)))
+
+
 @pytest.mark.parametrize("kind", ["uint16", "bfloat16"])
 def test_bfloat16_is_kept_as_such_or_as_whole_numbers(tmp_path, wanted, kind):
   arrays = {name: a.astype(ml_dtypes.bfloat16).view(kind) for name, a in t5x_arrays("t5_1_1").items()}
@@ -75,6 +96,26 @@ def test_bfloat16_is_kept_as_such_or_as_whole_numbers(tmp_path, wanted, kind):
 def test_orbax_folders_have_a_state_and_no_optimizer(tmp_path, wanted, form):
   _, params = load(write_form(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), form))
   assert_same(params, wanted["t5_1_1"][1])
+
+
+@pytest.mark.parametrize("collection", [(), ("params",)])
+def test_orbax_folders_of_old_name_their_leaves_in_msgpack(tmp_path, wanted, collection):
+  import orbax.checkpoint as ocp
+
+  folder = write_old_orbax(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"), collection)
+  restored: Any = ocp.PyTreeCheckpointer().restore(folder / "state")["target"]
+  for part in (*collection, *QUERY.split("/")):
+    restored = restored[part]
+  np.testing.assert_array_equal(restored, t5x_arrays("t5_1_1")[QUERY])  # Orbax takes it for its own
+  for place in (folder, folder / "state"):
+    assert_same(load(place)[1], wanted["t5_1_1"][1])
+
+
+def test_a_state_without_its_tree_is_told(tmp_path):
+  folder = write_old_orbax(tmp_path / "checkpoint_7", t5x_arrays("t5_1_1"))
+  (folder / "state" / "checkpoint").unlink()
+  with pytest.raises(UserError, match="neither `_METADATA` nor `checkpoint` stands in a folder `state`"):
+    T5XCheckpoint(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -141,12 +182,15 @@ def test_another_architecture_is_refused_with_what_it_holds(tmp_path):
     load(write(tmp_path / "c", arrays))
 
 
-def test_a_bias_for_each_layer_is_refused_as_umt5(tmp_path):
-  arrays = scanned(t5x_arrays("t5_1_1"))
+@pytest.mark.parametrize(
+  "name", ["layers/relpos_bias", "layers/relative_posemb", "encoder/relpos_bias", "relpos_bias", "layers_0/relpos_bias"]
+)
+def test_a_bias_for_each_layer_is_refused_as_umt5(tmp_path, name):
+  arrays = t5x_arrays("t5_1_1")
   bias = arrays.pop("encoder/relpos_bias/rel_embedding")
-  arrays["encoder/layers/relpos_bias/rel_embedding"] = np.stack([bias] * 3, axis=1)
+  of_all = bias if "layers_0" in name else np.stack([bias] * 3, axis=1)
   with pytest.raises(UserError, match="umT5"):
-    load(write(tmp_path / "c", arrays))
+    load(write(tmp_path / "c", {f"encoder/{name}/rel_embedding": of_all, **scanned(arrays)}))
 
 
 def test_a_lost_leaf_and_a_damaged_file_are_told(tmp_path):
@@ -167,7 +211,6 @@ def test_a_folder_without_a_checkpoint_and_an_unknown_place_are_refused(tmp_path
 
 
 SHAPE = (512, 384)
-QUERY = "encoder/layers_0/attention/query/kernel"
 
 
 def wide(seed: int) -> dict[str, np.ndarray]:
