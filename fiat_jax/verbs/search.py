@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fiat_jax import processes, run_lock
+from fiat_jax import processes, run_folder, run_lock
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.verbs import seeds
 from fiat_jax.verbs.tuning import train_recipe
-from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 TRIED = "tried"  # the folder of the trials, beside those of the recipes
@@ -63,7 +62,7 @@ def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, firs
   scores = [trial["validation"] for trial in tried]
   chosen = scores.index(max(scores))
   tried[chosen]["chosen"] = True
-  home = folder / f"seed_{settings.seeds[0]}" if len(settings.seeds) > 1 else folder
+  home = seeds.homes(folder, settings.seeds)[0]
   processes.by_first(lambda: _adopt(homes[chosen], home))
   return Found(bench=benches[chosen], tried=tried)
 
@@ -79,8 +78,6 @@ def _adopt(trial: pathlib.Path, folder: pathlib.Path) -> None:
   partial = folder.with_name(f"{folder.name}.partial")
   shutil.rmtree(partial, ignore_errors=True)
   shutil.copytree(trial, partial, ignore=shutil.ignore_patterns("results.json", "predictions", run_lock.NAME))
-  text = (trial / "config.gin").read_text(encoding="utf-8")
-  said = re.sub(r"^MODEL_DIR = .*$", lambda _: f"MODEL_DIR = {str(folder)!r}", text, flags=re.MULTILINE)
-  write_whole(partial / "config.gin", said)
+  run_folder.call(partial, folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
   partial.rename(folder)
