@@ -27,11 +27,12 @@ def whole(bench: Workbench) -> int:
 
 
 def home(folder: pathlib.Path, size: int, seeds: Sequence[int]) -> list[pathlib.Path]:
-  """Where the runs of a recipe on so many rows are, one a seed; `folder` is where its other runs are."""
-  return homes(_place(folder, size), seeds)
+  """The same, one a seed."""
+  return homes(place_of(folder, size), seeds)
 
 
-def _place(folder: pathlib.Path, size: int) -> pathlib.Path:
+def place_of(folder: pathlib.Path, size: int) -> pathlib.Path:
+  """Where the runs of a recipe on so many rows are; `folder` is where its other runs are."""
   return folder.parent / SIZES / folder.name / str(size)
 
 
@@ -39,7 +40,7 @@ def runs(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, size
   """What results say of the runs on so many rows."""
   say(f"{recipe.title}: on {size} training rows")
   under, seeds = bench.under(bench.configuration.replace(train_rows=size)), bench.settings.seeds
-  make_room(_place(folder, size), seeds)
+  make_room(place_of(folder, size), seeds)
   firsts = home(folder.parent / recipe.begins_with, size, seeds)
   return [
     train_recipe(under, name, recipe, place, seed, first)
