@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import pathlib
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from fiat_jax import processes
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.run_lock import locked
 from fiat_jax.shortage import disk_full
 from fiat_jax.whole import write_whole
@@ -20,16 +22,30 @@ FREE += ("DEPLOYMENT", "BETA_FAILS", "MAX_COST_A_DAY", "TAU_URL", "TAU_NAME")
 FREE += ("TRY_LEARNING_RATES", "TRY_EPOCHS", "TRY_SIZES")  # what was tried is kept, each in a folder of its own
 FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
+OF_BETA = ("BETA", "BETA_URL", "BETA_TEMPLATE", "BETA_WEIGHTS", "BETA_CONTEXT")  # may come where no big model was named
+READS = re.compile(
+  r"\w+/Recipe\.(reasoning|distils|answer_of_beta)"
+)  # the switches with which a recipe reads reasoning
+
 SEARCH = "prompt_search"  # what the names of the files begin with that a search of prompts leaves
 
 
-def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False) -> None:
+def claim(
+  folder: pathlib.Path,
+  text: str,
+  fingerprints: Mapping[str, str],
+  *,
+  widens: bool = False,
+  bare: Mapping[str, str] | None = None,
+) -> None:
   """Makes the folder and writes `config.gin`, or checks that the one there says the same.
 
   Args:
     text: the configuration as gin.
     fingerprints: of the model and the rows; kept as comments.
-    widens: another choice of recipes is no other configuration (a comparison; each of its runs has its own folder).
+    widens: another choice of recipes, or more seeds behind the first, is no other configuration (a comparison; each of
+      its runs has its own folder).
+    bare: fingerprints of the rows without a store's reasoning, where STORE may come because none was read before.
 
   Raises:
     UserError: the folder belongs to another configuration (the differences are named), or is no run folder.
@@ -45,14 +61,46 @@ def claim(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, w
         raise
       raise UserError(f"cannot be made ({e.strerror}): give another --model_dir", folder) from None
     return
-  old, new = _values(file.read_text(encoding="utf-8")), _values(wanted)
-  free = lambda name: name in FREE or (widens and _names_recipes(name, old, new))  # noqa: E731
+  old, new = recorded(folder), _values(wanted)
+  if bare is not None and _store_comes(old, new):
+    new |= {"STORE": old["STORE"], **bare}
+  free = lambda name: name in FREE or _adds(name, old, new, widens)  # noqa: E731
   changed = [name for name in {**old, **new} if not free(name) and old.get(name) != new.get(name)]
   if changed:
+    changed.sort(key=str.islower)  # fingerprints after the settings that they follow from
     shown = "; ".join(
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def widen(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> None:
+  """Writes down what a comparison's configuration, which was claimed, has more than before: none of it goes again."""
+  file = folder / "config.gin"
+  old, new = recorded(folder), _values(text)
+  more = {name: new[name] for name in ("SEEDS", "STORE", *OF_BETA) if name in old and old[name] != new.get(name, "")}
+  more |= fingerprints if "STORE" in more else {}
+  lines = file.read_text(encoding="utf-8").splitlines()
+  for n, line in enumerate(lines):
+    name, sign, _ = re.split(r"( =|:) ", line.removeprefix("# "), maxsplit=1) if _values(line) else ("", "", "")
+    if name in more:
+      lines[n] = f"{'# ' * line.startswith('# ')}{name}{sign} {more[name]}"
+  lines += [f"{name} = {value}" for name, value in new.items() if "/Recipe." in name and name not in old]
+  if (whole := "\n".join(lines) + "\n") != file.read_text(encoding="utf-8"):
+    write_whole(file, whole)
+
+
+def call(folder: pathlib.Path, place: pathlib.Path) -> None:
+  """Has the configuration of a run that is moved or copied say where it will lie."""
+  text = (folder / "config.gin").read_text(encoding="utf-8")
+  said = re.sub(r"^MODEL_DIR = .*$", lambda _: f"MODEL_DIR = {str(place)!r}", text, flags=re.MULTILINE)
+  write_whole(folder / "config.gin", said)
+
+
+def recorded(folder: pathlib.Path) -> dict[str, str]:
+  """Settings and fingerprints of the run in the folder, as they are written; empty where it holds none."""
+  file = folder / "config.gin"
+  return _values(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def require_own(folder: pathlib.Path) -> None:
@@ -76,16 +124,20 @@ def check_base(folder: pathlib.Path, fingerprints: Mapping[str, str]) -> None:
   Raises:
     UserError: the fingerprint of its weights is another.
   """
-  file = folder / "config.gin"
-  recorded = _values(file.read_text(encoding="utf-8")) if file.exists() else {}
+  found = recorded(folder)
   for setting, fingerprint in fingerprints.items():
-    if recorded.get(setting, fingerprint) != fingerprint:
+    if found.get(setting, fingerprint) != fingerprint:
       raise UserError(f"was trained on another model than --{setting} names now: its weights differ", folder)
 
 
 @contextlib.contextmanager
 def occupied(
-  folder: pathlib.Path, text: str, fingerprints: Mapping[str, str], *, widens: bool = False
+  folder: pathlib.Path,
+  text: str,
+  fingerprints: Mapping[str, str],
+  *,
+  widens: bool = False,
+  bare: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
   """Claims the folder and holds it for this process alone, or for those that work together.
 
@@ -95,13 +147,29 @@ def occupied(
   with contextlib.ExitStack() as held:
 
     def take() -> None:
-      claim(folder, text, fingerprints, widens=widens)
+      claim(folder, text, fingerprints, widens=widens, bare=bare)
       held.enter_context(locked(folder))
-      claim(folder, text, fingerprints, widens=widens)  # another process may have claimed it in between
+      claim(folder, text, fingerprints, widens=widens, bare=bare)  # another process may have claimed it in between
 
     processes.by_first(take)
     processes.check_shared(folder)
     yield
+
+
+def _adds(name: str, old: Mapping[str, str], new: Mapping[str, str], widens: bool) -> bool:
+  """Whether a difference leaves what is done as true as it was."""
+  if name in OF_BETA:
+    return old.get("BETA") == repr(RECORDED)
+  if widens and name == "SEEDS" and name in old and name in new:
+    before, now = (ast.literal_eval(values[name]) for values in (old, new))
+    return before[0] == now[0] and set(before) <= set(now)
+  return widens and _names_recipes(name, old, new)
+
+
+def _store_comes(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+  """Whether there was no STORE and is one now, the rows are the same, and no recipe has read reasoning without it."""
+  read = any(READS.fullmatch(name) and value == "True" for name, value in old.items())
+  return old.get("STORE") == "''" != new.get("STORE") and new.get("FILTER_GOLD") == "False" and not read
 
 
 def _names_recipes(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:

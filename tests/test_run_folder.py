@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fiat_jax.errors import UserError
-from fiat_jax.run_folder import claim
+from fiat_jax.run_folder import claim, widen
 
 TEXT = "TRAIN = 'a.jsonl'\nSTEPS = 1\nSLOTS = 4\nRECIPES = ('fiat',)\nfiat/Recipe.reasoning = True\n"
 PRINTS = {"model": "m1", "train": "t1"}
@@ -65,3 +65,42 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path):
   (tmp_path / "empty").mkdir()
   claim(tmp_path / "empty", TEXT, PRINTS)
   assert (tmp_path / "empty" / "config.gin").is_file()
+
+
+WITHOUT = (
+  "SEEDS = (0,)\nBETA = 'recorded'\nBETA_URL = ''\nSTORE = ''\nFILTER_GOLD = False\na/Recipe.reasoning = False\n"
+)
+WITH = WITHOUT.replace("'recorded'", "'openai:big'").replace("URL = ''", "URL = 'u'").replace("E = ''", "E = 'S'")
+MORE = WITH.replace("(0,)", "(0, 1)") + "b/Recipe.reasoning = True\n"
+BARE, READ = {"train": "t1"}, {"model": "m1", "train": "t1 of S"}
+
+
+def test_a_comparison_is_widened_by_seeds_a_store_and_a_big_model_and_they_stay(tmp_path: Path):
+  claim(tmp_path / "run", WITHOUT, PRINTS)
+  claim(tmp_path / "run", MORE, READ, widens=True, bare=BARE)
+  before = (tmp_path / "run" / "config.gin").read_bytes()
+  assert b"'S'" not in before, "what is only planned is not written down"
+  widen(tmp_path / "run", MORE, READ)
+  assert (tmp_path / "run" / "config.gin").read_text() == "# model: m1\n# train: t1 of S\n" + MORE
+  others = {
+    r"SEEDS was \(0, 1\), now \(0,\)": MORE.replace("(0, 1)", "(0,)"),
+    r"SEEDS was \(0, 1\), now \(1, 0\)": MORE.replace("(0, 1)", "(1, 0)"),
+    "STORE was 'S', now 'T'": MORE.replace("'S'", "'T'"),
+    "BETA was 'openai:big', now 'openai:other'": MORE.replace("big", "other"),
+    "BETA was 'openai:big', now 'recorded'": MORE.replace("openai:big", "recorded"),
+  }
+  for difference, text in others.items():
+    with pytest.raises(UserError, match=difference):
+      claim(tmp_path / "run", text, READ, widens=True, bare=BARE)
+
+
+def test_a_store_does_not_come_where_reasoning_was_read_without_it_or_rows_would_be_others(tmp_path: Path):
+  claim(tmp_path / "fiat", WITHOUT.replace("reasoning = False", "reasoning = True"), PRINTS)
+  claim(tmp_path / "plain", WITHOUT, PRINTS)
+  with pytest.raises(UserError, match="STORE was '', now 'S'"):
+    claim(tmp_path / "fiat", WITH.replace("reasoning = False", "reasoning = True"), READ, widens=True, bare=BARE)
+  with pytest.raises(UserError, match="STORE was '', now 'S'"):
+    claim(tmp_path / "plain", WITH.replace("GOLD = False", "GOLD = True"), READ, widens=True, bare=BARE)
+  with pytest.raises(UserError, match="train was t1, now t2"):
+    claim(tmp_path / "plain", WITH, READ, widens=True, bare={"train": "t2"})
+  claim(tmp_path / "plain", WITH, READ, bare=BARE)  # a single run, too

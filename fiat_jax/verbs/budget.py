@@ -24,7 +24,7 @@ from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
-from fiat_jax.verbs import asking, learning_curve, search
+from fiat_jax.verbs import asking, learning_curve, search, seeds
 from fiat_jax.workbench import Workbench
 
 TRAINING, READING, WRITING = 0.5, 0.8, 0.3  # of the speed of a matrix product: the demo on 2 cores
@@ -191,21 +191,37 @@ def _money(amount: float) -> str:
 
 
 def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> Forecast:
-  seeds = bench.settings.seeds if recipe.trains else (0,)
-  homes = [folder / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [folder]
-  runs, money = [home for home in homes if not (home / "results.json").exists()], 0.0
+  several = bench.settings.seeds if recipe.trains else (0,)
+  count, money = float(len(_not_done(seeds.found(folder, several)))), 0.0
   if recipe.answer_of_beta:
     minutes: float | None = 0.0
   elif recipe.in_context:
     minutes, money = _of_asking(bench, recipe, folder)
   else:
-    count: float = len(runs)
-    if runs and recipe.trains:
-      trials, sizes = len(search.trials(bench.settings, recipe)), learning_curve.sizes(bench)
-      count += trials - 1 + len(seeds) * sum(sizes) / learning_curve.whole(bench)
+    count = trainings(bench, recipe, folder) if recipe.trains else count
     minutes = count * _of_model(bench, recipe)
-  done = not runs if recipe.trains else bool(recipe.in_context) and minutes == money == 0
-  return Forecast(name=name, title=recipe.title, runs=len(seeds), minutes=minutes, money=money, done=done)
+  done = not count if recipe.trains else bool(recipe.in_context) and minutes == money == 0
+  return Forecast(name=name, title=recipe.title, runs=len(several), minutes=minutes, money=money, done=done)
+
+
+def trainings(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> float:
+  """How often the recipe is still to be trained on all rows; on fewer, a part of once.
+
+  Where settings are still to be tried, all of its runs may be other ones, of which the best trial's is the first.
+  """
+  several, whole = bench.settings.seeds, learning_curve.whole(bench)
+  ways = search.trials(bench.settings, recipe)
+  tried = _not_done(search.places(folder, ways)) if len(ways) > 1 else []
+  places = {size: seeds.found(learning_curve.place_of(folder, size), several) for size in learning_curve.sizes(bench)}
+  if tried:
+    return len(tried) + len(several) - 1 + len(several) * sum(places) / whole
+  return (
+    len(_not_done(seeds.found(folder, several))) + sum(size * len(_not_done(places[size])) for size in places) / whole
+  )
+
+
+def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+  return [home for home in homes if not (home / "results.json").exists()]
 
 
 def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[float | None, float]:

@@ -24,7 +24,7 @@ from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.report import page
 from fiat_jax.report.results import Result
-from fiat_jax.run_folder import occupied
+from fiat_jax.run_folder import occupied, widen
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import choice, prompt_search, recipe_runs
 from fiat_jax.verbs.budget import Budget, Runs, forecasts
@@ -90,13 +90,14 @@ def run(configuration: Configuration) -> Compared | None:
   scores: dict[str, np.ndarray] = {}
   results: list[dict[str, Any]] = []
   found = None
-  whole = configuration.replace(recipes=tuple(recipes)).text()
-  with compilations.counted() as programs, occupied(folder, whole, used, widens=True):
+  whole, bare = configuration.replace(recipes=tuple(recipes)).text(), bench.bare_fingerprints()
+  with compilations.counted() as programs, occupied(folder, whole, used, widens=True, bare=bare):
     bench.keep_splits(folder)
     say(power)
     runs = _plan(bench, recipes, folder)
     if configuration.settings.dry_run:
       return None
+    processes.by_first(lambda: widen(folder, whole, used))
     _show_example(bench, {name: recipes[name] for name in runs.names})
     while name := processes.of_first(runs.next()):
       recipe = recipes[name]

@@ -8,6 +8,7 @@ from typing import Any
 
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
+from fiat_jax.verbs.seeds import homes, make_room
 from fiat_jax.verbs.tuning import train_recipe
 from fiat_jax.workbench import Workbench
 
@@ -26,15 +27,20 @@ def whole(bench: Workbench) -> int:
 
 
 def home(folder: pathlib.Path, size: int, seeds: Sequence[int]) -> list[pathlib.Path]:
-  """Where the runs of a recipe on so many rows are, one a seed; `folder` is where its other runs are."""
-  place = folder.parent / SIZES / folder.name / str(size)
-  return [place / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [place]
+  """The same, one a seed."""
+  return homes(place_of(folder, size), seeds)
+
+
+def place_of(folder: pathlib.Path, size: int) -> pathlib.Path:
+  """Where the runs of a recipe on so many rows are; `folder` is where its other runs are."""
+  return folder.parent / SIZES / folder.name / str(size)
 
 
 def runs(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, size: int) -> list[dict[str, Any]]:
   """What results say of the runs on so many rows."""
   say(f"{recipe.title}: on {size} training rows")
   under, seeds = bench.under(bench.configuration.replace(train_rows=size)), bench.settings.seeds
+  make_room(place_of(folder, size), seeds)
   firsts = home(folder.parent / recipe.begins_with, size, seeds)
   return [
     train_recipe(under, name, recipe, place, seed, first)

@@ -17,7 +17,7 @@ from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.progress import say
 from fiat_jax.reasoning import costs, durations, view
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import asking, learning_curve, search
+from fiat_jax.verbs import asking, learning_curve, search, seeds
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.choice import SPLITS
 from fiat_jax.verbs.objectives import Answers
@@ -42,6 +42,7 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
     return result | ({"latency": answers.latency} if answers.latency else {})
   for first, begun in first_stage(bench, recipe).items():
     run(bench, first, begun, folder.parent / first)
+  seeds.make_room(folder, settings.seeds)
   firsts = folders(bench, recipe, folder.parent / recipe.begins_with)
   found = search.best(bench, name, recipe, folder, firsts[0])
   bench = found.bench
@@ -108,8 +109,7 @@ def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
 
 def folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[pathlib.Path]:
   """Where the recipe's runs are: its folder, or one a seed."""
-  seeds = bench.settings.seeds
-  return [folder / f"seed_{seed}" for seed in seeds] if recipe.trains and len(seeds) > 1 else [folder]
+  return seeds.homes(folder, bench.settings.seeds) if recipe.trains else [folder]
 
 
 def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fiat_jax import processes, run_lock
+from fiat_jax import processes, run_folder, run_lock
+from fiat_jax.configuration import Configuration
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.verbs import replaced, seeds
 from fiat_jax.verbs.tuning import train_recipe
-from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
 TRIED = "tried"  # the folder of the trials, beside those of the recipes
+REPLACED = "replaced"  # in it, runs of settings that later trials have beaten
+SEARCHED = ("LEARNING_RATE", "EPOCHS", "STEPS")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
 def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, first: pathlib.Path) -> Found:
   """Trains with the first seed in every way that is to be tried; of equals the first is the best.
 
-  The best trial's run becomes the recipe's, test left to be answered.
+  The best trial's run becomes the recipe's, test left to be answered; one of other settings gives way to it.
 
   Args:
     folder: where the recipe's runs go.
@@ -53,7 +55,7 @@ def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, firs
   benches = [bench.under(bench.configuration.replace(**changes)) for changes in found]
   if len(found) == 1:
     return Found(bench=benches[0])
-  homes = [folder.parent / TRIED / name / _label(changes) for changes in found]
+  homes = places(folder, found)
   for changes, under, home in zip(found, benches, homes, strict=True):
     say(f"{recipe.title}: trying {', '.join(f'--{setting} {value:g}' for setting, value in changes.items() if value)}")
     result = train_recipe(under, name, recipe, home, settings.seeds[0], first, judged=("validation",))
@@ -63,24 +65,37 @@ def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, firs
   scores = [trial["validation"] for trial in tried]
   chosen = scores.index(max(scores))
   tried[chosen]["chosen"] = True
-  home = folder / f"seed_{settings.seeds[0]}" if len(settings.seeds) > 1 else folder
-  processes.by_first(lambda: _adopt(homes[chosen], home))
+  home = seeds.homes(folder, settings.seeds)[0]
+  processes.by_first(lambda: adopt(bench.configuration, homes[chosen], folder, home))
   return Found(bench=benches[chosen], tried=tried)
+
+
+def places(folder: pathlib.Path, found: Sequence[Mapping[str, Any]]) -> list[pathlib.Path]:
+  """Where each trial's run is; `folder` is where the recipe's runs are."""
+  return [folder.parent / TRIED / folder.name / _label(changes) for changes in found]
 
 
 def _label(changes: Mapping[str, Any]) -> str:
   return "_".join(f"{setting}_{value:g}" for setting, value in changes.items() if setting != "steps")
 
 
-def _adopt(trial: pathlib.Path, folder: pathlib.Path) -> None:
-  """The trial's run goes on as the recipe's, if that has not begun: there is nothing left to train."""
-  if (folder / "config.gin").exists():
-    return
+def adopt(configuration: Configuration, trial: pathlib.Path, folder: pathlib.Path, home: pathlib.Path) -> None:
+  """The trial's run goes on as the recipe's first, in `home`, with nothing left to train, if that was none like it.
+
+  What was run with other settings, which fewer trials had found, is kept beside the trials.
+  """
+  if before := run_folder.recorded(home):
+    now = run_folder.recorded(trial)
+    if all(before.get(name) == now.get(name) for name in (*SEARCHED, f"{folder.name}/Recipe.overrides")):
+      return
+    replaced.set_aside(configuration, folder, folder.parent / TRIED / REPLACED)
+  _copy(trial, home)
+
+
+def _copy(trial: pathlib.Path, folder: pathlib.Path) -> None:
   partial = folder.with_name(f"{folder.name}.partial")
   shutil.rmtree(partial, ignore_errors=True)
   shutil.copytree(trial, partial, ignore=shutil.ignore_patterns("results.json", "predictions", run_lock.NAME))
-  text = (trial / "config.gin").read_text(encoding="utf-8")
-  said = re.sub(r"^MODEL_DIR = .*$", lambda _: f"MODEL_DIR = {str(folder)!r}", text, flags=re.MULTILINE)
-  write_whole(partial / "config.gin", said)
+  run_folder.call(partial, folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
   partial.rename(folder)

@@ -79,7 +79,7 @@ def train_recipe(
       raise UserError(f"no --{split} rows: give --{split} FILE, or --data FILE to be split")
   bench.check([recipe])
   configuration = bench.configuration.of_run(name, seed, str(folder))
-  with occupied(folder, configuration.text(), bench.fingerprints([recipe])):
+  with occupied(folder, configuration.text(), bench.fingerprints([recipe]), bare=bench.bare_fingerprints()):
     bench.keep_splits(folder)
     done = folder / "results.json"
     if processes.by_first(done.exists):

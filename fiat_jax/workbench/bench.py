@@ -120,6 +120,10 @@ class Workbench:
       found |= {f"{setting}{name}": value for setting, value in own.models.fingerprints([recipe]).items()}
     return found
 
+  def bare_fingerprints(self) -> dict[str, str]:
+    """Each split's SHA-256 without the reasoning of STORE."""
+    return {split: digest(path) for split, path in self.settings.bare_files().items()}
+
   def _require_reasoning(self, recipe: Recipe) -> None:
     """Of a recipe that reads it with every row, or learns to write it from the training rows."""
     if not (recipe.needs_reasoning or recipe.distils):
