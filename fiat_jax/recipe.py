@@ -10,8 +10,9 @@ from fiat_jax.errors import UserError
 Trained = Literal["lora", "rslora", "dora", "ia3", "prompt", "full", "none"]
 ModelSetting = Literal["model", "base_model"]
 ReasoningForm = Literal["whole", "answer", "shuffled", "truncated", "unanswered", "wrong"]
+OF_TRAINING = ("OPTIMIZER", "LEARNING_RATE", "SCHEDULE", "WARMUP", "WEIGHT_DECAY", "CLIP", "BATCH", "STEPS", "EPOCHS")
 OWN = (  # settings that a recipe may have of its own
-  *("OPTIMIZER", "LEARNING_RATE", "SCHEDULE", "WARMUP", "WEIGHT_DECAY", "CLIP", "BATCH", "STEPS", "EPOCHS"),
+  *OF_TRAINING,
   *("LORA_RANK", "LORA_ALPHA", "LORA_SCALING", "LORA_DROPOUT", "LORA_TARGETS", "MODEL"),
   *("INSTRUCTION", "REASONING_INSTRUCTION", "SHOTS"),
 )

@@ -13,6 +13,7 @@ from fiat_jax.evaluation.statistics import Scored
 from fiat_jax.evaluation.verdict import score_interval
 
 MORE = 400  # rows
+FARTHEST = 3.0  # times the last step, in doublings: beyond, what it brought says nothing of what comes
 
 
 def judge(
@@ -21,7 +22,9 @@ def judge(
   """For `results.json`: `points`, a number of rows each, and `more`: what `MORE` rows would add.
 
   That is what the last step, from the second largest number of rows to all, brought a doubling, carried on: scores
-  grow by the logarithm of the rows at the most, so it is what to hope for. Its interval is that of the step.
+  grow by the logarithm of the rows at the most, so it is what to hope for. Its interval is that of the step. Both stay
+  within what the metric has left, 0 to 100. `gain` and `interval` are None where that step is too small to carry on so
+  far: more than `FARTHEST` times its own length.
 
   Args:
     scores: of each test row, by the number of training rows, [seeds, N]; two numbers at least.
@@ -42,7 +45,11 @@ def judge(
   ]
   less, whole = sizes[-2:]
   share = math.log(1 + MORE / whole) / math.log(whole / less)
-  gained = scored.macro(str(whole)) - scored.macro(str(less))
+  if share > FARTHEST:
+    return {"points": points, "more": {"rows": MORE, "gain": None, "interval": None}}
+  reached = scored.macro(str(whole))
   ends = statistics.interval(drawn.difference(str(whole), str(less)))
-  low, high = (min(100.0, max(-100.0, share * end)) for end in ends)
-  return {"points": points, "more": {"rows": MORE, "gain": share * gained, "interval": (low, high)}}
+  gain, low, high = (
+    min(100.0 - reached, max(-reached, share * value)) for value in (reached - scored.macro(str(less)), *ends)
+  )
+  return {"points": points, "more": {"rows": MORE, "gain": gain, "interval": (low, high)}}

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fiat_jax.recipe import OF_TRAINING, OWN
 from fiat_jax.report.results import SWITCHES, Comparison, Result
 
 PARTS: Mapping[tuple[str, Any, Any], str] = {  # the value with, the value without, what it is called
@@ -44,12 +45,13 @@ REMOVALS = (  # Table 3, from the top: the switch, what it becomes, what that is
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-  """Two recipes of which the first has one part more."""
+  """Two recipes of which the first has one part more; `trained`: settings of training in which they differ too."""
 
   called: str
   more: Result
   less: Result
   switch: str
+  trained: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,25 +93,34 @@ class Kind:
 
 
 def parts(comparison: Comparison) -> list[Part]:
-  """Every pair of recipes that differ in one switch alone, in the order of `PARTS`."""
-  models = [
-    result
-    for result in comparison.results
-    if result.switches and not result.of_beta and not result.record["switches"].get("overrides")
-  ]
+  """Every pair of recipes that differ in one switch alone, in the order of `PARTS`.
+
+  Settings that are a recipe's own have to be the other's too, but for those of training: what is tuned wants its own.
+  """
+  models = [result for result in comparison.results if result.switches and not result.of_beta]
   found = []
   for (switch, more, less), called in PARTS.items():
     for one, other in itertools.permutations(models, 2):
       same = all(one.switches[name] == other.switches[name] for name in SWITCHES if name != switch)
-      if same and (one.switches[switch], other.switches[switch]) == (more, less):
-        found.append(Part(called=called, more=one, less=other, switch=switch))
+      if same and _built_alike(one, other) and (one.switches[switch], other.switches[switch]) == (more, less):
+        trained = [name for name in OF_TRAINING if one.overrides.get(name) != other.overrides.get(name)]
+        found.append(Part(called=_called(called, trained), more=one, less=other, switch=switch, trained=trained))
   return found
+
+
+def _built_alike(one: Result, other: Result) -> bool:
+  """Whether they have the same settings of their own, those of training aside."""
+  return all(one.overrides.get(name) == other.overrides.get(name) for name in OWN if name not in OF_TRAINING)
+
+
+def _called(called: str, trained: Sequence[str]) -> str:
+  return f"{called} (and another {', '.join(trained)})" if trained else called
 
 
 def uses(comparison: Comparison) -> list[Uses]:
   """Figure 4's: recipes without the big model's reasoning beside which it was learned to be written."""
   switched: dict[tuple[str, str], Result] = {}
-  for part in parts(comparison):
+  for part in (part for part in parts(comparison) if not part.trained):
     switched.setdefault((part.switch, part.less.name), part.more)
   found = []
   for (switch, name), written in switched.items():
@@ -129,16 +140,19 @@ def instructed(comparison: Comparison) -> list[tuple[Part, Part]]:
     for tuned, base in itertools.permutations(pairs, 2)
     if tuned.more.switches["instruction_tuned"] > base.more.switches["instruction_tuned"]
     and same(tuned.more) == same(base.more)
+    and _built_alike(tuned.more, base.more)
   ]
 
 
 def ladder(comparison: Comparison) -> list[Rung]:
   """The rungs of Table 3 that were run, or would have been had nothing been missing."""
   wanted = dict(FIAT)
-  rungs = [(_with(comparison, wanted), "FIAT", "fiat")]
+  above = _with(comparison, wanted, None)
+  rungs = [(above, "FIAT", "fiat")]
   for switch, value, called, recipe in REMOVALS:
     wanted[switch] = value
-    rungs.append((_with(comparison, wanted), called, recipe))
+    rungs.append((_with(comparison, wanted, above), called, recipe))
+    above = above or rungs[-1][0]
   found = []
   for result, called, recipe in rungs:
     lacking = comparison.not_run.get(recipe)
@@ -171,8 +185,7 @@ def _best(comparison: Comparison, results: Sequence[Result]) -> Result:
   return max(results, key=lambda r: r.record["validation"]["overall"][metric] if "validation" in r.record else 0.0)
 
 
-def _with(comparison: Comparison, switches: Mapping[str, Any]) -> Result | None:
-  return next(
-    (r for r in comparison.results if not r.of_beta and r.switches == switches),
-    None,
-  )
+def _with(comparison: Comparison, switches: Mapping[str, Any], above: Result | None) -> Result | None:
+  """The recipe with these switches, beside the rung `above` where there is one."""
+  found = (r for r in comparison.results if not r.of_beta and r.switches == switches)
+  return next((r for r in found if not above or _built_alike(above, r)), None)

@@ -62,6 +62,11 @@ class Result:
     return {name: kept.get(name, before) for name, before in SWITCHES.items()} if kept else {}
 
   @property
+  def overrides(self) -> Mapping[str, Any]:
+    """Settings that are the recipe's own."""
+    return self.record.get("switches", {}).get("overrides") or {}
+
+  @property
   def reads_reasoning(self) -> bool:
     """So that each answer of it needs one of the big model."""
     return bool(self.switches.get("reasoning") or self.of_beta)

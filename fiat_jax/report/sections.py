@@ -67,8 +67,8 @@ def _parts(comparison: Comparison) -> Part | None:
     name="what-each-part-brings",
     heading="What each part brings",
     words=[
-      "Pairs of recipes that differ in one switch alone. Coloured: shown to differ from 0; "
-      "p is corrected by Holm where the pick is in neither, the interval is not."
+      "Pairs of recipes that differ in one switch alone, and where it says so in settings of training. Coloured: shown "
+      "to differ from 0; p is corrected by Holm where the pick is in neither, the interval is not."
     ],
     pictures=[part_figures.parts(comparison, found, SURE)],
     tables=[part_tables.parts(comparison, found, SURE)],
@@ -178,6 +178,12 @@ def _sizes(comparison: Comparison) -> Part | None:
 
 def _of_more(result: Result) -> str:
   more = result.record["sizes"]["more"]
+  if more["gain"] is None:
+    less, whole = (point["rows"] for point in result.record["sizes"]["points"][-2:])
+    return (
+      f"{result.title}: what {more['rows']} labels more would bring cannot be told from a step of {less} to {whole} "
+      "rows, which is too small to be carried on so far: give --try_sizes smaller numbers."
+    )
   low, high = more["interval"]
   told = "they would help" if low > 0 else "they would not" if high < 1 else "this data cannot tell"
   return (

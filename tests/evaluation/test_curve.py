@@ -23,6 +23,19 @@ def test_each_doubling_is_carried_on_to_four_hundred_rows_more():
   assert 0 <= low <= 10 <= high
 
 
+def test_no_more_is_promised_than_the_metric_has_left():
+  found = curve.judge({200: right(0.5), 400: right(0.9)}, {200: 1, 400: 2}, LANGS, GROUPS)["more"]
+  low, high = found["interval"]
+  assert found["gain"] == high == pytest.approx(10) and low <= 10
+  fallen = curve.judge({200: right(0.5), 400: right(0.1)}, {200: 1, 400: 2}, LANGS, GROUPS)["more"]
+  assert fallen["gain"] == fallen["interval"][0] == pytest.approx(-10)
+
+
+def test_a_small_step_is_not_carried_on_far():
+  found = curve.judge({95: right(0.5), 100: right(0.55)}, {95: 1, 100: 2}, LANGS, GROUPS)
+  assert found["more"] == {"rows": 400, "gain": None, "interval": None} and len(found["points"]) == 2
+
+
 def test_where_nothing_was_gained_nothing_is_promised():
   found = curve.judge({50: right(0.5), 100: right(0.5)}, {50: 1, 100: 1}, LANGS, GROUPS)
   assert found["more"]["gain"] == 0 and found["more"]["interval"] == (0, 0)

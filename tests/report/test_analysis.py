@@ -88,6 +88,43 @@ def test_parts_are_pairs_that_differ_in_one_switch(comparison):
   }
 
 
+def with_overrides(folder, **overrides):
+  """The comparison in the folder, some of its recipes with settings of their own."""
+  record = json.loads((folder / "results.json").read_text())
+  for result in record["recipes"]:
+    result["switches"]["overrides"] = overrides.get(result["recipe"], {})
+  (folder / "results.json").write_text(json.dumps(record))
+  return results.read(folder)
+
+
+def test_recipes_on_the_same_other_model_are_compared_and_on_different_ones_not(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning", "bare", "distilled"))
+  small, large = {"MODEL": "small", "LORA_RANK": 4}, {"MODEL": "large", "LORA_RANK": 4}
+  comparison = with_overrides(folder, fiat=small, fine_tuning=small, bare=large, distilled=large)
+  assert [(part.called, part.more.name, part.less.name) for part in ablation.parts(comparison)] == [
+    ("reasoning", "fiat", "fine_tuning")
+  ]
+  assert [rung.result and rung.result.name for rung in ablation.ladder(comparison)] == ["fiat", "fine_tuning"]
+  assert unaided.unaided(comparison)[0].trained_without is comparison.result("fine_tuning")
+  shown = page.page(comparison)
+  assert 'id="what-each-part-brings"' in shown and 'id="gain-fiat-fine_tuning"' in shown
+
+
+def test_what_is_tuned_may_have_its_own_learning_rate_and_that_is_said(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning", "distilled"))
+  record = json.loads((folder / "results.json").read_text())
+  record["recipes"][1]["switches"] |= {"adapter": "ia3", "reasoning": True}
+  (folder / "results.json").write_text(json.dumps(record))
+  comparison = with_overrides(folder, fine_tuning={"LEARNING_RATE": 0.003})
+  (part,) = ablation.parts(comparison)
+  assert (part.called, part.more.name) == ("IA3 instead of LoRA (and another LEARNING_RATE)", "fine_tuning")
+
+
+def test_reasoning_learned_with_other_settings_of_training_is_no_figure_4(tmp_path):
+  comparison = with_overrides(simulated.write(tmp_path, ("fine_tuning", "distilled")), distilled={"BATCH": 64})
+  assert [part.switch for part in ablation.parts(comparison)] == ["distils"] and not ablation.uses(comparison)
+
+
 def test_the_ladder_has_the_papers_rungs_that_were_run(comparison):
   found = [rung.result and rung.result.name for rung in ablation.ladder(comparison)]
   assert found == ["fiat", "fine_tuning", "bare", "full_fine_tuning"]

@@ -236,5 +236,8 @@ def test_the_learning_curve_and_what_was_tried_are_shown(tmp_path):
   (folder / "results.json").write_text(json.dumps(record))
   shown = page.page(results.read(folder))
   assert "FIAT: 400 labels more would bring about +15.8 points (2.0 to 20.0)" in shown and "they would help" in shown
+  record["recipes"][0]["sizes"]["more"] = {"rows": 400, "gain": None, "interval": None}
+  (folder / "results.json").write_text(json.dumps(record))
+  assert "cannot be told from a step of 100 to 200 rows" in page.page(results.read(folder))
   assert 'id="table-sizes"' in shown and 'id="sizes"' in shown
   assert "learning_rate 0.001" in shown and "chosen" in shown
