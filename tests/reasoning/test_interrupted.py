@@ -15,6 +15,7 @@ import pytest
 from fiat_jax import cli
 from fiat_jax.reasoning.store import Store
 
+MOMENT = 0.05  # seconds at the most from a new answer to the signal
 SVAMP = pathlib.Path(__file__).parents[3] / "shared" / "data" / "svamp.test.jsonl"
 
 
@@ -29,21 +30,28 @@ def contents(store: pathlib.Path) -> dict[str, tuple]:
   return {key: (read.text(key), kept.fault, kept.tokens) for key, kept in read.kept.items()}
 
 
-def interrupted(words: list[str], store: pathlib.Path, times: int, patient: int, early: float) -> None:
-  """Runs the command and stops it so many times; `patient` times not before there is another answer."""
-  rng = random.Random(0)
-  waits = [True] * patient + [False] * (times - patient)
-  rng.shuffle(waits)
-  for n, wait in enumerate(waits):
-    before = count(store)
+def interrupted(words: list[str], store: pathlib.Path, times: int, total: int) -> int:
+  """Runs the command and stops it so many times, each a moment after another answer has come.
+
+  Args:
+    total: answers of a command that is not stopped.
+
+  Returns:
+    How many fell into the work: a new answer was there, more were to come, and the signal is what ended the command.
+  """
+  rng, fell = random.Random(0), 0
+  for n in range(times):
+    before, sent = count(store), signal.SIGKILL if n % 3 else signal.SIGTERM
     child = subprocess.Popen(
       [sys.executable, "-m", "fiat_jax", *words, "--quiet"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    while wait and count(store) == before and child.poll() is None:
-      time.sleep(0.02)
-    time.sleep(rng.uniform(0.0, 0.5) if wait else rng.uniform(0.2, early))
-    child.send_signal(signal.SIGKILL if n % 3 else signal.SIGTERM)
-    child.wait()
+    while count(store) == before and child.poll() is None:
+      time.sleep(0.01)
+    time.sleep(rng.uniform(0.0, MOMENT))
+    child.send_signal(sent)
+    ended = child.wait()
+    fell += before < count(store) < total and ended == (-sent if sent == signal.SIGKILL else 128 + sent)
+  return fell
 
 
 def count(store: pathlib.Path) -> int:
@@ -55,12 +63,13 @@ def files(store: pathlib.Path) -> list[bytes]:
   return [file.read_bytes() for file in sorted([*store.rglob("reasoning/*"), *store.rglob("rows/*")])]
 
 
-def check_interrupted(folder: pathlib.Path, data: str, beta: str, *more: str, **how) -> None:
+def check_interrupted(folder: pathlib.Path, data: str, beta: str, *more: str, times: int) -> None:
   assert cli.main(command(folder / "whole", data, beta, *more)) == 0
   words = command(folder / "S", data, beta, *more)
-  interrupted(words, folder / "S", **how)
-  assert cli.main(words) == 0
   whole = contents(folder / "whole")
+  fell = interrupted(words, folder / "S", times, len(whole))
+  assert 2 * fell > times and count(folder / "S") < len(whole), f"{fell} of {times} fell into the work"
+  assert cli.main(words) == 0
   assert contents(folder / "S") == whole and count(folder / "S") == len(whole) == count(folder / "whole")
   assert files(folder / "S") == files(folder / "whole")
 
@@ -71,7 +80,7 @@ TINY = ("--reasoning_length", "6", "--samples", "2", "--temperature", "0.8")
 @pytest.fixture
 def data(tmp_path: pathlib.Path) -> str:
   file = tmp_path / "rows.jsonl"
-  texts = ["Say it. " * (n % 7) + f"{n}?" for n in range(24)]
+  texts = ["Say it. " * (n % 7) + f"{n}?" for n in range(28)]
   lines = [{"id": f"{n}", "lang": "en" if n % 3 else "sw", "input": text} for n, text in enumerate(texts)]
   file.write_text("\n".join(map(json.dumps, lines)))
   return str(file)
@@ -79,11 +88,11 @@ def data(tmp_path: pathlib.Path) -> str:
 
 @pytest.mark.slow
 def test_killed_with_a_tiny_model_it_ends_with_the_store_of_one_that_was_not(tmp_path, tiny_checkpoint, data):
-  check_interrupted(tmp_path, data, str(tiny_checkpoint), *TINY, times=6, patient=4, early=4.0)
+  check_interrupted(tmp_path, data, str(tiny_checkpoint), *TINY, times=6)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SVAMP.exists(), reason="SVAMP's rows are not here")
 def test_interrupted_twenty_times_on_svamp_it_ends_with_the_store_of_one_that_was_not(tmp_path):
-  more = ("--reasoning_length", "20")
-  check_interrupted(tmp_path, f"{SVAMP}[:24]", "smollm2_135m_instruct", *more, times=20, patient=5, early=4.0)
+  more = ("--reasoning_length", "12", "--slots", "2")
+  check_interrupted(tmp_path, f"{SVAMP}[:80]", "smollm2_135m_instruct", *more, times=20)
