@@ -12,6 +12,7 @@ from typing import Literal
 from fiat_jax import prompts
 from fiat_jax.data.rows import Row
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning.estimate import room_taken
 from fiat_jax.reasoning.in_context import WARMTH
 from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.reasoning.reasoner import Reasoner
@@ -124,7 +125,7 @@ def proposals(settings: Settings, reasoner: Reasoner, sought: Sought, rows: Sequ
     drawn = random.Random(f"{settings.split_seed} {number}").sample(range(len(rows)), min(EXAMPLES, len(rows)))
     shown = [rows[n] for n in drawn]
     prompt = _proposal(settings, sought, number, shown)
-    while room is not None and reasoner.count([prompt])[0] > room:
+    while room is not None and room_taken(reasoner, [prompt])[0] > room:
       if not shown:
         raise UserError(f"no wording can be asked for: --{sought} alone is longer than what the big model takes")
       shown.pop()

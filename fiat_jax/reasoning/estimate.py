@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from fiat_jax.reasoning.ledger import Price
 from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
 
+if TYPE_CHECKING:
+  from fiat_jax.reasoning.reasoner import Reasoner
+
 SHORT_ANSWER = 0.1  # of the limit, where nothing is known yet
 LIKELY_ANSWER = 0.5
 CHUNK = 1024  # prompts in memory at a time
+LONGEST_WORD = 24  # letters
+PIECES = re.compile(r" ?(?P<word>[A-Za-z]+)|\s+|.", re.DOTALL)
 ENOUGH = 5  # answers of the same model that say more than such guesses
 
 
@@ -67,3 +74,21 @@ def likely_tokens(text: str) -> int:
   """Of a tokenizer that is not known: a token for every four letters of ASCII, and for every other character."""
   plain = sum(character.isascii() for character in text)
   return plain // 4 + (len(text) - plain) + 8
+
+
+def ample_tokens(text: str) -> int:
+  """The same, rather too many than too few: for whether a text fits.
+
+  A token for every four letters of a word, with the space before it, or two in one too long to be a word; for every
+  other character; and for a run of white space before another than a letter.
+  """
+  count = 8
+  for piece in PIECES.finditer(text):
+    letters = len(piece["word"] or "")
+    count += -(-letters // (4 if letters <= LONGEST_WORD else 2)) if letters else 1
+  return count
+
+
+def room_taken(reasoner: Reasoner, prompts: Sequence[str]) -> list[int]:
+  """The tokens of each prompt, for whether it fits into the model's context."""
+  return [ample_tokens(prompt) for prompt in prompts] if reasoner.remote else reasoner.count(prompts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import random
 import time
 import urllib.parse
@@ -19,6 +20,7 @@ import openai
 
 from fiat_jax import signals
 from fiat_jax.errors import UserError
+from fiat_jax.progress import say
 from fiat_jax.reasoning import batch_api
 from fiat_jax.reasoning.api_key import KEY, brief, key_of
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
@@ -64,6 +66,8 @@ class EndpointReasoner:
     """As the user says, or as the endpoint does where its list of models tells; no row's text leaves for that."""
     if self._context is None and self.endpoint != OWN_ADDRESS:
       self._context = self._listed_context()
+    if not self._context:
+      _say_unknown(self.name, self.endpoint)
     return self._context or None
 
   def _listed_context(self) -> int:
@@ -222,6 +226,11 @@ class EndpointReasoner:
       raise ValueError(f"no object but {brief(made, 100)!r}")
     answer = read(made.model_dump(warnings=False), chat=chat)
     return dataclasses.replace(answer, seconds=round(time.monotonic() - started, 4))
+
+
+@functools.cache  # once a command, however many recipes ask
+def _say_unknown(name: str, endpoint: str) -> None:
+  say(f"how many tokens {name} takes is not told by {endpoint}: no prompt's length is checked; --beta_context says it")
 
 
 def _unreadable(reason: str) -> Answer:

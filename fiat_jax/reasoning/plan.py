@@ -17,6 +17,7 @@ from fiat_jax.data.spilled import Spilled
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.desk import in_turn
+from fiat_jax.reasoning.estimate import room_taken
 from fiat_jax.reasoning.exemplars import Exemplars, Question
 from fiat_jax.reasoning.prompt import ReasoningPrompt
 from fiat_jax.reasoning.reasoner import Reasoner
@@ -203,6 +204,6 @@ def _longest(prompts: _Prompts, count: int, reasoner: Reasoner) -> tuple[int, st
   most = (0, "")
   left = iter(prompts.inputs)
   while keys := list(itertools.islice(left, CHUNK)):
-    tokens = reasoner.count([prompts.of(key, count)[1] for key in keys])
+    tokens = room_taken(reasoner, [prompts.of(key, count)[1] for key in keys])
     most = max(most, *zip(tokens, keys, strict=True))
   return most

@@ -25,6 +25,7 @@ from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.answers import AnswerRule, vote
 from fiat_jax.reasoning.api_key import brief
 from fiat_jax.reasoning.dialect import never_left, told
+from fiat_jax.reasoning.estimate import room_taken
 from fiat_jax.reasoning.exemplars import Question
 from fiat_jax.reasoning.ledger import Price
 from fiat_jax.reasoning.prompt import ReasoningPrompt
@@ -150,7 +151,7 @@ class Beta:
     for count in range(self._settings.shots if self._shown else 0, -1, -1):
       shots = self._shown.of(question, count) if self._shown and count else ()
       prompt = self._template.render(row.x, shots)
-      if self._room is None or self._reasoner.count([prompt])[0] + self._settings.reasoning_length <= self._room:
+      if self._room is None or room_taken(self._reasoner, [prompt])[0] + self._settings.reasoning_length <= self._room:
         return [
           Request(asking=self._asking, prompt=prompt, sample=n, row=row_key(row.x), lang=row.lang)
           for n in range(self._settings.samples)

@@ -95,7 +95,7 @@ def test_exemplars_of_a_file_are_shown_and_another_content_is_another_view(rows)
   assert cli.main(words_) == 2
 
 
-@pytest.mark.parametrize(("context", "count"), [(170, 1), (190, 2), (100000, 4)])
+@pytest.mark.parametrize(("context", "count"), [(205, 1), (235, 2), (100000, 4)])
 def test_as_many_are_shown_as_fit_into_what_the_endpoint_says_that_it_takes(rows, capsys, context, count):
   endpoint = Endpoint(context=context)
   with served(endpoint) as url:
@@ -109,6 +109,27 @@ def test_a_prompt_longer_than_the_context_is_told_before_anything_is_asked(rows,
     assert cli.main(words(rows, url)) == 2
   said = capsys.readouterr().err
   assert "rows.jsonl:" in said and "more than the 110 that the big model takes" in said and not endpoint.bodies
+
+
+def test_digits_and_signs_count_as_tokens_in_whether_a_prompt_fits(rows, capsys):
+  row = {"id": "digits", "input": " ".join("7" * 6000), "target": "1"}
+  rows.write_text(json.dumps(row))
+  endpoint = Endpoint(context=8192)
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 2
+    assert "more than the 8192 that the big model takes" in capsys.readouterr().err and not endpoint.bodies
+    rows.write_text(json.dumps(row | {"input": "as many letters, but of words " * 400}))
+    assert cli.main(words(rows, url)) == 0
+
+
+@pytest.mark.parametrize("context", [None, 4096])
+def test_that_an_endpoint_does_not_tell_its_length_is_said_once(rows, capsys, context):
+  with served(Endpoint(context=context)) as url:
+    assert cli.main(words(rows, url)) == 0
+    said = f"how many tokens big takes is not told by {url}: no prompt's length is checked; --beta_context says it"
+    assert capsys.readouterr().err.count(said) == (context is None)
+    assert cli.main(words(rows, url, "--beta_context", "4096")) == 0
+  assert said not in capsys.readouterr().err
 
 
 def test_a_checkpoint_counts_by_its_own_tokenizer_and_says_what_is_too_long_before_it_is_loaded(
