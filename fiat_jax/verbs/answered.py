@@ -35,7 +35,8 @@ def answered(bench: Workbench, recipe: Recipe, split: str, tree: Any | None, *, 
   if split != "validation" or tree is None:
     return _answer(bench, recipe, split, tree, searched)
   searched = searched and bench.settings.beams > 1
-  key = (fingerprint(tree), recipe, _answering(bench.settings), searched)
+  same = dataclasses.replace(recipe, overrides={})  # they are in the settings
+  key = (fingerprint(tree), same, _answering(bench.settings), searched)
   if key not in bench.answered:
     while len(bench.answered) >= KEPT:
       del bench.answered[next(iter(bench.answered))]

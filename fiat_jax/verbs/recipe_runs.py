@@ -30,6 +30,7 @@ UNAIDED = "without_reasoning"
 
 def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
   """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+  ways = search.trials(bench.settings, recipe)
   bench = bench.of(recipe)
   settings = bench.settings
   if recipe.in_context:
@@ -44,8 +45,8 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
     run(bench, first, begun, folder.parent / first)
   seeds.make_room(folder, settings.seeds)
   firsts = folders(bench, recipe, folder.parent / recipe.begins_with)
-  found = search.best(bench, name, recipe, folder, firsts[0])
-  bench = found.bench
+  found = search.best(bench, name, recipe, folder, firsts[0], ways)
+  bench, recipe = found.bench, found.recipe
   runs = [
     train_recipe(bench, name, recipe, run, seed, first) | _unaided(bench, recipe, run)
     for seed, run, first in zip(settings.seeds, folders(bench, recipe, folder), firsts, strict=True)

@@ -1,4 +1,4 @@
-"""The learning rate and the number of epochs of a recipe, found on validation: the same trials for each that trains."""
+"""The learning rate and the number of epochs of a recipe, found on validation: as many trials for each."""
 
 from __future__ import annotations
 
@@ -25,23 +25,56 @@ SEARCHED = ("LEARNING_RATE", "EPOCHS", "STEPS")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-  """The bench with the settings that validation prefers, and all that were tried, with their scores there."""
+  """Bench and recipe with the settings that validation prefers, and all that were tried, with their scores there."""
 
   bench: Workbench
+  recipe: Recipe
   tried: Sequence[Mapping[str, Any]] = ()
 
 
 def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
-  """The changes of settings to try; a recipe with such of its own keeps to them."""
-  own = set(recipe.overrides)
-  tried = () if "LEARNING_RATE" in own else settings.try_learning_rates
-  rates = [{"learning_rate": rate} for rate in tried] or [{}]
-  tried = () if own & {"EPOCHS", "STEPS"} else settings.try_epochs
-  epochs = [{"epochs": count, "steps": 0} for count in tried] or [{}]
-  return [{**rate, **count} for rate, count in itertools.product(rates, epochs)]
+  """The changes of settings to try, as many for every recipe: where one has such a setting of its own, its trials stand
+  to that as the others' stand to what is set.
+
+  Args:
+    settings: of all recipes, without those that are the recipe's own.
+  """
+  own = recipe.overrides
+  rate, count = (_ratio(own.get(name), getattr(settings, name.lower())) for name in ("LEARNING_RATE", "EPOCHS"))
+  rates = [{"learning_rate": _times(tried, rate)} for tried in settings.try_learning_rates] or [{}]
+  if steps := own.get("STEPS"):
+    count = _ratio(steps, settings.epochs)
+    lengths = [{"steps": max(1, round(tried * count))} for tried in settings.try_epochs]
+  else:
+    lengths = [{"epochs": _times(tried, count), "steps": 0} for tried in settings.try_epochs]
+  return [{**one, **length} for one, length in itertools.product(rates, lengths or [{}])]
 
 
-def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, first: pathlib.Path) -> Found:
+def _ratio(own: Any, of_all: float) -> float:
+  return own / of_all if own is not None and of_all else 1.0
+
+
+def _times(tried: float, ratio: float) -> float:
+  return tried if ratio == 1 else float(f"{tried * ratio:.6g}")
+
+
+def _under(bench: Workbench, name: str, recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Workbench, Recipe]:
+  """Bench and recipe with these settings; those that are the recipe's own are changed in it, too."""
+  own = {setting.upper(): value for setting, value in changes.items() if setting.upper() in recipe.overrides}
+  recipe = dataclasses.replace(recipe, overrides=recipe.overrides | own)
+  configuration = bench.configuration.replace(**changes)
+  recipes = {**configuration.recipes, name: recipe}
+  return bench.under(dataclasses.replace(configuration, recipes=recipes)), recipe
+
+
+def best(
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  first: pathlib.Path,
+  found: Sequence[Mapping[str, Any]],
+) -> Found:
   """Trains with the first seed in every way that is to be tried; of equals the first is the best.
 
   The best trial's run becomes the recipe's, test left to be answered; one of other settings gives way to it.
@@ -49,16 +82,16 @@ def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, firs
   Args:
     folder: where the recipe's runs go.
     first: the run that the recipe begins with, if it begins with any.
+    found: the changes to try, of `trials`.
   """
   settings, tried = bench.settings, []
-  found = trials(settings, recipe)
-  benches = [bench.under(bench.configuration.replace(**changes)) for changes in found]
+  benches = [_under(bench, name, recipe, changes) for changes in found]
   if len(found) == 1:
-    return Found(bench=benches[0])
+    return Found(bench=benches[0][0], recipe=benches[0][1])
   homes = places(folder, found)
-  for changes, under, home in zip(found, benches, homes, strict=True):
+  for changes, (under, way), home in zip(found, benches, homes, strict=True):
     say(f"{recipe.title}: trying {', '.join(f'--{setting} {value:g}' for setting, value in changes.items() if value)}")
-    result = train_recipe(under, name, recipe, home, settings.seeds[0], first, judged=("validation",))
+    result = train_recipe(under, name, way, home, settings.seeds[0], first, judged=("validation",))
     assert "test" not in result, "what is chosen is chosen on validation"
     score = result["validation"]["overall"][settings.metrics[0]]
     tried.append({**changes, "validation": score, "best_step": result["best_step"], "steps": result["steps"]})
@@ -67,7 +100,7 @@ def best(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, firs
   tried[chosen]["chosen"] = True
   home = seeds.homes(folder, settings.seeds)[0]
   processes.by_first(lambda: adopt(bench.configuration, homes[chosen], folder, home))
-  return Found(bench=benches[chosen], tried=tried)
+  return Found(bench=benches[chosen][0], recipe=benches[chosen][1], tried=tried)
 
 
 def places(folder: pathlib.Path, found: Sequence[Mapping[str, Any]]) -> list[pathlib.Path]:
@@ -76,7 +109,7 @@ def places(folder: pathlib.Path, found: Sequence[Mapping[str, Any]]) -> list[pat
 
 
 def _label(changes: Mapping[str, Any]) -> str:
-  return "_".join(f"{setting}_{value:g}" for setting, value in changes.items() if setting != "steps")
+  return "_".join(f"{setting}_{value:g}" for setting, value in changes.items() if value)
 
 
 def adopt(configuration: Configuration, trial: pathlib.Path, folder: pathlib.Path, home: pathlib.Path) -> None:

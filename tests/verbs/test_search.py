@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from commands import write_questions
+import pytest
+from commands import results, runner, write_questions
 
 from fiat_jax.configuration import configure
+from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget, search
 from fiat_jax.workbench import Workbench
 
+pytestmark = pytest.mark.compiled_quickly
 LEARNED = "the recipe's run has learned with the rate that won"
+
+
+def test_every_recipe_gets_as_many_trials_around_settings_of_its_own():
+  flags = {"TRY_LEARNING_RATES": "0.0005,0.001,0.02", "TRY_EPOCHS": "1,4", "LEARNING_RATE": "0.001", "EPOCHS": "2"}
+  settings = configure([], [], flags).settings
+  found = search.trials(settings, Recipe())
+  assert len(found) == 6 and found[1] == {"learning_rate": 0.0005, "epochs": 4.0, "steps": 0}
+  own = search.trials(settings, Recipe(overrides={"LEARNING_RATE": 0.003, "STEPS": 100}))
+  assert own[1] == {"learning_rate": 0.0015, "steps": 200} and own[-1] == {"learning_rate": 0.06, "steps": 200}
+  own = search.trials(settings, Recipe(overrides={"EPOCHS": 10.0}))
+  assert [trial["epochs"] for trial in own] == [5.0, 20.0] * 3 and own[0]["learning_rate"] == 0.0005
+  shipped = configure([], [], {})
+  assert all(search.trials(shipped.settings, recipe) == [{}] for recipe in shipped.recipes.values())
+  nothing = configure([], [], {"TRY_EPOCHS": "1,4", "EPOCHS": "0"}).settings
+  assert search.trials(nothing, Recipe(overrides={"EPOCHS": 10.0}))[1] == {"epochs": 4.0, "steps": 0}
+
+
+@pytest.mark.parametrize("recipe", ["fiat_ia3", "fiat_prompt", "distilled_published"])
+def test_shipped_recipes_with_a_rate_of_their_own_are_searched_like_the_others(recipe):
+  found = configure([], [], {"TRY_LEARNING_RATES": "0.0005,0.001"})
+  rates = [trial["learning_rate"] for trial in search.trials(found.settings, found.recipe(recipe))]
+  own = found.recipe(recipe).overrides["LEARNING_RATE"]
+  assert isinstance(own, float) and rates == pytest.approx([own / 2, own])
 
 
 def run_of(folder: Path, name: str, rate: str, text: str) -> Path:
@@ -66,3 +93,20 @@ def test_what_is_tried_later_is_foretold(tmp_path):
   assert left(**rates) == 2 + 1, "the runs may all have to be others"
   done(*(run / "tried" / "fine_tuning" / f"learning_rate_{rate}" for rate in ("0.001", "0.01")))
   assert left(**rates) == 0 and left(**rates | {"TRY_LEARNING_RATES": "0.001,0.01,0.1"}) == 1 + 1
+
+
+@pytest.mark.slow
+def test_a_search_is_widened_when_the_runs_are_done(tiny_checkpoint, tmp_path):
+  model = ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--target_length", "4", "--slots", "4"]
+  run, folder = runner(write_questions(tmp_path), *model, "--recipes", "fine_tuning_ia3"), tmp_path / "run"
+  run("compare", folder)
+  before = results(folder / "fine_tuning_ia3")
+  for rates in ("0.001,0.01", "0.001,0.01,0.1"):
+    run("compare", folder, "--try_learning_rates", rates)
+    (found,) = results(folder)["recipes"]
+    (chosen,) = (trial["learning_rate"] for trial in found["tried"] if trial.get("chosen"))
+    config = (folder / "fine_tuning_ia3" / "config.gin").read_text()
+    assert f"LEARNING_RATE = {chosen}" in config and f"{{'LEARNING_RATE': {chosen}}}" in config, LEARNED
+  assert [trial["learning_rate"] for trial in found["tried"]] == [0.003, 0.03, 0.3]
+  kept = [json.loads(file.read_text()) for file in folder.rglob("results.json")]
+  assert before in kept
