@@ -18,7 +18,6 @@ import numpy as np
 from fiat_jax.decoding import beam_rows as device
 from fiat_jax.decoding.beam_rows import Paths, Rules
 from fiat_jax.decoding.engine import Engine, Lengths
-from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.slots import padded
 from fiat_jax.errors import UserError
@@ -89,10 +88,9 @@ def search(
   while waiting or busy:
     joining = {row: waiting.popleft() for row in range(rows) if row not in busy and waiting}
     starts = {row: family.start(requests[n].tokens, before) for row, n in joining.items()}
-    for some in groups(starts):
-      tokens = padded([starts[row].ids for row in some])
-      new = device.joining(some, [starts[row] for row in some], [requests[joining[row]] for row in some])
-      state = device.join(rules, engine.weights, state, tokens, new, prefix)
+    for row, start in starts.items():
+      new = device.joining([row], [start], [requests[joining[row]]])
+      state = device.join(rules, engine.weights, state, padded(start.ids), new, prefix)
     busy |= joining
     state = device.advance(rules, engine.weights, state, stop, prefix, penalty)
     ended = [row for row, is_open in enumerate(np.asarray(state.open)) if row in busy and not is_open]

@@ -5,7 +5,8 @@ What a prompt leaves in the cache and how a step reads it is the model family's 
 
 For a fixed number of slots and room, a request gets the same tokens whatever its slot, order and neighbours: rows do
 not mix, and the length that a prompt is padded to follows from the prompt alone. A prompt that stands in a slot already
-is copied, not computed again. On a CPU some prompts are prefilled at a time (`groups.py`), which changes no bit there.
+is copied, not computed again; every other is prefilled by itself, since a product's last bits depend on how many rows
+it has. On a CPU four short prompts a call would take some 5 % off the time, four long ones add as much.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 
 from fiat_jax.decoding import slots as device
 from fiat_jax.decoding.family import Start, family_of, virtual
-from fiat_jax.decoding.groups import groups
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.t5 import T5
@@ -218,10 +218,9 @@ class Session:
       free.remove(slot)
       self._busy[slot], self._holds[slot], starts[slot] = number, ids, start
     self._copy(early, starts)
-    for slots in groups({slot: starts[slot] for slot in fresh.values()}):
-      tokens = device.padded([starts[slot].ids for slot in slots])
-      new = self._joining(slots, starts)
-      self._state = device.prefill(family, self._engine.weights, self._state, tokens, new, self._prefix)
+    for ids, slot in fresh.items():
+      new = self._joining([slot], starts)
+      self._state = device.prefill(family, self._engine.weights, self._state, device.padded(ids), new, self._prefix)
     self._copy(late, starts)
 
   def _copy(self, sources: Mapping[int, int], starts: Mapping[int, Start]) -> None:

@@ -83,11 +83,10 @@ def laid_out(state: Any) -> Any:
   return jax.tree.map(sharding.constrain, state._replace(cache=None))._replace(cache=cache)
 
 
-def padded(prompts: Sequence[Sequence[int]]) -> np.ndarray:
-  """Prompts of one bucket as [G, S]."""
-  tokens = np.zeros((len(prompts), bucket(len(prompts[0]))), np.int32)
-  for row, ids in zip(tokens, prompts, strict=True):
-    row[: len(ids)] = ids
+def padded(ids: Sequence[int]) -> np.ndarray:
+  """A prompt as [1, S]; S follows from its length alone."""
+  tokens = np.zeros((1, bucket(len(ids))), np.int32)
+  tokens[0, : len(ids)] = ids
   return tokens
 
 
@@ -111,7 +110,7 @@ def joining(slots: Sequence[int], starts: Sequence[Start], requests: Sequence[Re
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def prefill(family: Family, weights, state: Slots, tokens, new: Joining, prefix) -> Slots:
-  """Puts prompts, ids [G, S], into their slots."""
+  """Puts prompts, ids [G, S], into their slots. A prompt's bits depend on G: the engine gives one at a time."""
   return _join(state, family.fill(weights, state.cache, tokens, new.ids, new.slot, prefix), new)
 
 
