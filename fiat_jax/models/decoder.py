@@ -14,6 +14,7 @@ from fiat_jax.models import adapters, attention, fused, layers, neftune, remat
 from fiat_jax.models.attention import KV, attend, segment_mask
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models.unstacked import slices
 from fiat_jax.models.views import View, key_positions, stacked, views
 
 
@@ -164,11 +165,17 @@ def embed(c: DecoderConfig, embedding: jax.Array, tokens: jax.Array) -> jax.Arra
   return x * jnp.asarray(c.width**0.5, c.compute_dtype) if c.scaled_embedding else x
 
 
-def unstack(variables: Mapping[str, Any], count: int) -> dict[str, Any]:
-  """One tree a layer instead of stacked leaves: what `cached_hidden` walks over. Copies each layer's slice."""
+def unstack(variables: Mapping[str, Any], count: int, *, consumes: bool = False) -> dict[str, Any]:
+  """One tree a layer instead of stacked leaves: what `cached_hidden` walks over. Copies each layer's slice.
+
+  `consumes`: as of `slices`.
+  """
   params = variables["params"]
   outer = {name: leaf for name, leaf in params.items() if name != "layers"}
-  weights = {"outer": outer, "layers": [{"params": layer} for layer in _slices(params["layers"], count)]}
+  weights = {
+    "outer": outer,
+    "layers": [{"params": layer} for layer in slices(params["layers"], count, consumes=consumes)],
+  }
   return with_adapter(weights, variables["lora"]) if variables.get("lora") else weights
 
 
@@ -176,13 +183,9 @@ def with_adapter(weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict
   """Unstacked weights with a (stacked) adapter beside them; the base is shared, not copied."""
   if adapters.PROMPT in adapter:
     return {**weights, adapters.PROMPT: adapter[adapters.PROMPT]}
-  slices = _slices(adapter["layers"], len(weights["layers"]))
-  layers_ = [{**layer, "lora": lora} for layer, lora in zip(weights["layers"], slices, strict=True)]
+  parts = slices(adapter["layers"], len(weights["layers"]))
+  layers_ = [{**layer, "lora": lora} for layer, lora in zip(weights["layers"], parts, strict=True)]
   return {**weights, "layers": layers_}
-
-
-def _slices(stacked: Mapping[str, Any], count: int) -> list[Any]:
-  return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]
 
 
 def cached_hidden(

@@ -37,8 +37,8 @@ class DecoderOnly:
     c = self.config
     return {"embed": c.width, "heads": c.heads, "kv": c.kv_heads, "mlp": c.ffn_width, "vocab": c.vocab_size}
 
-  def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
-    return decoder.unstack({"params": params}, self.config.layers)
+  def unstack(self, params: Mapping[str, Any], *, consumes: bool = False) -> dict[str, Any]:
+    return decoder.unstack({"params": params}, self.config.layers, consumes=consumes)
 
   def with_adapter(self, weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
     return decoder.with_adapter(weights, adapter)

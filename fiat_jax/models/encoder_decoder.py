@@ -38,8 +38,8 @@ class EncoderDecoder:
     c = self.config
     return {"embed": c.width, "heads": c.heads, "mlp": c.ffn_width, "vocab": c.vocab_size}
 
-  def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
-    return t5_cached.unstack({"params": params})
+  def unstack(self, params: Mapping[str, Any], *, consumes: bool = False) -> dict[str, Any]:
+    return t5_cached.unstack({"params": params}, consumes=consumes)
 
   def with_adapter(self, weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
     return t5_cached.with_adapter(weights, adapter)

@@ -58,8 +58,11 @@ class Family(Protocol):
     """What there is to deal out of an axis of each name: whole heads, not their places."""
     ...
 
-  def unstack(self, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights that decoding walks over. Copies each layer's slice."""
+  def unstack(self, params: Mapping[str, Any], *, consumes: bool = False) -> dict[str, Any]:
+    """The weights that decoding walks over. Copies each layer's slice.
+
+    `consumes`: `params`, plain dictionaries, are emptied meanwhile, so that no more than a leaf is held twice.
+    """
     ...
 
   def with_adapter(self, weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,19 +15,23 @@ import numpy as np
 from fiat_jax.models import adapters, attention
 from fiat_jax.models.attention import KV
 from fiat_jax.models.t5 import T5, DecoderLayer, EncoderLayer, position_bias
+from fiat_jax.models.unstacked import slices
 
 STACKS = ("encoder", "decoder")
 Weights = Mapping[str, Any]
 Array = jax.Array | np.ndarray
 
 
-def unstack(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """One tree a layer of each stack instead of stacked leaves. Copies each layer's slice."""
+def unstack(variables: Mapping[str, Any], *, consumes: bool = False) -> dict[str, Any]:
+  """One tree a layer of each stack instead of stacked leaves. Copies each layer's slice.
+
+  `consumes`: as of `slices`.
+  """
   params = variables["params"]
   weights: dict[str, Any] = {"outer": {name: leaf for name, leaf in params.items() if name not in STACKS}}
   for stack in STACKS:
     weights["outer"][stack] = {name: leaf for name, leaf in params[stack].items() if name != "layers"}
-    weights[stack] = [{"params": layer} for layer in _slices(params[stack]["layers"])]
+    weights[stack] = [{"params": layer} for layer in _slices(params[stack]["layers"], consumes=consumes)]
   return with_adapter(weights, variables["lora"]) if variables.get("lora") else weights
 
 
@@ -43,9 +47,8 @@ def with_adapter(weights: Weights, adapter: Mapping[str, Any]) -> dict[str, Any]
   return adapted
 
 
-def _slices(stacked: Mapping[str, Any]) -> list[Any]:
-  count = jax.tree.leaves(stacked)[0].shape[0]
-  return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]
+def _slices(stacked: Mapping[str, Any], *, consumes: bool = False) -> list[dict[str, Any]]:
+  return slices(stacked, jax.tree.leaves(stacked)[0].shape[0], consumes=consumes)
 
 
 def encode(model: T5, weights: Weights, tokens: jax.Array, lengths: Array) -> jax.Array:

@@ -174,7 +174,7 @@ class EngineReasoner:
 
 def _engine(settings: Settings, described: Description) -> Engine:
   runtime.start(settings)
-  weights = described.family.unstack(pretrained.load(described))
+  weights = described.family.unstack(pretrained.load(described), consumes=True)
   stops, decode = described.tokenizer.stop_ids, described.tokenizer.decode
   return Engine(described.module, weights, stop_ids=stops, slots=settings.slots, decode=decode)
 
