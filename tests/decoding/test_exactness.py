@@ -16,7 +16,7 @@ from company import caches, check_orders
 
 from fiat_jax.decoding.engine import Engine, Lengths
 from fiat_jax.decoding.request import Completion, Request
-from fiat_jax.decoding.sampling import Sampling
+from fiat_jax.decoding.sampling import GREEDY, Sampling
 from fiat_jax.models import decoder, t5_cached
 from fiat_jax.models.decoder import Decoder
 from fiat_jax.models.t5 import T5
@@ -92,9 +92,11 @@ def same_up_to_near_ties(one: Completion, other: Completion, near: float) -> boo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(dtype):
-  model = decoder_only(dtype)
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("family", [decoder_only, encoder_decoder])
+def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(family, dtype):
+  """Of an encoder–decoder nothing is kept of what prompts share: that must not show either."""
+  model = family(dtype)
   lead = tiny.random_ids(40, seed=9)
   requests = [Request(tokens=[*lead, *r.tokens], max_new_tokens=20, alternatives=2) for r in requests_of(seed=1)[:24]]
   plain, *others = (
@@ -105,6 +107,15 @@ def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(dtype):
     assert all(same_up_to_near_ties(a, b, NEAR[dtype]) for a, b in zip(plain, other, strict=True))
   if dtype == "float32":
     assert sum(a.tokens == b.tokens for a, b in zip(plain, others[2], strict=True)) >= 23
+  assert sum(near_tie(a, NEAR[dtype]) for a in plain), "near ties at once: nothing is compared"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [decoder_only, encoder_decoder])
+def test_bfloat16_changes_nothing_before_a_near_tie(family):
+  requests = [dataclasses.replace(r, sampling=GREEDY, alternatives=2) for r in requests_of(seed=2)[:24]]
+  exact, rounded = (Engine(*family(dtype), stop_ids=(), slots=5).generate(requests) for dtype in NEAR)
+  assert all(same_up_to_near_ties(a, b, NEAR["bfloat16"]) for a, b in zip(exact, rounded, strict=True))
 
 
 def test_the_promise_is_one_that_can_be_broken():
