@@ -23,9 +23,7 @@ FREE += ("TRY_LEARNING_RATES", "TRY_EPOCHS", "TRY_SIZES")  # what was tried is k
 FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
 OF_BETA = ("BETA", "BETA_URL", "BETA_TEMPLATE", "BETA_WEIGHTS", "BETA_CONTEXT")  # may come where no big model was named
-READS = re.compile(
-  r"\w+/Recipe\.(reasoning|distils|answer_of_beta)"
-)  # the switches with which a recipe reads reasoning
+READS = re.compile(r"\w+/Recipe\.(reasoning|distils|answer_of_beta)")  # with these a recipe reads reasoning
 
 SEARCH = "prompt_search"  # what the names of the files begin with that a search of prompts leaves
 

@@ -93,8 +93,24 @@ def _together(
     home = pathlib.Path(name) if seed is None else pathlib.Path(name) / f"seed_{seed}"
     of_seed = [one["seeds"][place] if seed is not None else one for one in found]
     runs.append(_of_seed(configuration, folder, home, of_seed))
-  kept = {key: found[0][key] for key in ("switches", "reasoning_cost") if key in found[0]}
-  return {**over_seeds(runs), **kept}
+  kept = {"switches": found[0]["switches"]} if "switches" in found[0] else {}
+  return {**over_seeds(runs), **kept, **of_beta(found)}
+
+
+def of_beta(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """What the big model's answers took in all folds, from each fold's result; only what is known of every fold."""
+  rows = [one["test"]["rows"] for one in found]
+  result: dict[str, Any] = {
+    key: statistics.fmean([one[key] for one in found], rows)
+    for key in ("reasoning_cost", "reasoning_seconds")
+    if all(key in one for one in found)
+  }
+  if all("reasoning_latency" in one for one in found):
+    quantiles = found[0]["reasoning_latency"]
+    result["reasoning_latency"] = {
+      key: statistics.fmean([one["reasoning_latency"][key] for one in found], rows) for key in quantiles
+    }
+  return result
 
 
 def _of_seed(

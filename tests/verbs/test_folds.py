@@ -12,6 +12,7 @@ from fiat_jax.data.rows import Layout, read_rows
 from fiat_jax.evaluation.statistics import Scored, holm, resample
 from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import folds
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -59,6 +60,14 @@ def test_with_folds_the_picks_pairs_are_corrected_too():
   single = [decide([candidates[m], candidates[n]], drawn, "m").p for m, n in ((0, 1), (0, 2), (1, 2))]
   assert [pair.p for pair in folded.pairs] == pytest.approx(holm(single))
   assert [pair.p for pair in plain.pairs] == pytest.approx(single), "of those without the pick there is but one"
+
+
+def test_what_the_big_model_took_is_the_mean_over_the_rows_of_all_folds():
+  took = {"reasoning_cost": 2.0, "reasoning_seconds": 30.0, "reasoning_latency": {"p50": 1.0, "p95": 4.0}}
+  dear = {"reasoning_cost": 5.0, "reasoning_seconds": 90.0, "reasoning_latency": {"p50": 4.0, "p95": 7.0}}
+  found = folds.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}, **dear}])
+  assert found == {"reasoning_cost": 3.0, "reasoning_seconds": 50.0, "reasoning_latency": {"p50": 2.0, "p95": 5.0}}
+  assert folds.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}}]) == {}, "known of some rows alone"
 
 
 @pytest.mark.parametrize(
