@@ -11,7 +11,8 @@ def test_the_bill_comes_first(tmp_path, monkeypatch, capsys, price, told):
   monkeypatch.setenv("OPENAI_API_KEY", "k")
   rows, store = write_questions(tmp_path), tmp_path / "S"
   files = [word for split in SPLITS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
-  asked = ["--beta", "openai:big", "--store", str(store), "--price", price, "--model_dir", str(tmp_path / "run")]
+  asked = ["--beta", "openai:big", "--beta_context", "8192", "--store", str(store), "--price", price]
+  asked += ["--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *files, *asked, "--recipes", "beta"]) == 2
   first, *lines = capsys.readouterr().err.splitlines()
   assert first.startswith("14 rows have no reasoning in") and first.endswith("is to ask big 8 times"), (
