@@ -1,6 +1,7 @@
 """Scores that papers publish of a task, set beside a run's own over the same languages.
 
-They stand in a table with the columns `who`, `recipe` (empty: any), `metric`, `langs` (codes; empty: all) and `score`.
+They stand in a table with the columns `who`, `recipe` (empty: any), `metric`, `langs` (codes; empty: all) and `score`,
+and perhaps `differs`: what of the paper's work was not as in this task, in a sentence.
 """
 
 from __future__ import annotations
@@ -27,17 +28,22 @@ class Figure:
   metric: str
   langs: tuple[str, ...]
   score: float
+  differs: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Beside:
-  """A recipe's score over some languages, None where the run lacks one of them, and what is published, by who did."""
+  """A recipe's score over some languages, None where the run lacks one of them, and what is published, by who did.
+
+  What differs there stands in sentences.
+  """
 
   title: str
   metric: str
   langs: tuple[str, ...]
   here: float | None
   scores: Mapping[str, float]
+  differs: tuple[str, ...] = ()
 
 
 def read(path: str) -> list[Figure]:
@@ -51,13 +57,12 @@ def read(path: str) -> list[Figure]:
     missing = next((name for name in COLUMNS if name not in record), None)
     if missing:
       raise UserError(f"there is no column {missing!r} ({prompts.nearest(missing, record)})", path, line)
-    texts = {name: str(record[name] or "") for name in COLUMNS}
+    texts = {name: str(record.get(name) or "") for name in (*COLUMNS, "differs")}
     try:
       score = float(texts["score"])
     except ValueError:
       raise UserError(f"the score {texts['score']!r} is no number", path, line) from None
-    langs = tuple(texts["langs"].split())
-    found.append(Figure(who=texts["who"], recipe=texts["recipe"], metric=texts["metric"], langs=langs, score=score))
+    found.append(Figure(**{**texts, "langs": tuple(texts["langs"].split()), "score": score}))
   return found
 
 
@@ -83,7 +88,8 @@ def beside(figures: Sequence[Figure], results: Sequence[Mapping[str, Any]], spli
           scores={},
         ),
       )
-      rows[key] = dataclasses.replace(row, scores={**row.scores, figure.who: figure.score})
+      differs = dict.fromkeys((*row.differs, *filter(None, [figure.differs])))
+      rows[key] = dataclasses.replace(row, scores={**row.scores, figure.who: figure.score}, differs=tuple(differs))
   return list(rows.values())
 
 
@@ -95,6 +101,11 @@ def over(row: Beside) -> str:
 def whose(rows: Sequence[Beside]) -> list[str]:
   """Who published anything that stands in the rows."""
   return list(dict.fromkeys(who for row in rows for who in row.scores))
+
+
+def caveats(rows: Sequence[Beside]) -> list[str]:
+  """What differs between what was run and what is published."""
+  return list(dict.fromkeys(words for row in rows for words in row.differs))
 
 
 def _score(summary: Mapping[str, Any], metric: str, langs: Sequence[str]) -> float | None:

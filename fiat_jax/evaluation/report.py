@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.evaluation import power, verdict
-from fiat_jax.evaluation.published import Beside, Figure, over, whose
+from fiat_jax.evaluation.published import Beside, Figure, caveats, over, whose
 from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
 from fiat_jax.evaluation.verdict import Verdict
 
@@ -69,7 +69,7 @@ def published(rows: Sequence[Beside]) -> str:
   for row in rows:
     scores = [_score(row.scores.get(name)) for name in names]
     cells.append([row.title, row.metric, over(row) or "all", _score(row.here), *scores])
-  return lay_out(cells)
+  return "\n\n".join([lay_out(cells), *caveats(rows)])
 
 
 def losses(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str) -> str:

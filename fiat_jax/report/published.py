@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fiat_jax.evaluation.published import Beside, beside, over, whose
+from fiat_jax.evaluation.published import Beside, beside, caveats, over, whose
 from fiat_jax.report.results import Comparison
 from fiat_jax.report.table import Cell, Table, number
 
@@ -34,4 +34,4 @@ def _table(found: Sequence[Beside], name: str, caption: str) -> Table:
     if row.here is not None
   ]
   columns = ["recipe", "metric", "mean over", "here", *names]
-  return Table(name=name, caption=caption, columns=columns, rows=rows, notes=[NOTE])
+  return Table(name=name, caption=caption, columns=columns, rows=rows, notes=[NOTE, *caveats(found)])

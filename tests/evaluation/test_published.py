@@ -65,6 +65,20 @@ def test_fiats_tables_2_and_3_are_there():
   assert whole["FIAT, L in context", "beta"] == 68.9
 
 
+def test_what_differs_from_the_paper_stands_below_its_figures_once():
+  """CommonsenseQA's are of other sets (`gin/runs/table3_cqa.gin`), which is to be read beside them."""
+  figures = published.read(str(TASKS / "commonsense_qa" / "published_elsewhere.csv"))
+  run = [{"recipe": name, "title": name, "test": {"overall": {"accuracy": 50.0}}} for name in ("fiat", "lora")]
+  told = report.published(published.beside(figures, run, "test"))
+  for one in (told, report.published(published.beside(figures, run[1:], "test"))):
+    assert one.count("what can be set side by side is the order of the rungs") == 1
+  rungs = [line.split("|")[5:-1] for line in told.splitlines()[2:4]]
+  assert [[float(score) for score in scores] for scores in rungs] == [
+    [73.6, 77.3, 77.8, 79.3, 94.0, 93.9],
+    [69.8, 75.3, 76.4, 79.1, 93.5, 94.1],
+  ]
+
+
 @pytest.mark.parametrize("name", ["published_indic", "published_full"])
 def test_a_row_of_the_paper_that_lost_a_language_is_left_out(name):
   """Table 7's XS without LoRA has a column too few and its mean in the last: a row in place has these extremes."""
