@@ -102,8 +102,10 @@ class Configuration:
     return self.replace(recipes=(name,), seeds=(seed,), model_dir=folder, **unused)
 
   def own(self, recipe: Recipe) -> Configuration:
-    """With the settings of training that are the recipe's own."""
+    """With the settings of training that are the recipe's own; a learning rate that suits it where none is given."""
     changes = {name.lower(): _typed(name, value, declared()[name].default) for name, value in recipe.overrides.items()}
+    if not changes.get("learning_rate", self.settings.learning_rate):
+      changes["learning_rate"] = recipe.learning_rate(changes.get("optimizer", self.settings.optimizer))
     return self.replace(**changes) if changes else self
 
   def replace(self, **changes: Any) -> Configuration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from fiat_jax.errors import UserError
@@ -16,6 +17,13 @@ OWN = (  # settings that a recipe may have of its own
   *("LORA_RANK", "LORA_ALPHA", "LORA_SCALING", "LORA_DROPOUT", "LORA_TARGETS", "MODEL"),
   *("INSTRUCTION", "REASONING_INSTRUCTION", "SHOTS"),
 )
+RATES: Mapping[Trained, float] = {  # peak learning rates that suit what is tuned; all weights want a tenth of LoRA's
+  **dict.fromkeys(("lora", "rslora", "dora"), 0.001),
+  "ia3": 0.003,  # Liu et al., 2022, §3.3
+  "prompt": 0.03,  # PEFT's example of prompt tuning
+  "full": 0.0001,
+}
+ADAFACTOR_RATE = 0.001  # T5's, for all weights, which Adafactor scales by their size
 CHOICES = {
   "adapter": get_args(Trained),
   "adapted": ("attention", "linear"),
@@ -89,6 +97,12 @@ class Recipe:
   def model_setting(self) -> ModelSetting:
     """The setting that names the model it works on; without a meaning where no model runs."""
     return "model" if self.instruction_tuned else "base_model"
+
+  def learning_rate(self, optimizer: str) -> float:
+    """The peak learning rate where none is given; where nothing is tuned, LoRA's."""
+    if self.adapter == "full" and optimizer == "adafactor":
+      return ADAFACTOR_RATE
+    return RATES.get(self.adapter, RATES["lora"])
 
   @property
   def adapts(self) -> bool:

@@ -35,11 +35,8 @@ def models(tmp_path_factory, tiny_checkpoint):
 def tuned(fiat, models, folder, family, kind, *words):
   recipe = "fine_tuning" if kind == "lora" else f"fine_tuning_{kind}"
   rate = {"ia3": "0.3", "prompt": "1.0"}.get(kind, "0.05")
-  given = f"--gin.{recipe}/Recipe.overrides={{}}"
   model = str(models[family])
-  fiat(
-    "train", folder, "--model", model, "--recipes", recipe, given, "--learning_rate", rate, "--lora_rank", "3", *words
-  )
+  fiat("train", folder, "--model", model, "--recipes", recipe, "--learning_rate", rate, "--lora_rank", "3", *words)
   return folder
 
 

@@ -137,7 +137,7 @@ def test_a_stopped_comparison_goes_on_with_the_base_model(fiat, compared, base, 
 def test_by_default_it_is_compared_where_there_is_one(fiat, base, rows, tmp_path):
   bare = tmp_path / "rows"
   bare.mkdir()
-  for split in ("train", "validation", "test"):  # without reasoning two recipes are left out, which takes less time
+  for split in ("train", "validation", "test"):  # without reasoning five recipes are left out, which takes less time
     lines = [{**row, "reasoning": ""} for row in records(rows / f"{split}.jsonl")]
     (bare / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
   run = runner(bare, "--model", base, "--instruction", "answer: {x}", *BRIEF)
@@ -145,7 +145,8 @@ def test_by_default_it_is_compared_where_there_is_one(fiat, base, rows, tmp_path
   for words in ((), ("--base_model", base), ()):  # also a comparison is widened by it, and goes on without
     run("compare", tmp_path / "run", *words)
     found.append([result["recipe"] for result in results(tmp_path / "run")["recipes"]])
-  assert found == [["fine_tuning"], ["fine_tuning", BASE], ["fine_tuning"]]
+  without = ["fine_tuning", "lora", "full_fine_tuning", "untuned_without_reasoning"]
+  assert found == [without, [*without[:3], BASE, without[3]], without]
 
 
 @pytest.mark.parametrize("verb", ["validate", "train", "compare", "evaluate", "predict", "bench"])

@@ -24,8 +24,6 @@ SAID = {  # of what differs from FIAT
   "DoRA is tuned": ("adapter", "dora"),
   "IA3 in the place": ("adapter", "ia3"),
   "a soft prompt": ("adapter", "prompt"),
-  "0.003": ("overrides", {"LEARNING_RATE": 0.003}),
-  "0.03": ("overrides", {"LEARNING_RATE": 0.03}),
   "every linear projection": ("adapted", "linear"),
   "write the big model's reasoning": ("distils", True),
   "starts from the adapter of distilled": ("begins_with", "distilled"),
@@ -59,3 +57,21 @@ def test_a_recipe_differs_from_fiat_in_what_its_comment_says(file: Path):
   if changed := re.match(r"(\w+) with one (?:more )?switch changed", comment):
     other = configure([], [], {}).recipe(changed[1].lower())
     assert sum(getattr(recipe, name) != getattr(other, name) for name in fields) == 1
+
+
+@pytest.mark.parametrize(
+  ("recipe", "flags", "rate"),
+  [
+    ("fiat", {}, 0.001),
+    ("fiat_rslora", {}, 0.001),
+    ("fiat_ia3", {}, 0.003),
+    ("fine_tuning_prompt", {}, 0.03),
+    ("full_fine_tuning", {}, 0.0001),
+    ("full_fine_tuning", {"OPTIMIZER": "adafactor"}, 0.001),
+    ("full_fine_tuning", {"LEARNING_RATE": "0.02"}, 0.02),
+    ("distilled_published", {"LEARNING_RATE": "0.02"}, 5e-5),
+  ],
+)
+def test_where_no_learning_rate_is_given_it_suits_what_is_tuned(recipe, flags, rate):
+  configuration = configure([], [], flags)
+  assert configuration.own(configuration.recipe(recipe)).settings.learning_rate == rate

@@ -186,13 +186,17 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   words += ["--model", str(tiny_checkpoint), "--batch", "4", "--steps", "1", "--model_dir", str(tmp_path / "run")]
   assert cli.main(["compare", *words]) == 0
   captured = capsys.readouterr()
-  for title in ("FIAT", "beta alone"):
-    assert f"{title}: not run: needs the big model's reasoning: 26 of 26 rows have none in the column" in captured.err
+  assert (
+    "FIAT; beta alone; untuned: not run: need the big model's reasoning: 26 of 26 rows have none in the column"
+  ) in captured.err
+  assert "distilled CoT: not run: needs the big model's reasoning: 16 of 16 rows" in captured.err
+  assert "beta, instruction; beta, few shots; beta, CoT: not run: need --beta: a big model that can be" in captured.err
   assert "full fine-tuning, base model: not run: needs --base_model: a model without" in captured.err
   assert "test: 6 rows in 6 groups can show" in captured.err
-  assert "No verdict: there is one recipe" in captured.out and results(tmp_path / "run")["verdict"] is None
   found = results(tmp_path / "run")
-  assert [result["recipe"] for result in found["recipes"]] == ["fine_tuning"]
+  ran = ["fine_tuning", "lora", "full_fine_tuning", "untuned_without_reasoning"]
+  assert [result["recipe"] for result in found["recipes"]] == ran and found["verdict"]["recipe"] in ran
+  assert [result["learning_rate"] for result in found["recipes"][:3]] == [0.001, 0.001, 0.0001]
   assert found["not_run"]["base_full_fine_tuning"] == {"title": "full fine-tuning, base model", "needs": "--base_model"}
 
 
@@ -215,6 +219,7 @@ def test_one_file_is_split_the_same_for_every_verb_and_cut_where_asked(tmp_path,
   words = ["--data", str(table), "--target", "answer", "--lang", "language", "--model", str(tiny_checkpoint)]
   words += ["--input", "{passage}\\n\\n{question}", "--source_length", "90", "--truncate", "passage", "--steps", "1"]
   run = tmp_path / "run"
+  words += ["--recipes", "fine_tuning"]
   assert cli.main(["compare", *words, "--target_length", "4", "--model_dir", str(run)]) == 0
   kept = json.loads((run / "fine_tuning" / "splits.json").read_text())["splits"]
   assert {name: len(ids) for name, ids in kept.items()}.keys() == {"train", "validation", "test"}

@@ -54,6 +54,7 @@ def test_wheel_in_an_empty_environment_compares_a_csv_from_another_folder(wheel,
   words = ["compare", "--data", "../my.csv", "--target", "answer", "--lang", "language", "--group", "passage"]
   words += ["--input", r"{question}\n\n{passage}", "--instruction", r"Answer from the passage.\n\n{x}"]
   words += ["--model", str(smollm2_path), "--steps", "2", "--target_length", "8", "--model_dir", "run"]
+  words += ["--recipes", "fine_tuning"]
   environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
   fiat = str(tmp_path / "env" / "bin" / "fiat")
   run = subprocess.run([fiat, *words], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=900)

@@ -103,9 +103,16 @@ def parts(comparison: Comparison) -> list[Part]:
     for one, other in itertools.permutations(models, 2):
       same = all(one.switches[name] == other.switches[name] for name in SWITCHES if name != switch)
       if same and _built_alike(one, other) and (one.switches[switch], other.switches[switch]) == (more, less):
-        trained = [name for name in OF_TRAINING if one.overrides.get(name) != other.overrides.get(name)]
+        trained = [name for name in OF_TRAINING if _of_training(one, name) != _of_training(other, name)]
         found.append(Part(called=_called(called, trained), more=one, less=other, switch=switch, trained=trained))
   return found
+
+
+def _of_training(result: Result, name: str) -> Any:
+  """The setting where it is the recipe's own; the learning rate that it was given where none was searched."""
+  if name == "LEARNING_RATE" and "tried" not in result.record and "learning_rate" in result.record:
+    return result.record["learning_rate"]
+  return result.overrides.get(name)
 
 
 def _built_alike(one: Result, other: Result) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fiat_jax.report.ablation import Part, Uses
 from fiat_jax.report.languages import Gains
@@ -93,6 +94,12 @@ def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
   )
 
 
+def _chosen(trial: Mapping[str, Any]) -> str:
+  if "chosen_in" in trial:
+    return f"chosen in {trial['chosen_in']} folds" if trial["chosen_in"] else ""
+  return "chosen" if trial.get("chosen") else ""
+
+
 def tried(drawn: Sequence[Result], metric: str) -> Table:
   """Settings that were tried on validation."""
   rows = []
@@ -100,6 +107,6 @@ def tried(drawn: Sequence[Result], metric: str) -> Table:
     for trial in result.record["tried"]:
       shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
       cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
-      rows.append([*cells, number(trial["best_step"], "g"), Cell(text="chosen" if trial.get("chosen") else "")])
+      rows.append([*cells, number(trial["best_step"], "g"), Cell(text=_chosen(trial))])
   columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
   return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)

@@ -38,6 +38,7 @@ def main(configuration: Configuration) -> None:
   runtime.start(settings)
   bench = Workbench(configuration.only("train", "test"))
   bench.prepare([recipe])
+  bench = bench.of(recipe)
   if "train" in bench.rows:
     _print("train", bench, _train(bench, recipe, started))
   if "test" in bench.rows:

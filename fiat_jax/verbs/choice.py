@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fiat_jax.configuration import NEEDED
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
-from fiat_jax.reasoning import forms
+from fiat_jax.reasoning import forms, reasoner
 from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.ledger import Price
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import asking, bill
+from fiat_jax.verbs.budget import Budget
 from fiat_jax.workbench import Workbench
 
 SPLITS = ("train", "validation", "test")
-DEFAULT = ("fine_tuning", "fiat", "beta", "base_full_fine_tuning")
 SETS: Mapping[str, Sequence[str]] = {  # what --recipes names at once; a set runs what of it can be run
   "ladder": ("fiat", "fine_tuning", "lora", "full_fine_tuning", "base_full_fine_tuning"),
   "ablations": ("fiat", "fine_tuning", "fiat_without_instruction", "fiat_full", "fiat_base", "fiat_all_linear"),
@@ -31,6 +33,13 @@ SETS: Mapping[str, Sequence[str]] = {  # what --recipes names at once; a set run
     "untuned_self_consistency",
   ),
 }
+# Without --recipes: the paper's ablations, distilled reasoning, the big model's own answer and copying it, the tuned
+# model before any tuning, and, of a big model that can be asked, in-context learning.
+DEFAULT = (
+  *SETS["ladder"],
+  *("distilled", "copying", "beta", "untuned", "untuned_without_reasoning"),
+  *("icl", "icl_few_shot", "icl_cot"),
+)
 ALONE = ("beta", "copying", "untuned", "lora_all_linear")
 ALL = tuple(dict.fromkeys([*ALONE, *(name for names in SETS.values() for name in names)]))
 
@@ -62,8 +71,9 @@ def choose(bench: Workbench) -> Choice:
   without = _missing(bench, [recipe for name, recipe in recipes.items() if name in left or name in named])
   if refused:
     raise UserError("; ".join([*refused, *without]))
-  for name, lack in told.items():
-    say(f"{recipes[name].title}: not run: needs {lack}")
+  for lack in dict.fromkeys(told.values()):
+    titles = [recipes[name].title for name in told if told[name] == lack]
+    say(f"{'; '.join(titles)}: not run: {'needs' if len(titles) == 1 else 'need'} {lack}")
   if not left:
     raise UserError(f"none of the recipes can be run: {'; '.join(f'{name} needs {told[name]}' for name in told)}")
   if without:
@@ -131,4 +141,18 @@ def _in_context(bench: Workbench, recipe: Recipe) -> str:
   return asking.lacking(bench.settings, recipe, bench.rows) if recipe.in_context else ""
 
 
-LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (_model, _whole_weights, _reasoning, _answers, _in_context)
+def _leave(bench: Workbench, recipe: Recipe) -> str:
+  """What is not named may spend money only where it is said how much."""
+  settings = bench.settings
+  endpoint = recipe.in_context == "beta" and settings.beta.startswith(reasoner.ENDPOINT)
+  if not endpoint or settings.recipes or settings.max_cost or Budget.parse(settings.budget).money < math.inf:
+    return ""
+  if settings.price and not Price.parse(settings.price).of((1, 1)):
+    return ""
+  return f"--max_cost: it asks {settings.beta}, which costs money; or name it in --recipes"
+
+
+LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (
+  *(_model, _whole_weights, _reasoning),
+  *(_answers, _in_context, _leave),
+)

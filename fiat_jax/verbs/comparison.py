@@ -59,7 +59,7 @@ def check(configuration: Configuration) -> None:
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
   published.read(settings.published)
   AnswerRule.parse(settings.answer)
-  optimizer_config(settings)
+  optimizer_config(configuration.own(Recipe()).settings)
 
 
 def prepare(configuration: Configuration) -> tuple[Workbench, Choice]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,14 @@ from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, splits
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, report
-from fiat_jax.evaluation.evaluate import read_predictions, read_scores, summarise, write_predictions
+from fiat_jax.evaluation.evaluate import read_predictions, read_scores
 from fiat_jax.evaluation.statistics import Scored
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import comparison
+from fiat_jax.verbs import comparison, folded
 from fiat_jax.verbs.budget import Budget, Forecast, Runs, forecasts
 from fiat_jax.verbs.comparison import Compared
-from fiat_jax.verbs.recipe_runs import UNAIDED, over_seeds
 
 
 def run(configuration: Configuration) -> Compared | None:
@@ -39,7 +37,7 @@ def run(configuration: Configuration) -> Compared | None:
   processes.check_alone(settings, "a comparison over folds")
   paths = splits.folds(settings.data, settings.folds, settings.split_seed)
   parts = [
-    configuration.replace(**of, data="", folds=0, budget="", model_dir=str(_home(folder, n)))
+    configuration.replace(**of, data="", folds=0, budget="", model_dir=str(folded.home(folder, n)))
     for n, of in enumerate(paths)
   ]
   names = _plan(configuration, parts[0])
@@ -52,12 +50,11 @@ def run(configuration: Configuration) -> Compared | None:
     assert found, "no fold is only planned"
     compared.append(found)
   recipes = compared[0].recipes
-  results = [_together(configuration, folder, name, compared) for name in recipes]
+  results = [
+    folded.result(configuration, folder, name, [one for of in compared for one in of.results if one["recipe"] == name])
+    for name in recipes
+  ]
   return _written(configuration, folder, recipes, results)
-
-
-def _home(folder: pathlib.Path, fold: int) -> pathlib.Path:
-  return folder / f"fold_{fold}"
 
 
 def _plan(configuration: Configuration, first: Configuration) -> tuple[str, ...]:
@@ -82,57 +79,6 @@ def _times(one: Forecast, count: int) -> Forecast:
   return dataclasses.replace(one, runs=count * one.runs, minutes=minutes, money=count * one.money, done=False)
 
 
-def _together(
-  configuration: Configuration, folder: pathlib.Path, name: str, compared: Sequence[Compared]
-) -> dict[str, Any]:
-  """One recipe's result over all folds, a run a seed; its answers to all rows are written."""
-  found = [next(r for r in one.results if r["recipe"] == name) for one in compared]
-  seeds = [run["seed"] for run in found[0]["seeds"]] if found[0].get("seeds") else [None]
-  runs = []
-  for place, seed in enumerate(seeds):
-    home = pathlib.Path(name) if seed is None else pathlib.Path(name) / f"seed_{seed}"
-    of_seed = [one["seeds"][place] if seed is not None else one for one in found]
-    runs.append(_of_seed(configuration, folder, home, of_seed))
-  kept = {"switches": found[0]["switches"]} if "switches" in found[0] else {}
-  return {**over_seeds(runs), **kept, **of_beta(found)}
-
-
-def of_beta(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """What the big model's answers took in all folds, from each fold's result; only what is known of every fold."""
-  rows = [one["test"]["rows"] for one in found]
-  result: dict[str, Any] = {
-    key: statistics.fmean([one[key] for one in found], rows)
-    for key in ("reasoning_cost", "reasoning_seconds")
-    if all(key in one for one in found)
-  }
-  if all("reasoning_latency" in one for one in found):
-    quantiles = found[0]["reasoning_latency"]
-    result["reasoning_latency"] = {
-      key: statistics.fmean([one["reasoning_latency"][key] for one in found], rows) for key in quantiles
-    }
-  return result
-
-
-def _of_seed(
-  configuration: Configuration, folder: pathlib.Path, home: pathlib.Path, found: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-  """The run of one seed: its answers to each fold's rows, one after another, summed up."""
-  names, homes = configuration.settings.metrics, [_home(folder, n) / home for n in range(len(found))]
-  result = {key: found[0][key] for key in ("recipe", "title", "seed", "tuned_parameters", "shots") if key in found[0]}
-  wanted = {"validation": "", "test": ""} | ({UNAIDED: UNAIDED} if all(UNAIDED in one for one in found) else {})
-  for key, beside in wanted.items():
-    file = f"{beside}/predictions/test.jsonl".lstrip("/") if key == UNAIDED else f"predictions/{key}.jsonl"
-    answers = [answer for place in homes for answer in read_predictions(place / file)]
-    reasoned = any(answer.row.reasoning is not None for answer in answers)
-    write_predictions(folder / home / file, answers, names, with_reasoning=reasoned)
-    result[key] = summarise(answers, names)
-  if all("test" in one.get("answer_seconds", {}) for one in found):
-    result["answer_seconds"] = {"test": sum(one["answer_seconds"]["test"] for one in found)}
-  if all("latency" in one for one in found):
-    result["latency"] = {key: statistics.fmean(one["latency"][key] for one in found) for key in ("p50", "p95")}
-  return result
-
-
 def _written(
   configuration: Configuration, folder: pathlib.Path, recipes: Mapping[str, Recipe], results: list[dict[str, Any]]
 ) -> Compared:
@@ -145,7 +91,8 @@ def _written(
   langs, groups = [row.lang for row in asked], [row.group for row in asked]
   scored = Scored(scores=scores, langs=langs, groups=groups)
   found = comparison.judge(recipes, results, scored, metric, apart=False)
-  of_folds = [json.loads((_home(folder, n) / "results.json").read_text()) for n in range(configuration.settings.folds)]
+  count = configuration.settings.folds
+  of_folds = [json.loads((folded.home(folder, n) / "results.json").read_text()) for n in range(count)]
   warnings = [*dict.fromkeys(warning for of in of_folds for warning in of["warnings"])]
   said = {
     "folds": len(of_folds),

@@ -12,7 +12,7 @@ from typing import Any
 from fiat_jax import processes, run_folder, run_lock
 from fiat_jax.configuration import Configuration
 from fiat_jax.progress import say
-from fiat_jax.recipe import Recipe
+from fiat_jax.recipe import RATES, Recipe
 from fiat_jax.settings import Settings
 from fiat_jax.verbs import replaced, seeds
 from fiat_jax.verbs.tuning import train_recipe
@@ -34,13 +34,15 @@ class Found:
 
 def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
   """The changes of settings to try, as many for every recipe: where one has such a setting of its own, its trials stand
-  to that as the others' stand to what is set.
+  to that as the others' stand to what is set, or where nothing is set to what suits LoRA.
 
   Args:
     settings: of all recipes, without those that are the recipe's own.
   """
   own = recipe.overrides
-  rate, count = (_ratio(own.get(name), getattr(settings, name.lower())) for name in ("LEARNING_RATE", "EPOCHS"))
+  suiting = 0.0 if settings.learning_rate else recipe.learning_rate(own.get("OPTIMIZER", settings.optimizer))
+  rate = _ratio(own.get("LEARNING_RATE") or suiting, settings.learning_rate or RATES["lora"])
+  count = _ratio(own.get("EPOCHS"), settings.epochs)
   rates = [{"learning_rate": _times(tried, rate)} for tried in settings.try_learning_rates] or [{}]
   if steps := own.get("STEPS"):
     count = _ratio(steps, settings.epochs)
@@ -51,7 +53,7 @@ def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _ratio(own: Any, of_all: float) -> float:
-  return own / of_all if own is not None and of_all else 1.0
+  return own / of_all if own and of_all else 1.0
 
 
 def _times(tried: float, ratio: float) -> float:

@@ -28,7 +28,7 @@ def main(configuration: Configuration) -> None:
     raise UserError(f"--seeds {settings.seeds}: train takes one seed; compare runs several")
   runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
-  optimizer_config(settings)
+  optimizer_config(configuration.own(recipe).settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
   bench.prepare([recipe, *first_stage(bench, recipe).values()])

@@ -191,7 +191,8 @@ def _train(
     last = journal.records[-1]["step"]
     before = {"before": journal.validation(0)} if settings.by_loss else {}
     curve = [{"step": r["step"], **r["validation"]} for r in journal.records if "validation" in r]
-    return {"best_step": best, "steps": last, "stopped_early": last < steps, **before, "curve": curve}, tree
+    about = {"best_step": best, "steps": last, "stopped_early": last < steps, "learning_rate": settings.learning_rate}
+    return {**about, **before, "curve": curve}, tree
 
 
 def optimizer_config(settings: Settings) -> OptimizerConfig:

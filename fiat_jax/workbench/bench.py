@@ -55,7 +55,8 @@ class Workbench:
 
   def of(self, recipe: Recipe) -> Workbench:
     """The same bench with the settings that are the recipe's own."""
-    return self.under(self.configuration.own(recipe)) if recipe.overrides else self
+    own = self.configuration.own(recipe)
+    return self if own is self.configuration else self.under(own)
 
   def check_splits(self, folder: pathlib.Path) -> bool:
     """Whether `splits.json` in the run folder says which rows of DATA are in which split: those read here.

@@ -91,7 +91,7 @@ def test_the_papers_runs_do_what_needs_no_reasoning_where_there_is_none(
   words += ["--template", "plain", "--model_dir", str(tmp_path / "run"), "--dry_run"]
   assert cli.main(["compare", *words]) == 0, capsys.readouterr().err
   printed = "".join(capsys.readouterr())
-  assert "FIAT: not run: needs the big model's reasoning" in printed and "beta alone: not run: needs" in printed
+  assert "FIAT; beta alone: not run: need the big model's reasoning" in printed
   assert "| LoRA alone " in printed and "| full fine-tuning, base model " in printed
 
 

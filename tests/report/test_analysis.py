@@ -118,6 +118,13 @@ def test_what_is_tuned_may_have_its_own_learning_rate_and_that_is_said(tmp_path)
   comparison = with_overrides(folder, fine_tuning={"LEARNING_RATE": 0.003})
   (part,) = ablation.parts(comparison)
   assert (part.called, part.more.name) == ("IA3 instead of LoRA (and another LEARNING_RATE)", "fine_tuning")
+  for told, tried in (("IA3 instead of LoRA (and another LEARNING_RATE)", {}), ("IA3 instead of LoRA", {"tried": []})):
+    record = json.loads((folder / "results.json").read_text())
+    for result, rate in zip(record["recipes"][:2], (0.001, 0.003), strict=True):
+      result["switches"]["overrides"] = {}
+      result |= {"learning_rate": rate, **tried}
+    (folder / "results.json").write_text(json.dumps(record))
+    assert [part.called for part in ablation.parts(results.read(folder))] == [told], "of all that were searched, none"
 
 
 def test_reasoning_learned_with_other_settings_of_training_is_no_figure_4(tmp_path):

@@ -12,7 +12,7 @@ from fiat_jax.data.rows import Layout, read_rows
 from fiat_jax.evaluation.statistics import Scored, holm, resample
 from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import folds
+from fiat_jax.verbs import folded
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -65,9 +65,22 @@ def test_with_folds_the_picks_pairs_are_corrected_too():
 def test_what_the_big_model_took_is_the_mean_over_the_rows_of_all_folds():
   took = {"reasoning_cost": 2.0, "reasoning_seconds": 30.0, "reasoning_latency": {"p50": 1.0, "p95": 4.0}}
   dear = {"reasoning_cost": 5.0, "reasoning_seconds": 90.0, "reasoning_latency": {"p50": 4.0, "p95": 7.0}}
-  found = folds.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}, **dear}])
+  found = folded.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}, **dear}])
   assert found == {"reasoning_cost": 3.0, "reasoning_seconds": 50.0, "reasoning_latency": {"p50": 2.0, "p95": 5.0}}
-  assert folds.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}}]) == {}, "known of some rows alone"
+  assert folded.of_beta([{"test": {"rows": 20}, **took}, {"test": {"rows": 10}}]) == {}, "known of some rows alone"
+
+
+def test_what_folds_tried_and_learned_is_their_mean():
+  trial = lambda rate, score, **more: {"learning_rate": rate, "validation": score, "best_step": 4, **more}  # noqa: E731
+  folds = [[trial(0.1, 20.0, chosen=True), trial(0.2, 10.0)], [trial(0.1, 30.0), trial(0.2, 40.0, chosen=True)]]
+  assert folded.tried([{"tried": one} for one in folds])["tried"] == [
+    {"learning_rate": 0.1, "validation": 25.0, "best_step": 4.0, "chosen_in": 1},
+    {"learning_rate": 0.2, "validation": 25.0, "best_step": 4.0, "chosen_in": 1},
+  ]
+  assert folded.tried([{"tried": folds[0]}, {}]) == {}
+  points = [{"step": step, "exact_match": 10.0 * step, "auc_pr": None} for step in range(3)]
+  found = folded.over_training([points, [{"step": 0, "exact_match": 2.0}, {"step": 2, "exact_match": 6.0}]])
+  assert found == [{"step": 0, "exact_match": 1.0}, {"step": 2, "exact_match": 13.0}], "the steps of both"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +96,7 @@ def test_folds_that_cannot_be_are_refused(data, words, told, capsys):
 def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_path, capsys):
   words = ["compare", "--data", data, "--model", str(tiny_checkpoint), "--batch", "8", "--steps", "1", "--slots", "4",
            "--target_length", "4", "--recipes", "fiat,beta"]  # fmt: skip
+  words += ["--try_learning_rates", "0.001,0.01", "--try_sizes", "8"]
   folder = tmp_path / "run"
   assert cli.main([*words, "--model_dir", str(tmp_path / "single"), "--dry_run"]) == 0
   assert "36 rows are few: --folds 5 makes a test row of each, not of" in capsys.readouterr().err
@@ -97,6 +111,10 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
     assert sorted(row["id"] for row in tested) == sorted(f"row{n}" for n in range(ROWS))
     parts = [records(folder / f"fold_{n}" / name / "predictions" / "test.jsonl") for n in range(3)]
     assert tested == [row for part in parts for row in part]
+  fiat = record["recipes"][0]
+  assert sum(trial["chosen_in"] for trial in fiat["tried"]) == 3 and [p["step"] for p in fiat["curve"]] == [0, 1]
+  assert [point["rows"] for point in fiat["sizes"]["points"]] == [8, 24 - 12]
+  assert fiat["sizes"]["points"][-1]["test"] == pytest.approx(fiat["test"]["overall"]["exact_match"])
   beta = record["recipes"][1]["test"]["overall"]["exact_match"]
   assert beta == pytest.approx(75), "the recorded answer is wrong in one row of four"
   assert (folder / "report.html").exists() and "Holm" in (folder / "report.md").read_text()
