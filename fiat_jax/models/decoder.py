@@ -142,7 +142,7 @@ class Decoder(nn.Module):
   def logits(self, hidden: jax.Array) -> jax.Array:
     """f32 logits [..., V] of hidden states [..., D]."""
     if self.head is None:
-      logits = jnp.matmul(hidden, self.embedding.T.astype(hidden.dtype), preferred_element_type=jnp.float32)
+      logits = layers.tied_logits(hidden, self.embedding, jnp.float32)
     else:
       logits = self.head(hidden).astype(jnp.float32)
     return layers.softcap(logits, self.config.logit_softcap)

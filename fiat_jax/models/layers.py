@@ -123,6 +123,15 @@ def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+def tied_logits(hidden: jax.Array, embedding: jax.Array, dtype: jnp.dtype | type) -> jax.Array:
+  """Logits [..., V] of hidden states [..., D] by the embedding [V, D], which is their head, too."""
+  kernel = embedding.astype(hidden.dtype)
+  if hidden.ndim == 2 and jax.default_backend() == "cpu":  # of a token a row a third faster this way around
+    turned = jax.lax.dot_general(kernel, hidden, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
+    return jax.lax.optimization_barrier(turned).T  # without it XLA turns it back
+  return jnp.matmul(hidden, kernel.T, preferred_element_type=dtype)
+
+
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
   """cap · tanh(x / cap), or x where there is no cap."""
   return x if cap is None else cap * jnp.tanh(x / cap)

@@ -240,7 +240,7 @@ class T5(nn.Module):
     wide = jnp.promote_types(hidden.dtype, jnp.float32)
     if self.head is None:
       hidden = (hidden.astype(wide) * self.config.width**-0.5).astype(hidden.dtype)
-      return jnp.matmul(hidden, self.embedding.T.astype(hidden.dtype), preferred_element_type=wide)
+      return layers.tied_logits(hidden, self.embedding, wide)
     return self.head(hidden).astype(wide)
 
   def target_logits(self, batch: Mapping[str, jax.Array]) -> jax.Array:
