@@ -30,7 +30,8 @@ NEEDED: dict[ModelSetting, str] = {
   "base_model": "a model without instruction tuning, such as mt5_small beside --model mt0_small",
 }
 
-NUMBERS = {"SEEDS": int, "TRY_LEARNING_RATES": float, "TRY_EPOCHS": float, "TRY_SIZES": int}  # lists that hold such
+# What lists hold that are no texts.
+NUMBERS = {"SEEDS": int, "TRY_LEARNING_RATES": float, "TRY_EPOCHS": float, "TRY_SIZES": int, "TRY_SHOTS": int}
 
 _recipe = gin.external_configurable(Recipe, "Recipe")
 _checkpoint = gin.external_configurable(Checkpoint, "Checkpoint")

@@ -18,7 +18,9 @@ NOT_NEGATIVE = (
   *("answer_temperature", "max_cost", "limit", "pilot", "requests_per_minute", "tokens_per_minute", "queue", "drain"),
   *("train_rows", "max_cost_a_day", "propose_instructions", "propose_reasoning_instructions"),
 )
-TRIED = ("try_learning_rates", "try_epochs", "try_sizes")  # of a comparison, and no part of what one run is
+TRIED_NUMBERS = ("try_learning_rates", "try_epochs", "try_sizes", "try_shots")
+TRIED = (*TRIED_NUMBERS, "try_shot_choices")  # of a comparison, and no part of what one run is
+SHOWN = ("first", "random", "language")
 CHOICES = {
   "objective": ("answer", "span_corruption", "chat"),
   "template": ("chat", "plain"),
@@ -27,7 +29,7 @@ CHOICES = {
   "beta_weights": ("", "int8", "nf4"),
   "remat": ("none", "dots", "full"),
   "attention": ("auto", "plain", "fused"),
-  "shot_choice": ("first", "random", "language", "nearest"),
+  "shot_choice": (*SHOWN, "nearest"),
   "beta_fails": ("error", "tau_alone"),
 }
 
@@ -48,7 +50,7 @@ def _numbers(s: Settings) -> None:
   for name in NOT_NEGATIVE:
     if getattr(s, name) < 0:
       raise UserError(f"--{name} {getattr(s, name)}: give 0 or more")
-  for name in TRIED:
+  for name in TRIED_NUMBERS:
     if any(value <= 0 for value in getattr(s, name)):
       raise UserError(f"--{name} {','.join(map(str, getattr(s, name)))}: give numbers above 0")
   if not 0 <= s.port < 65536:
@@ -70,6 +72,9 @@ def _choices(s: Settings) -> None:
     named = [choice for choice in choices if choice]
     given = " or ".join(named) if len(named) == 2 else f"one of {', '.join(named)}"
     raise UserError(f"--{name} {value!r}: give {given}" + (", or leave it out" if "" in choices else ""))
+  for choice in s.try_shot_choices:
+    if choice not in SHOWN:
+      raise UserError(f"--try_shot_choices {choice!r}: give some of {', '.join(SHOWN)} (icl_nearest shows the nearest)")
 
 
 def _texts(s: Settings) -> None:

@@ -20,6 +20,7 @@ FREE += ("PRICE", "MAX_COST", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_
 FREE += ("HOST", "PORT", "QUEUE", "MAX_TOKENS", "DRAIN")
 FREE += ("DEPLOYMENT", "BETA_FAILS", "MAX_COST_A_DAY", "TAU_URL", "TAU_NAME")
 FREE += ("TRY_LEARNING_RATES", "TRY_EPOCHS", "TRY_SIZES")  # what was tried is kept, each in a folder of its own
+FREE += ("TRY_SHOTS", "TRY_SHOT_CHOICES")  # and answers in the store
 FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IMPORT_FROM")
 
 OF_BETA = ("BETA", "BETA_URL", "BETA_TEMPLATE", "BETA_WEIGHTS", "BETA_CONTEXT")  # may come where no big model was named

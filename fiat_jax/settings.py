@@ -68,6 +68,8 @@ class Settings:
   try_learning_rates: tuple[float, ...]
   try_epochs: tuple[float, ...]
   try_sizes: tuple[int, ...]
+  try_shots: tuple[int, ...]
+  try_shot_choices: tuple[str, ...]
   try_instructions: str
   try_reasoning_instructions: str
   propose_instructions: int

@@ -10,6 +10,8 @@ from fiat_jax.report.languages import Gains
 from fiat_jax.report.results import Comparison, Result
 from fiat_jax.report.table import NONE, Cell, Table, difference, interval, number
 
+SETTINGS = ("learning_rate", "epochs", "shots", "shot_choice")  # that are searched
+
 
 def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> Table:
   """Beside the picture of what each switch brings."""
@@ -94,6 +96,10 @@ def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
   )
 
 
+def _plain(value: float | str) -> str:
+  return value if isinstance(value, str) else f"{value:g}"
+
+
 def _chosen(trial: Mapping[str, Any]) -> str:
   if "chosen_in" in trial:
     return f"chosen in {trial['chosen_in']} folds" if trial["chosen_in"] else ""
@@ -105,8 +111,8 @@ def tried(drawn: Sequence[Result], metric: str) -> Table:
   rows = []
   for result in drawn:
     for trial in result.record["tried"]:
-      shown = [f"{name} {trial[name]:g}" for name in ("learning_rate", "epochs") if name in trial]
+      shown = [f"{name} {_plain(trial[name])}" for name in SETTINGS if name in trial]
       cells = [Cell(text=result.title), Cell(text=", ".join(shown)), number(trial["validation"])]
-      rows.append([*cells, number(trial["best_step"], "g"), Cell(text=_chosen(trial))])
+      rows.append([*cells, number(trial.get("best_step"), "g"), Cell(text=_chosen(trial))])
   columns = ["recipe", "settings", f"{metric} on validation", "at step", ""]
   return Table(name="tried", caption="Settings tried, on validation alone", columns=columns, rows=rows)

@@ -201,7 +201,8 @@ def _tried(comparison: Comparison) -> Part | None:
     heading="Settings tried",
     words=[
       "Each recipe that trains got as many trials, around settings of its own where it has such, with the first seed, "
-      "and validation chose. A choice at the end of what was tried may have a better one beyond it."
+      "each that is asked in context as many exemplars, and validation chose. A choice at the end of what was tried "
+      "may have a better one beyond it."
     ],
     tables=[part_tables.tried(drawn, comparison.metric)],
   )

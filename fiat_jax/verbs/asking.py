@@ -54,16 +54,21 @@ class Asked:
     return digest(list(self.plan.keys))
 
 
-def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+def judge(
+  bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, tried: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
   """What results say of the recipe, as far as the run folder does not say it yet; answers are kept as they come.
+
+  Args:
+    tried: the settings that were tried before, of which the bench has the best.
 
   Raises:
     UserError: MAX_COST is reached, or more answers are missing than COMPLETENESS allows.
   """
   asked = prepare(bench, recipe, folder)
-  done = folder / "results.json"
+  done, more = folder / "results.json", {"tried": list(tried)} if tried else {}
   if done.exists() and (found := json.loads(done.read_text()))["asked"] == asked.digest:
-    return found
+    return found | more
   compilations.make_room()
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}
   seconds = ask(asked, bench.models.let_go)
@@ -81,12 +86,13 @@ def judge(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> 
   result |= durations.of_inputs(asked.store.folder, inputs, frozenset(asked.plan.keys))
   if (cost := costs.per_1000(asked.store.folder, inputs, frozenset(asked.plan.keys))) is not None:
     result["reasoning_cost"] = cost
+  result |= more
   write_whole(done, json.dumps(result, indent=2) + "\n")
   return result
 
 
-def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
-  """Renders every prompt; nothing is asked, and no weights are read.
+def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path, splits: Sequence[str] = ASKED) -> Asked:
+  """Renders every prompt about these splits; nothing is asked, and no weights are read.
 
   Raises:
     UserError: exemplars are missing, a prompt is too long, or MAX_COST cannot be kept for want of the PRICE.
@@ -101,7 +107,7 @@ def prepare(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> Asked:
   else:
     asked = reasoner.make(dataclasses.replace(bench.configuration, settings=settings))
   shown = in_context.exemplars_of(settings, recipe, bench.rows)
-  rows = {split: bench.rows[split] for split in ASKED if split in bench.rows}
+  rows = {split: bench.rows[split] for split in splits if split in bench.rows}
   template = in_context.template_of(settings, recipe)
   if bench.templates.truncation:
     rows = {split: _short(bench, found, template, asked) for split, found in rows.items()}
@@ -225,6 +231,8 @@ def _first_paragraph(text: str) -> str:
 
 def lacking(settings: Settings, recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
   """What the recipe needs beside rows to ask about, and is not there; else nothing."""
+  if recipe.exemplars != "none" and (settings.try_shots or settings.try_shot_choices) and "validation" not in rows:
+    return "--validation: rows on which the exemplars are chosen"
   if recipe.in_context == "beta" and settings.beta == view.RECORDED:
     return "--beta: a big model that can be asked, as --beta openai:NAME --beta_url URL, or one that runs here"
   if recipe.in_context == "beta" and settings.beta.startswith(reasoner.ENDPOINT) and not settings.store:

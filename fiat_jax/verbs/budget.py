@@ -24,7 +24,7 @@ from fiat_jax.reasoning.request import Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
-from fiat_jax.verbs import asking, learning_curve, search, seeds
+from fiat_jax.verbs import asking, exemplar_search, learning_curve, search, seeds
 from fiat_jax.workbench import Workbench
 
 TRAINING, READING, WRITING = 0.5, 0.8, 0.3  # of the speed of a matrix product: the demo on 2 cores
@@ -226,10 +226,12 @@ def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[float | None, float]:
   """Minutes and money for what is not answered yet."""
-  asked = asking.prepare(bench, recipe, folder)
-  pairs = zip(asked.plan.requests, asked.plan.keys, strict=True)
-  left = [request for request, key in pairs if key not in asked.store.kept]
-  return of_requests(left, asked.reasoner, asked.store, asked.settings)
+  plans = exemplar_search.plans(bench.of(recipe), recipe, folder)
+  last, left = plans[-1], dict[str, Request]()
+  for asked in plans:
+    pairs = zip(asked.plan.keys, asked.plan.requests, strict=True)
+    left |= {key: request for key, request in pairs if key not in asked.store.kept}
+  return of_requests(list(left.values()), last.reasoner, last.store, last.settings)
 
 
 def of_requests(

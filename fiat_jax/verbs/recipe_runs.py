@@ -17,7 +17,7 @@ from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.progress import say
 from fiat_jax.reasoning import costs, durations, view
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import asking, learning_curve, search, seeds
+from fiat_jax.verbs import asking, exemplar_search, learning_curve, search, seeds
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.choice import SPLITS
 from fiat_jax.verbs.objectives import Answers
@@ -34,7 +34,8 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
   bench = bench.of(recipe)
   settings = bench.settings
   if recipe.in_context:
-    return asking.judge(bench, name, recipe, folder)
+    shown = exemplar_search.best(bench, recipe, folder)
+    return asking.judge(shown.bench, name, recipe, folder, shown.tried)
   if not recipe.trains:
     result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.shards.truncated(recipe)}
     answers = Answers(bench, recipe)

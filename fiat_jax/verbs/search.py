@@ -40,7 +40,7 @@ def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
     settings: of all recipes, without those that are the recipe's own.
   """
   own = recipe.overrides
-  suiting = 0.0 if settings.learning_rate else recipe.learning_rate(own.get("OPTIMIZER", settings.optimizer))
+  suiting = 0.0 if settings.learning_rate else recipe.learning_rate(str(own.get("OPTIMIZER", settings.optimizer)))
   rate = _ratio(own.get("LEARNING_RATE") or suiting, settings.learning_rate or RATES["lora"])
   count = _ratio(own.get("EPOCHS"), settings.epochs)
   rates = [{"learning_rate": _times(tried, rate)} for tried in settings.try_learning_rates] or [{}]

@@ -69,6 +69,59 @@ def test_the_big_model_is_asked_once_about_each_row_and_its_price_is_told(rows, 
   assert answer["reasoning"] == "Count on. The answer is 1." and answer["prediction"] == "1"
 
 
+def by_shots(prompt: str, attempt: int) -> str:
+  """Right where it is shown three rows."""
+  number = int(re.findall(r"What is (\d+)", prompt)[-1])
+  return str(number + 1) if prompt.count("of train") == 3 else "none"
+
+
+def test_exemplars_are_chosen_on_validation_alone(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  endpoint, folder = Endpoint(answer=by_shots), rows / "run"
+  with served(endpoint) as url:
+    run = words(rows, url, "--recipes", "icl_few_shot", "--model_dir", str(folder), "--try_shots", "1,3,5")
+    assert cli.main([*run, "--dry_run"]) == 0 and not endpoint.bodies
+    assert cli.main(run) == 0
+    prompts = [body["messages"][0]["content"] for body in endpoint.bodies]
+    tested = [prompt for prompt in prompts if prompt.rstrip().rpartition("What is")[2].count("of test")]
+    assert len(prompts) == 3 * 4 + 12 and len(tested) == 12, "test with what was chosen, and validation not again"
+    assert all(prompt.count("of train") == 3 for prompt in tested)
+    before = len(endpoint.bodies)
+    assert cli.main([*run, "--try_shots", "3,1"]) == 0 and len(endpoint.bodies) == before
+  (found,) = results(folder)["recipes"]
+  assert found["test"]["overall"]["exact_match"] == 100 and found["shots"] == 3
+  assert found["tried"] == [{"shots": 3, "validation": 100.0, "chosen": True}, {"shots": 1, "validation": 0.0}]
+  assert "shots 3" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+  ("more", "told"),
+  [
+    (("--try_shots", "0"), "--try_shots 0: give numbers above 0"),
+    (("--try_shot_choices", "nearest"), "give some of first, random, language (icl_nearest shows the nearest)"),
+  ],
+)
+def test_exemplars_that_cannot_be_tried_are_refused(rows, more, told, capsys):
+  assert cli.main(words(rows, "http://127.0.0.1:9/v1", "--recipes", "icl_few_shot", *more)) == 2
+  assert told in capsys.readouterr().err
+
+
+def test_an_endpoint_that_was_not_named_is_asked_only_up_to_a_cost_that_was(rows, monkeypatch, capsys):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  with served(Endpoint(answer=told)) as url:
+    run = words(rows, url, "--model_dir", str(rows / "run"), "--dry_run")
+    for more, asks in (
+      ((), False),
+      (("--max_cost", "9"), True),
+      (("--price", "0,0"), True),
+      (("--budget", "9,9"), True),
+    ):
+      assert cli.main([*run, *more]) == 0
+      said = capsys.readouterr().err
+      assert ("| beta, CoT" in said) is asks
+      assert ("beta, CoT: not run: need --max_cost: it asks openai:big" in said) is not asks
+
+
 def test_money_in_the_budget_keeps_what_is_dear_out(rows, monkeypatch, capsys):
   monkeypatch.setenv("OPENAI_API_KEY", "k")
   endpoint = Endpoint(answer=told)
