@@ -80,7 +80,7 @@ def test_the_folder_of_another_configuration(rows: str, tiny_checkpoint: Path, t
   claim_as_train_does(words)
   before = (tmp_path / "run" / "config.gin").read_bytes()
   message = refused(tmp_path, "train", *words, "--learning_rate", "0.5")
-  assert "run: holds a run of another configuration (LEARNING_RATE was 0.001, now 0.5): give a new" in message
+  assert "run: holds a run of another configuration (LEARNING_RATE was 0.0, now 0.5): give a new" in message
   assert (tmp_path / "run" / "config.gin").read_bytes() == before
 
 

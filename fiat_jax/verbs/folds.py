@@ -68,6 +68,8 @@ def _plan(configuration: Configuration, first: Configuration) -> tuple[str, ...]
   of_one = forecasts(bench, chosen.recipes, pathlib.Path(first.settings.model_dir))
   found = [_times(one, count) for one in of_one]
   runs = Runs(found, budget)
+  rows = [row for split in bench.rows.values() for row in split]
+  say(f"over {count} folds, each row once, {report.power_line([r.lang for r in rows], [r.group for r in rows])}")
   say(f"over {count} folds:\n{budgeting.table(found, runs.names, budget)}")
   if not runs.names:
     raise UserError(f"--budget {configuration.settings.budget} allows no run: raise it, or name cheaper --recipes")

@@ -106,6 +106,7 @@ def test_exemplars_that_cannot_be_tried_are_refused(rows, more, told, capsys):
   assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_was_not_named_is_asked_only_up_to_a_cost_that_was(rows, monkeypatch, capsys):
   monkeypatch.setenv("OPENAI_API_KEY", "k")
   with served(Endpoint(answer=told)) as url:

@@ -102,6 +102,7 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
   assert "36 rows are few: --folds 5 makes a test row of each, not of" in capsys.readouterr().err
   assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0
   said = capsys.readouterr()
+  assert "over 3 folds, each row once, test: 36 rows in 9 groups can show" in said.err
   assert "over 3 folds:\n| recipe" in said.err and "test, 36 rows" in said.out
   record = results(folder)
   assert record["folds"] == 3 and [result["test"]["rows"] for result in record["recipes"]] == [36, 36]
