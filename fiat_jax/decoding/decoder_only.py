@@ -47,7 +47,7 @@ class DecoderOnly:
   ) -> list[KV]:
     count, before = tokens.shape[1], _places(prefix)
     mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
-    positions = before + jnp.arange(count)[None]
+    positions = before + np.arange(count)[None]
     _, filled = decoder.cached_hidden(self.model, weights, tokens, positions, mask, prefix=prefix)
     room = cache[0].v.shape[2]
     filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]

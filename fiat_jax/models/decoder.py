@@ -214,7 +214,8 @@ def cached_hidden(
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
   x = adapters.put_prompt(embed(c, weights["outer"]["embedding"], tokens), tokens, weights.get(adapters.PROMPT))
-  seen = views(c, positions, mask, key_positions(positions, mask.shape[-1], cached=bool(cache)))
+  keys = key_positions(positions, mask.shape[-1], cached=bool(cache))
+  seen = views(c, positions, mask, keys, unrolled=True)
   filled = []
   for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):
     own, before = (cache[number] if cache else None), (prefix[number] if prefix else None)

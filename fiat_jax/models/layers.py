@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from fiat_jax.models import adapters, quantized
@@ -114,6 +116,24 @@ def rotary_angles(positions: jax.Array, head_dim: int, rotary: Rotary) -> tuple[
     frequencies = frequencies / jnp.asarray(rotary.divisors, jnp.float32)
   angles = positions[..., None].astype(jnp.float32) * frequencies
   return jnp.cos(angles), jnp.sin(angles)
+
+
+def looked_up(positions: jax.Array, head_dim: int, rotary: Rotary, count: int) -> tuple[jax.Array, jax.Array]:
+  """The same of positions below `count`, read from a table that is a constant of the program.
+
+  Where layers follow one another unrolled, XLA would compute cosines again in each of them, for every head.
+  """
+  cos, sin = _table(head_dim, rotary, count)
+  if isinstance(positions, np.ndarray):
+    return jnp.asarray(cos[positions]), jnp.asarray(sin[positions])
+  return jnp.take(cos, positions, axis=0, mode="clip"), jnp.take(sin, positions, axis=0, mode="clip")
+
+
+@functools.lru_cache(maxsize=8)
+def _table(head_dim: int, rotary: Rotary, count: int) -> tuple[np.ndarray, np.ndarray]:
+  with jax.ensure_compile_time_eval():
+    cos, sin = rotary_angles(jnp.arange(count), head_dim, rotary)
+  return np.asarray(cos), np.asarray(sin)
 
 
 def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:

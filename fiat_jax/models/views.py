@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from fiat_jax.models.attention import window_mask
 from fiat_jax.models.config import DecoderConfig, LayerKind
-from fiat_jax.models.layers import rotary_angles
+from fiat_jax.models.layers import looked_up, rotary_angles
 
 Array = jax.Array | np.ndarray
 
@@ -28,10 +29,16 @@ class View(NamedTuple):
   segments: jax.Array | None = None
 
 
-def views(c: DecoderConfig, positions: jax.Array, mask: jax.Array, keys: Array) -> dict[LayerKind, View]:
-  """What layers of each kind see: `mask` [B, T, S] is without windows; positions [B, T], those of the keys [·, S]."""
+def views(
+  c: DecoderConfig, positions: jax.Array, mask: jax.Array, keys: Array, *, unrolled: bool = False
+) -> dict[LayerKind, View]:
+  """What layers of each kind see: `mask` [B, T, S] is without windows; positions [B, T], those of the keys [·, S].
+
+  `unrolled`: layers are not scanned; all positions are below S.
+  """
   turns = dict.fromkeys(kind.rotary for kind in c.distinct_kinds)
-  turned = {rotary: rotary_angles(positions, c.head_dim, rotary) if rotary else None for rotary in turns}
+  angles = functools.partial(looked_up, count=mask.shape[-1]) if unrolled else rotary_angles
+  turned = {rotary: angles(positions, c.head_dim, rotary) if rotary else None for rotary in turns}
   windows = dict.fromkeys(kind.window for kind in c.distinct_kinds)
   masks = {window: window_mask(mask, positions, keys, window) for window in windows}
   return {kind: View(turned[kind.rotary], masks[kind.window]) for kind in c.distinct_kinds}
