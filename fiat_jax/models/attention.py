@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array | np.ndarray
 MASKED = -1e9  # added to f32 scores; finite, so that a query that sees nothing stays free of NaN
 BLOCK = 128  # queries at a time where attention is causal: later keys are not computed, scores stay in the cache
 
@@ -148,7 +149,7 @@ def segment_mask(segments: jax.Array) -> jax.Array:
   return same & jnp.tril(jnp.ones((length, length), bool))
 
 
-def window_mask(mask: jax.Array, queries: jax.Array, keys: jax.Array | np.ndarray, window: int | None) -> jax.Array:
+def window_mask(mask: jax.Array, queries: Array, keys: Array, window: int | None) -> jax.Array:
   """`mask` [B, T, S] without what lies `window` positions or more before the query.
 
   Args:

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from fiat_jax import sharding
 from fiat_jax.models import adapters, attention, fused, layers, neftune, remat
-from fiat_jax.models.attention import KV, attend, segment_mask
+from fiat_jax.models.attention import KV, Array, attend, segment_mask
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.unstacked import slices
@@ -192,7 +192,7 @@ def cached_hidden(
   model: Decoder,
   weights: Mapping[str, Any],
   tokens: jax.Array,
-  positions: jax.Array,
+  positions: Array,
   mask: jax.Array,
   cache: Sequence[KV] | None = None,
   write: jax.Array | None = None,
@@ -203,7 +203,7 @@ def cached_hidden(
   Args:
     model: gives configuration and LoRA scale.
     weights: from `unstack`.
-    tokens, positions: [B, T].
+    tokens, positions: [B, T]; positions below the keys' number.
     mask: [B, T, P + S] over a prefix of P tokens and the cache, or [B, T, P + T] without a cache. Windows are taken out
       of it here.
     cache: a `KV` a layer, position P + p in place p; without it, the new tokens see one another alone and the result is

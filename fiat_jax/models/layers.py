@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from fiat_jax.models import adapters, quantized
+from fiat_jax.models.attention import Array
 from fiat_jax.models.config import Rotary
 from fiat_jax.models.lora import LoraConfig
 
@@ -109,7 +110,7 @@ class GatedFFN(nn.Module):
     return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, self.lora, self.bias, name="down")(hidden)
 
 
-def rotary_angles(positions: jax.Array, head_dim: int, rotary: Rotary) -> tuple[jax.Array, jax.Array]:
+def rotary_angles(positions: Array, head_dim: int, rotary: Rotary) -> tuple[jax.Array, jax.Array]:
   """Cosines and sines [B, S, head_dim / 2] for rotary embedding (Su et al., 2021) of integer positions [B, S]."""
   frequencies = rotary.theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
   if rotary.divisors:
@@ -118,7 +119,7 @@ def rotary_angles(positions: jax.Array, head_dim: int, rotary: Rotary) -> tuple[
   return jnp.cos(angles), jnp.sin(angles)
 
 
-def looked_up(positions: jax.Array, head_dim: int, rotary: Rotary, count: int) -> tuple[jax.Array, jax.Array]:
+def looked_up(positions: Array, head_dim: int, rotary: Rotary, count: int) -> tuple[jax.Array, jax.Array]:
   """The same of positions below `count`, read from a table that is a constant of the program.
 
   Where layers follow one another unrolled, XLA would compute cosines again in each of them, for every head.

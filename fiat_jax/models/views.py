@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiat_jax.models.attention import window_mask
+from fiat_jax.models.attention import Array, window_mask
 from fiat_jax.models.config import DecoderConfig, LayerKind
 from fiat_jax.models.layers import looked_up, rotary_angles
-
-Array = jax.Array | np.ndarray
 
 
 class View(NamedTuple):
@@ -30,7 +28,7 @@ class View(NamedTuple):
 
 
 def views(
-  c: DecoderConfig, positions: jax.Array, mask: jax.Array, keys: Array, *, unrolled: bool = False
+  c: DecoderConfig, positions: Array, mask: jax.Array, keys: Array, *, unrolled: bool = False
 ) -> dict[LayerKind, View]:
   """What layers of each kind see: `mask` [B, T, S] is without windows; positions [B, T], those of the keys [·, S].
 
@@ -63,7 +61,7 @@ def _shared_or_stacked(values: Sequence[Any]) -> Any:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
 
 
-def key_positions(positions: jax.Array, count: int, cached: bool) -> Array:
+def key_positions(positions: Array, count: int, cached: bool) -> Array:
   """Positions [·, count] of what a mask covers: those from 0 up to the cache's end, or a prefix and the new tokens."""
   if cached:
     return np.arange(count)[None]
