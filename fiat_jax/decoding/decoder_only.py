@@ -118,7 +118,7 @@ def _places(prefix: list[KV] | None) -> int:
 def _prefix(model: decoder.Decoder, weights: Weights, tokens: Any) -> list[KV]:
   """Keys and values of tokens [1, S] that all requests begin with, [1, …] a layer."""
   mask = jnp.tril(jnp.ones((1, tokens.shape[1], tokens.shape[1]), bool))
-  return decoder.cached_hidden(model, weights, tokens, jnp.arange(tokens.shape[1])[None], mask)[1]
+  return decoder.cached_hidden(model, weights, tokens, np.arange(tokens.shape[1])[None], mask)[1]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -141,7 +141,7 @@ def _in_context(bench: Workbench, recipe: Recipe) -> str:
   return asking.lacking(bench.settings, recipe, bench.rows) if recipe.in_context else ""
 
 
-def _leave(bench: Workbench, recipe: Recipe) -> str:
+def _cost(bench: Workbench, recipe: Recipe) -> str:
   """What is not named may spend money only where it is said how much."""
   settings = bench.settings
   endpoint = recipe.in_context == "beta" and settings.beta.startswith(reasoner.ENDPOINT)
@@ -152,7 +152,4 @@ def _leave(bench: Workbench, recipe: Recipe) -> str:
   return f"--max_cost: it asks {settings.beta}, which costs money; or name it in --recipes"
 
 
-LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (
-  *(_model, _whole_weights, _reasoning),
-  *(_answers, _in_context, _leave),
-)
+LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (_model, _whole_weights, _reasoning, _answers, _in_context, _cost)

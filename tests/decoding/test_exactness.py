@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import t5 as small
@@ -43,10 +42,10 @@ FAMILIES = [decoder_only, pytest.param(encoder_decoder, marks=pytest.mark.slow)]
 def sharpened(model, times: float):
   """The model with logits so many times as far apart: random ones lie so close that in bf16 most are near ties."""
   module, weights = model
-  outer = dict(weights["outer"])
-  of = outer if "final_norm" in outer else outer.setdefault("decoder", dict(outer.pop("decoder")))
-  of["final_norm"] = jax.tree.map(lambda scale: times * scale, of["final_norm"])
-  return module, {**weights, "outer": outer}
+  outer, sharper = weights["outer"], lambda of: {**of, "final_norm": {"scale": times * of["final_norm"]["scale"]}}
+  if "decoder" in outer:
+    return module, {**weights, "outer": {**outer, "decoder": sharper(outer["decoder"])}}
+  return module, {**weights, "outer": sharper(outer)}
 
 
 def requests_of(seed: int = 0) -> list[Request]:
