@@ -1,5 +1,4 @@
-"""Before a comparison's work: its runs with the minutes and the money that they will take, cheapest first, and which of
-them a budget allows."""
+"""What a comparison may take, in minutes and money, and which runs that allows: before any work, and after each."""
 
 from __future__ import annotations
 
@@ -10,26 +9,15 @@ import pathlib
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from fiat_jax import machine
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.report import lay_out
-from fiat_jax.models import lora
 from fiat_jax.progress import say
-from fiat_jax.reasoning.estimate import estimate
-from fiat_jax.reasoning.ledger import Ledger, Price
-from fiat_jax.reasoning.reasoner import Reasoner
-from fiat_jax.reasoning.request import Request
-from fiat_jax.reasoning.store import Store
-from fiat_jax.recipe import Recipe
-from fiat_jax.settings import Settings
-from fiat_jax.verbs import asking, exemplar_search, learning_curve, search, seeds
-from fiat_jax.workbench import Workbench
+from fiat_jax.reasoning.ledger import Ledger
+from fiat_jax.verbs.forecast import Forecast
 
-TRAINING, READING, WRITING = 0.5, 0.8, 0.3  # of the speed of a matrix product: the demo on 2 cores
 HEAD = ("recipe", "runs")
-COMPILING = 40.0  # seconds of a run that trains; a quarter of that of one that answers alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,35 +41,6 @@ class Budget:
       return cls(*parts)
     except ValueError:
       raise UserError(f"--budget {text!r}: give minutes, or minutes and money, as in 60 or 60,2.50") from None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Forecast:
-  """What a recipe's runs, one a seed, will take by estimate.
-
-  `minutes` None: an endpoint's, which nobody knows; `money` infinite: an endpoint's without PRICE, likewise.
-  """
-
-  name: str
-  title: str
-  runs: int
-  minutes: float | None
-  money: float
-  done: bool = False
-
-  @property
-  def order(self) -> tuple[bool, float, float]:
-    """Cheap before dear: what costs money last, and what nobody knows behind what is known."""
-    return self.money > 0, self.money, math.inf if self.minutes is None else self.minutes
-
-
-def forecasts(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> list[Forecast]:
-  """Of every recipe, cheapest first; those whose runs are done take nothing."""
-  return sorted((_forecast(bench, name, recipe, folder / name) for name, recipe in recipes.items()), key=_order)
-
-
-def _order(forecast: Forecast) -> tuple[bool, float, float]:
-  return forecast.order
 
 
 class Runs:
@@ -188,95 +147,3 @@ def table(found: Sequence[Forecast], names: Collection[str], budget: Budget, hea
 
 def _money(amount: float) -> str:
   return "?" if amount == math.inf else f"{amount:.2f}"
-
-
-def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> Forecast:
-  several = bench.settings.seeds if recipe.trains else (0,)
-  count, money = float(len(_not_done(seeds.found(folder, several)))), 0.0
-  if recipe.answer_of_beta:
-    minutes: float | None = 0.0
-  elif recipe.in_context:
-    minutes, money = _of_asking(bench, recipe, folder)
-  else:
-    count = trainings(bench, recipe, folder) if recipe.trains else count
-    minutes = count * _of_model(bench, recipe)
-  done = not count if recipe.trains else bool(recipe.in_context) and minutes == money == 0
-  return Forecast(name=name, title=recipe.title, runs=len(several), minutes=minutes, money=money, done=done)
-
-
-def trainings(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> float:
-  """How often the recipe is still to be trained on all rows; on fewer, a part of once.
-
-  Where settings are still to be tried, all of its runs may be other ones, of which the best trial's is the first.
-  """
-  several, whole = bench.settings.seeds, learning_curve.whole(bench)
-  ways = search.trials(bench.settings, recipe)
-  tried = _not_done(search.places(folder, ways)) if len(ways) > 1 else []
-  places = {size: seeds.found(learning_curve.place_of(folder, size), several) for size in learning_curve.sizes(bench)}
-  if tried:
-    return len(tried) + len(several) - 1 + len(several) * sum(places) / whole
-  return (
-    len(_not_done(seeds.found(folder, several))) + sum(size * len(_not_done(places[size])) for size in places) / whole
-  )
-
-
-def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  return [home for home in homes if not (home / "results.json").exists()]
-
-
-def _of_asking(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> tuple[float | None, float]:
-  """Minutes and money for what is not answered yet."""
-  plans = exemplar_search.plans(bench.of(recipe), recipe, folder)
-  last, left = plans[-1], dict[str, Request]()
-  for asked in plans:
-    pairs = zip(asked.plan.keys, asked.plan.requests, strict=True)
-    left |= {key: request for key, request in pairs if key not in asked.store.kept}
-  return of_requests(list(left.values()), last.reasoner, last.store, last.settings)
-
-
-def of_requests(
-  requests: Sequence[Request], reasoner: Reasoner, store: Store, settings: Settings
-) -> tuple[float | None, float]:
-  """Minutes and money that it takes to ask all of them, as `Forecast` has them."""
-  if not requests:
-    return 0.0, 0.0
-  priced = estimate(iter(requests), reasoner.count, store)
-  if reasoner.remote:
-    return None, Price.parse(settings.price).of(priced.likely) if settings.price else math.inf
-  size = asking.parameters(reasoner)
-  speed = machine.products_a_second(settings.dtype)
-  reading, writing = 2 * size * priced.likely[0] / READING, 2 * size * priced.likely[1] / WRITING
-  return ((reading + writing) / speed + COMPILING / 4) / 60, 0.0
-
-
-def _of_model(bench: Workbench, recipe: Recipe) -> float:
-  """Minutes of one run of a recipe in which MODEL or BASE_MODEL reads the tokenised rows."""
-  bench = bench.of(recipe)
-  settings = bench.settings
-  size = lora.count(bench.models.of(recipe).family.shapes())
-  passes = {split: 1.0 for split in ("validation", "test") if split in bench.rows}
-  training = 0.0
-  if recipe.trains:
-    shards = [bench.shards.of("train", recipe), *([bench.shards.explained(recipe)] if recipe.distils else [])]
-    count, tokens = len(shards[0]), sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards)
-    size_of_update = min(settings.batch, count)
-    steps = settings.steps or max(1, math.ceil(settings.epochs * count / size_of_update))
-    training = steps * size_of_update / count * tokens * size * (6 if recipe.adapter == "full" else 4) / TRAINING
-    every = settings.validate_every or max(1, -(-steps // 4))
-    passes["validation"] += 1 + math.ceil(steps / every)
-  answering = sum(times * _of_answers(bench, recipe, split, size) for split, times in passes.items())
-  if bench.templates.unaided(recipe) and "test" in passes:
-    answering += _of_answers(bench, recipe, "test", size)
-  speed = machine.products_a_second(settings.dtype)
-  minutes = ((training + answering) / speed + (COMPILING if recipe.trains else COMPILING / 4)) / 60
-  return 2 * minutes if recipe.begins_with else minutes
-
-
-def _of_answers(bench: Workbench, recipe: Recipe, split: str, size: int) -> float:
-  """Operations to answer a split once, divided by how well they use the machine."""
-  shard = bench.shards.of(split, recipe)
-  read, written = int(shard.lengths("inputs").sum()), int(shard.lengths("targets").sum())
-  if bench.settings.labels:
-    labels = sum(len(row.labels) for row in bench.rows[split])
-    return 2 * size * (read + labels * written / len(shard)) / READING
-  return 2 * size * (read / READING + written / WRITING)

@@ -27,8 +27,9 @@ from fiat_jax.report.results import Result
 from fiat_jax.run_folder import occupied, widen
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import choice, prompt_search, recipe_runs
-from fiat_jax.verbs.budget import Budget, Runs, forecasts
+from fiat_jax.verbs.budget import Budget, Runs
 from fiat_jax.verbs.choice import Choice
+from fiat_jax.verbs.forecast import forecasts
 from fiat_jax.verbs.made import note
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.verbs.tuning import first_stage, optimizer_config

@@ -25,8 +25,9 @@ from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import comparison, folded
-from fiat_jax.verbs.budget import Budget, Forecast, Runs, forecasts
+from fiat_jax.verbs.budget import Budget, Runs
 from fiat_jax.verbs.comparison import Compared
+from fiat_jax.verbs.forecast import Forecast, forecasts
 
 
 def run(configuration: Configuration) -> Compared | None:

@@ -20,7 +20,8 @@ from fiat_jax.reasoning.request import Request
 from fiat_jax.settings import Settings
 from fiat_jax.verbs import asking, prompt_scoring
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs.budget import Budget, Forecast
+from fiat_jax.verbs.budget import Budget
+from fiat_jax.verbs.forecast import Forecast, of_requests
 from fiat_jax.verbs.prompt_scoring import ANSWERS, Prepare
 from fiat_jax.whole import write_whole
 
@@ -174,10 +175,10 @@ class Trials:
       asked = self._prepare[name](candidate.text)
       pairs = list(zip(asked.plan.requests, asked.plan.keys, strict=True))
       left = [request for request, key in pairs if key not in asked.store.kept]
-      parts.append(budgeting.of_requests(left, asked.reasoner, asked.store, asked.settings))
+      parts.append(of_requests(left, asked.reasoner, asked.store, asked.settings))
       if n == 0 and self.beta and (missing := self._unwritten(name)):
-        like = budgeting.of_requests([request for request, _ in pairs], asked.reasoner, asked.store, asked.settings)
-        own = budgeting.of_requests(missing, self.beta, prompt_scoring.store_of(self.configuration), settings)
+        like = of_requests([request for request, _ in pairs], asked.reasoner, asked.store, asked.settings)
+        own = of_requests(missing, self.beta, prompt_scoring.store_of(self.configuration), settings)
         parts += [*[like] * len(missing), own]
     minutes = None if any(part[0] is None for part in parts) else sum(part[0] or 0.0 for part in parts)
     money, count = sum(part[1] for part in parts), len(wordings) + len(self._unwritten(name))

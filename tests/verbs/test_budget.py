@@ -6,7 +6,8 @@ import pytest
 
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.ledger import Ledger
-from fiat_jax.verbs.budget import Budget, Forecast, Runs, paid_on, table
+from fiat_jax.verbs.budget import Budget, Runs, paid_on, table
+from fiat_jax.verbs.forecast import Forecast
 
 
 def forecast(name, minutes, money=0.0, done=False):

@@ -10,7 +10,7 @@ from commands import results, runner, write_questions
 
 from fiat_jax.configuration import configure
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import budget, search
+from fiat_jax.verbs import forecast, search
 from fiat_jax.workbench import Workbench
 
 pytestmark = pytest.mark.compiled_quickly
@@ -82,7 +82,7 @@ def test_what_is_tried_later_is_foretold(tmp_path):
 
   def left(**flags: str) -> float:
     bench = Workbench(configure([], [], files | flags))
-    return budget.trainings(bench, bench.configuration.recipe("fine_tuning"), run / "fine_tuning")
+    return forecast.trainings(bench, bench.configuration.recipe("fine_tuning"), run / "fine_tuning")
 
   assert left(SEEDS="0,1") == 2
   done(run / "fine_tuning" / "seed_0", run / "fine_tuning" / "seed_1")
