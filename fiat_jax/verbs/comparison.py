@@ -108,7 +108,7 @@ def run(configuration: Configuration) -> Compared | None:
       results = [done[name] for name in recipes if name in done]
       found = judge(recipes, results, Scored(scores=scores, langs=langs, groups=groups), bench.settings.metrics[0])
       warnings = [*leaks, *filter(None, [told]), *diagnosis.doubts(results, bench.settings.metrics, "test")]
-      said = {"could_show": power, "warnings": warnings, "not_run": _not_run(bench, chosen, runs.over)}
+      said = {"could_show": power, "warnings": warnings, "not_run": not_run(configuration, chosen, runs.over)}
       said |= {"planned": [name for name in recipes if name in runs.names], "recipes": results}
       said |= {"programs": dataclasses.asdict(programs)}
       said |= {"rows": {split: audit.languages(rows) for split, rows in bench.rows.items()}}
@@ -142,10 +142,10 @@ def _offer_folds(bench: Workbench, minutes: float) -> None:
     )
 
 
-def _not_run(bench: Workbench, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
+def not_run(configuration: Configuration, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
   """What recipes that were left out need, with their titles, for the report."""
   needs = {**chosen.not_run, **dict.fromkeys(over, "more than --budget")}
-  return {name: {"title": bench.configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
+  return {name: {"title": configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
 
 
 def judge(

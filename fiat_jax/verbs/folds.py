@@ -6,10 +6,9 @@ judged as one. A group of rows is in one fold as a whole.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,11 @@ from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import comparison, folded
-from fiat_jax.verbs.budget import Budget, Runs
+from fiat_jax.verbs.budget import Budget
+from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.comparison import Compared
-from fiat_jax.verbs.forecast import Forecast, forecasts
+from fiat_jax.verbs.fold_runs import FoldRuns
+from fiat_jax.verbs.forecast import forecasts, undone
 
 
 def run(configuration: Configuration) -> Compared | None:
@@ -41,49 +42,51 @@ def run(configuration: Configuration) -> Compared | None:
     configuration.replace(**of, data="", folds=0, budget="", model_dir=str(folded.home(folder, n)))
     for n, of in enumerate(paths)
   ]
-  names = _plan(configuration, parts[0])
+  chosen, runs = _plan(configuration, parts)
   if settings.dry_run:
     return None
   compared = []
   for number, part in enumerate(parts):
     say(f"\nfold {number + 1} of {len(parts)}")
-    found = comparison.run(part.replace(recipes=names))
+    allowed = runs.begin(number)
+    found = comparison.run(part.replace(recipes=tuple(name for name in chosen.recipes if name in allowed)))
     assert found, "no fold is only planned"
     compared.append(found)
-  recipes = compared[0].recipes
+  recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
   results = [
     folded.result(configuration, folder, name, [one for of in compared for one in of.results if one["recipe"] == name])
     for name in recipes
   ]
-  return _written(configuration, folder, recipes, results)
+  return _written(configuration, folder, recipes, results, comparison.not_run(configuration, chosen, runs.over))
 
 
-def _plan(configuration: Configuration, first: Configuration) -> tuple[str, ...]:
-  """Says what all folds will take, the first standing for each; the recipes that the budget allows.
+def _plan(configuration: Configuration, parts: Sequence[Configuration]) -> tuple[Choice, FoldRuns]:
+  """Says what all folds will take, the last, of which the least is done, standing for each.
 
   Raises:
-    UserError: those are none.
+    UserError: the budget allows nothing.
   """
-  bench, chosen = comparison.prepare(first)
-  count, budget = configuration.settings.folds, Budget.parse(configuration.settings.budget)
-  of_one = forecasts(bench, chosen.recipes, pathlib.Path(first.settings.model_dir))
-  found = [_times(one, count) for one in of_one]
-  runs = Runs(found, budget)
+  bench, chosen = comparison.prepare(parts[-1])
+  settings, folders = configuration.settings, [pathlib.Path(part.settings.model_dir) for part in parts]
+  runs = FoldRuns(
+    forecasts(bench, chosen.recipes, folders[-1]),
+    lambda name, fold: undone(chosen.recipes[name], settings, folders[fold] / name),
+    len(parts),
+    Budget.parse(settings.budget),
+    paid=lambda: budgeting.paid_on(settings.store),
+  )
   rows = [row for split in bench.rows.values() for row in split]
-  say(f"over {count} folds, each row once, {report.power_line([r.lang for r in rows], [r.group for r in rows])}")
-  say(f"over {count} folds:\n{budgeting.table(found, runs.names, budget)}")
-  if not runs.names:
-    raise UserError(f"--budget {configuration.settings.budget} allows no run: raise it, or name cheaper --recipes")
-  return tuple(name for name in chosen.recipes if name in runs.names)
-
-
-def _times(one: Forecast, count: int) -> Forecast:
-  minutes = None if one.minutes is None else count * one.minutes
-  return dataclasses.replace(one, runs=count * one.runs, minutes=minutes, money=count * one.money, done=False)
+  say(f"over {len(parts)} folds, each row once, {report.power_line([r.lang for r in rows], [r.group for r in rows])}")
+  say(f"over {len(parts)} folds:\n{runs.shown}")
+  return chosen, runs
 
 
 def _written(
-  configuration: Configuration, folder: pathlib.Path, recipes: Mapping[str, Recipe], results: list[dict[str, Any]]
+  configuration: Configuration,
+  folder: pathlib.Path,
+  recipes: Mapping[str, Recipe],
+  results: list[dict[str, Any]],
+  not_run: Mapping[str, Mapping[str, str]],
 ) -> Compared:
   """Judges all rows as one, and writes results and pages."""
   names, metric = configuration.settings.metrics, configuration.settings.metrics[0]
@@ -101,7 +104,7 @@ def _written(
     "folds": len(of_folds),
     "could_show": report.power_line(langs, groups),
     "warnings": [*warnings, *diagnosis.doubts(results, names, "test")],
-    "not_run": of_folds[0]["not_run"],
+    "not_run": not_run,
     "planned": list(recipes),
     "recipes": results,
     "programs": {key: sum(of["programs"][key] for of in of_folds) for key in ("made", "found")},

@@ -82,6 +82,11 @@ def trainings(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> float:
   )
 
 
+def undone(recipe: Recipe, settings: Settings, folder: pathlib.Path) -> bool:
+  """Whether one of the recipe's runs is still to be done; what neither trains nor asks anybody is done each time."""
+  return bool(_not_done(seeds.found(folder, settings.seeds if recipe.trains else (0,))))
+
+
 def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   return [home for home in homes if not (home / "results.json").exists()]
 

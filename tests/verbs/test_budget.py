@@ -7,6 +7,7 @@ import pytest
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.ledger import Ledger
 from fiat_jax.verbs.budget import Budget, Runs, paid_on, table
+from fiat_jax.verbs.fold_runs import FoldRuns
 from fiat_jax.verbs.forecast import Forecast
 
 
@@ -82,3 +83,33 @@ def test_runs_that_cost_more_than_foretold_leave_less_for_the_others(tmp_path):
   ledger.close()
   assert paid_on(str(tmp_path)) == 46.5 and paid_on("") == 0 and paid_on(str(tmp_path / "none")) == 0
   assert not (tmp_path / "none").exists()
+
+
+def fold_runs(budget, done=(), now=None, paid=lambda: 0.0):
+  clock = (lambda: now[0]) if now else (lambda: 0.0)
+  return FoldRuns(FOUND, lambda name, fold: (name, fold) not in done, 3, budget, clock, paid)
+
+
+def test_a_budget_over_folds_is_for_all_of_them():
+  assert fold_runs(Budget()).names == ["beta", "lora", "full", "icl"]
+  assert fold_runs(Budget(40, 5)).names == ["beta", "lora"], (
+    "3 times 4 minutes, but not 3 times 10, nor 3 times 2 of money"
+  )
+  half_done = fold_runs(Budget(12, 5), done={("lora", 0), ("lora", 1), ("full", 0), ("full", 1)})
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in half_done.shown.splitlines()]
+  assert half_done.names == ["beta", "lora"] and cells[3] == ["lora", "1", "4.0", "0.00", ""]
+  with pytest.raises(UserError, match="it allows no recipe in all folds"):
+    FoldRuns(FOUND[1:2], lambda name, fold: True, 3, Budget(11))
+
+
+def test_folds_that_take_longer_than_foretold_leave_the_dear_recipes_out_of_all(capsys):
+  now, paid = [0.0], [3.0]
+  runs = fold_runs(Budget(60, 10), now=now, paid=lambda: paid[0])
+  assert runs.begin(0) == ["beta", "lora", "full", "icl"]
+  now[0], paid[0] = 28 * 60, 5.0  # twice the 14 minutes; 2 of money as foretold
+  assert runs.begin(1) == ["beta", "lora", "icl"] and runs.over == {"full"}, "16 minutes are left for it, not 40"
+  assert "full: left out from here on" in capsys.readouterr().err
+  paid[0] = 12.0
+  assert runs.begin(2) == ["beta", "lora"]
+  now[0] = 90 * 60
+  assert runs.begin(2) == ["beta"], "what takes nothing is not left out"
