@@ -10,8 +10,8 @@ from typing import Any
 
 from fiat_jax.evaluation import verdict
 from fiat_jax.report import figures, languages, results, rows, sections, standing, tables
+from fiat_jax.report.part import SURE
 from fiat_jax.report.results import Comparison
-from fiat_jax.report.sections import SURE
 from fiat_jax.whole import write_whole
 
 NAME = "report.html"
