@@ -1,16 +1,17 @@
 """What a model is asked that nothing is tuned on: the prompt, the exemplars, how often (in-context learning).
 
-Exemplars come from EXEMPLARS or, without that, from the training rows; never one whose input or group stands among the
-rows that are asked about.
+Exemplars come from EXEMPLARS or, without that, from the training rows that others learn from; never one whose input or
+group stands among the rows that are asked about.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fiat_jax import prompts
+from fiat_jax.data.batches import drawn
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning import exemplars
@@ -73,7 +74,9 @@ def exemplars_of(settings: Settings, recipe: Recipe, rows: Mapping[str, Sequence
   """
   if recipe.exemplars == "none":
     return None
-  given = rows.get(TRAIN, ()) if settings.exemplars == TRAIN else read_rows(settings.exemplars, settings.layout)
+  given: Iterable[Row] = read_rows(settings.exemplars, settings.layout) if settings.exemplars != TRAIN else ()
+  if settings.exemplars == TRAIN and (learned := rows.get(TRAIN)):
+    given = [learned[n] for n in drawn(len(learned), settings.train_rows, settings.split_seed)]
   asked = [row for split in rows if split != TRAIN for row in rows[split]]
   inputs, groups = {row.x for row in asked}, {row.group for row in asked}
   own = [row for row in given if row.x not in inputs and row.group not in groups]

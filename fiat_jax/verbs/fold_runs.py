@@ -23,37 +23,36 @@ class FoldRuns:
 
   def __init__(
     self,
-    of_one: Sequence[Forecast],
-    undone: Callable[[str, int], bool],
-    count: int,
+    of_folds: Sequence[Sequence[Forecast]],
     budget: Budget,
     clock: Callable[[], float] = time.monotonic,
     paid: Callable[[], float] = lambda: 0.0,
   ):
     """
     Args:
-      of_one: what each recipe takes in one fold.
-      undone: of a recipe's name and a fold, whether it is still to be run there.
-      count: of folds.
+      of_folds: what is left to do in each fold, of the same recipes.
       paid: the money that was spent up to now, on other things too.
 
     Raises:
       UserError: a price is missing, or the budget allows nothing.
     """
-    self._of_one, self._count, self._budget, self._clock, self._paid = of_one, count, budget, clock, paid
-    self._left = [{one.name for one in of_one if undone(one.name, fold)} for fold in range(count)]
+    self._of_folds, self._budget, self._clock, self._paid = of_folds, budget, clock, paid
     self._started, self._paid_before = clock(), paid()
+    self._foretold = 0.0  # minutes of what was run up to now
     found = self._from(0)
     self.names = Runs(found, budget).names
-    self.over = {one.name for one in of_one} - set(self.names)
+    self.over = {one.name for one in found} - set(self.names)
     self.shown = table(found, self.names, budget)
     self._require_some()
 
   def begin(self, fold: int) -> list[str]:
-    """What the fold runs. What the budget turns out not to allow after what those before it took is left out."""
-    foretold = sum(one.minutes or 0.0 for n in range(fold) for one in self._of_one if one.name in self._left[n])
+    """What the fold runs. What the budget turns out not to allow after what those before it took is left out.
+
+    Raises:
+      UserError: that is all.
+    """
     spent, paid = (self._clock() - self._started) / 60, self._paid() - self._paid_before
-    found = self._from(fold, spent / foretold if foretold else 1.0)
+    found = self._from(fold, spent / self._foretold if self._foretold else 1.0)
     allowed = Runs(found, Budget(self._budget.minutes - spent, self._budget.money - paid)).names
     for one in found:
       if one.name in self.names and one.name not in allowed:
@@ -61,22 +60,24 @@ class FoldRuns:
         self.names.remove(one.name)
         self.over.add(one.name)
     self._require_some()
+    self._foretold += sum(one.minutes or 0.0 for one in self._of_folds[fold] if one.name in self.names)
     return self.names
 
   def _from(self, fold: int, correction: float = 1.0) -> list[Forecast]:
     """What the folds from this one on take, by how much longer those before it took than was foretold."""
     found = []
-    for one in self._of_one:
-      folds = sum(one.name in left for left in self._left[fold:])
-      if not folds:
-        found.append(dataclasses.replace(one, minutes=0.0, money=0.0, done=True))
-        continue
-      minutes, money = (None if one.minutes is None else folds * correction * one.minutes), folds * one.money
-      nothing = minutes == money == 0
-      found.append(dataclasses.replace(one, runs=folds * one.runs, minutes=minutes, money=money, done=nothing))
+    for one in self._of_folds[-1]:
+      left = [other for of in self._of_folds[fold:] for other in of if other.name == one.name and not other.done]
+      minutes = None if any(of.minutes is None for of in left) else correction * sum(of.minutes or 0.0 for of in left)
+      money = sum(of.money for of in left)
+      runs = sum(of.runs for of in left)
+      found.append(dataclasses.replace(one, runs=runs, minutes=minutes, money=money, done=minutes == money == 0))
     return sorted(found, key=lambda one: one.order)
 
   def _require_some(self) -> None:
     if not self.names:
       limits = " and ".join(f"{value:g}" for value in (self._budget.minutes, self._budget.money) if value < math.inf)
-      raise UserError(f"--budget {limits}: it allows no recipe in all folds; raise it, or name cheaper --recipes")
+      raise UserError(
+        f"--budget {limits}: it allows no recipe in all folds. What is done is kept: give the same command more, or "
+        "cheaper --recipes"
+      )

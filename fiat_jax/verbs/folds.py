@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fiat_jax import processes
+from fiat_jax import processes, run_folder
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, splits
-from fiat_jax.errors import UserError
 from fiat_jax.evaluation import diagnosis, report
 from fiat_jax.evaluation.evaluate import read_predictions, read_scores
 from fiat_jax.evaluation.statistics import Scored
@@ -28,57 +27,61 @@ from fiat_jax.verbs.budget import Budget
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.comparison import Compared
 from fiat_jax.verbs.fold_runs import FoldRuns
-from fiat_jax.verbs.forecast import forecasts, undone
+from fiat_jax.verbs.forecast import forecasts
+from fiat_jax.workbench import Workbench
 
 
 def run(configuration: Configuration) -> Compared | None:
   """Runs every fold's comparison, as far as it is not done; None where only the plan was asked for."""
   settings, folder = configuration.settings, pathlib.Path(configuration.settings.model_dir)
-  if (folder / "splits.json").exists():
-    raise UserError("holds a comparison on one split: give --folds a new --model_dir", folder)
   processes.check_alone(settings, "a comparison over folds")
   paths = splits.folds(settings.data, settings.folds, settings.split_seed)
   parts = [
     configuration.replace(**of, data="", folds=0, budget="", model_dir=str(folded.home(folder, n)))
     for n, of in enumerate(paths)
   ]
-  chosen, runs = _plan(configuration, parts)
-  if settings.dry_run:
-    return None
-  compared = []
-  for number, part in enumerate(parts):
-    say(f"\nfold {number + 1} of {len(parts)}")
-    allowed = runs.begin(number)
-    found = comparison.run(part.replace(recipes=tuple(name for name in chosen.recipes if name in allowed)))
-    assert found, "no fold is only planned"
-    compared.append(found)
-  recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
-  results = [
-    folded.result(configuration, folder, name, [one for of in compared for one in of.results if one["recipe"] == name])
-    for name in recipes
-  ]
-  return _written(configuration, folder, recipes, results, comparison.not_run(configuration, chosen, runs.over))
+  run_folder.require_own(folder)
+  bench, chosen = comparison.prepare(parts[-1].replace(budget=settings.budget))
+  whole, used = configuration.replace(recipes=tuple(chosen.recipes)).text(), bench.fingerprints(chosen.recipes.values())
+  with run_folder.occupied(folder, whole, used, widens=True, bare=bench.bare_fingerprints()):
+    runs = _plan(configuration, parts, bench, chosen)
+    del bench  # its rows and models: every fold has its own
+    if settings.dry_run:
+      return None
+    run_folder.widen(folder, whole, used)
+    compared = [_fold(part, n, len(parts), chosen, runs) for n, part in enumerate(parts)]
+    recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
+    of = {name: [one for fold in compared for one in fold.results if one["recipe"] == name] for name in recipes}
+    results = [folded.result(configuration, folder, name, found) for name, found in of.items()]
+    return _written(configuration, folder, recipes, results, comparison.not_run(configuration, chosen, runs.over))
 
 
-def _plan(configuration: Configuration, parts: Sequence[Configuration]) -> tuple[Choice, FoldRuns]:
-  """Says what all folds will take, the last, of which the least is done, standing for each.
+def _fold(part: Configuration, number: int, count: int, chosen: Choice, runs: FoldRuns) -> Compared:
+  say(f"\nfold {number + 1} of {count}")
+  allowed = runs.begin(number)
+  found = comparison.run(part.replace(recipes=tuple(name for name in chosen.recipes if name in allowed)))
+  assert found, "no fold is only planned"
+  return found
+
+
+def _plan(configuration: Configuration, parts: Sequence[Configuration], bench: Workbench, chosen: Choice) -> FoldRuns:
+  """Says what all folds will take; the last one's rows, tokenised, stand for the others'.
+
+  Args:
+    bench: of the last.
 
   Raises:
     UserError: the budget allows nothing.
   """
-  bench, chosen = comparison.prepare(parts[-1])
-  settings, folders = configuration.settings, [pathlib.Path(part.settings.model_dir) for part in parts]
-  runs = FoldRuns(
-    forecasts(bench, chosen.recipes, folders[-1]),
-    lambda name, fold: undone(chosen.recipes[name], settings, folders[fold] / name),
-    len(parts),
-    Budget.parse(settings.budget),
-    paid=lambda: budgeting.paid_on(settings.store),
-  )
+  settings = configuration.settings
+  of_folds = [
+    forecasts(Workbench(part), chosen.recipes, pathlib.Path(part.settings.model_dir), like=bench) for part in parts
+  ]
+  runs = FoldRuns(of_folds, Budget.parse(settings.budget), paid=lambda: budgeting.paid_on(settings.store))
   rows = [row for split in bench.rows.values() for row in split]
   say(f"over {len(parts)} folds, each row once, {report.power_line([r.lang for r in rows], [r.group for r in rows])}")
   say(f"over {len(parts)} folds:\n{runs.shown}")
-  return chosen, runs
+  return runs
 
 
 def _written(

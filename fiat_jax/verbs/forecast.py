@@ -43,16 +43,22 @@ class Forecast:
     return self.money > 0, self.money, math.inf if self.minutes is None else self.minutes
 
 
-def forecasts(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> list[Forecast]:
-  """Of every recipe, cheapest first; those whose runs are done take nothing."""
-  return sorted((_forecast(bench, name, recipe, folder / name) for name, recipe in recipes.items()), key=_order)
+def forecasts(
+  bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path, like: Workbench | None = None
+) -> list[Forecast]:
+  """Of every recipe, cheapest first; those whose runs are done take nothing.
+
+  `like`: a workbench whose tokenised rows stand for those of this one, which has none.
+  """
+  found = (_forecast(bench, name, recipe, folder / name, like or bench) for name, recipe in recipes.items())
+  return sorted(found, key=_order)
 
 
 def _order(forecast: Forecast) -> tuple[bool, float, float]:
   return forecast.order
 
 
-def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> Forecast:
+def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, like: Workbench) -> Forecast:
   several = bench.settings.seeds if recipe.trains else (0,)
   count, money = float(len(_not_done(seeds.found(folder, several)))), 0.0
   if recipe.answer_of_beta:
@@ -61,7 +67,7 @@ def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path)
     minutes, money = _of_asking(bench, recipe, folder)
   else:
     count = trainings(bench, recipe, folder) if recipe.trains else count
-    minutes = count * _of_model(bench, recipe)
+    minutes = count * _of_model(like, recipe)
   done = not count if recipe.trains else bool(recipe.in_context) and minutes == money == 0
   return Forecast(name=name, title=recipe.title, runs=len(several), minutes=minutes, money=money, done=done)
 
@@ -80,11 +86,6 @@ def trainings(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> float:
   return (
     len(_not_done(seeds.found(folder, several))) + sum(size * len(_not_done(places[size])) for size in places) / whole
   )
-
-
-def undone(recipe: Recipe, settings: Settings, folder: pathlib.Path) -> bool:
-  """Whether one of the recipe's runs is still to be done; what neither trains nor asks anybody is done each time."""
-  return bool(_not_done(seeds.found(folder, settings.seeds if recipe.trains else (0,))))
 
 
 def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -125,7 +126,9 @@ def _of_model(bench: Workbench, recipe: Recipe) -> float:
   training = 0.0
   if recipe.trains:
     shards = [bench.shards.of("train", recipe), *([bench.shards.explained(recipe)] if recipe.distils else [])]
-    count, tokens = len(shards[0]), sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards)
+    there = len(shards[0])
+    count = min(there, settings.train_rows or there)
+    tokens = sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards) * count / there
     size_of_update = min(settings.batch, count)
     steps = settings.steps or max(1, math.ceil(settings.epochs * count / size_of_update))
     training = steps * size_of_update / count * tokens * size * (6 if recipe.adapter == "full" else 4) / TRAINING

@@ -1,5 +1,6 @@
 """What a comparison may take: the order of its runs, what a budget allows, and what it stops at."""
 
+import dataclasses
 import math
 
 import pytest
@@ -86,20 +87,21 @@ def test_runs_that_cost_more_than_foretold_leave_less_for_the_others(tmp_path):
 
 
 def fold_runs(budget, done=(), now=None, paid=lambda: 0.0):
+  """Over three folds; `done` are pairs of a recipe and a fold."""
   clock = (lambda: now[0]) if now else (lambda: 0.0)
-  return FoldRuns(FOUND, lambda name, fold: (name, fold) not in done, 3, budget, clock, paid)
+  done_of = lambda one: dataclasses.replace(one, minutes=0.0, money=0.0, done=True)  # noqa: E731
+  folds = [[done_of(one) if (one.name, fold) in done else one for one in FOUND] for fold in range(3)]
+  return FoldRuns(folds, budget, clock, paid)
 
 
 def test_a_budget_over_folds_is_for_all_of_them():
   assert fold_runs(Budget()).names == ["beta", "lora", "full", "icl"]
-  assert fold_runs(Budget(40, 5)).names == ["beta", "lora"], (
-    "3 times 4 minutes, but not 3 times 10, nor 3 times 2 of money"
-  )
+  assert fold_runs(Budget(40, 5)).names == ["beta", "lora"], "3 times 4 minutes, not 3 times 10, nor 3 times 2 of money"
   half_done = fold_runs(Budget(12, 5), done={("lora", 0), ("lora", 1), ("full", 0), ("full", 1)})
   cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in half_done.shown.splitlines()]
   assert half_done.names == ["beta", "lora"] and cells[3] == ["lora", "1", "4.0", "0.00", ""]
   with pytest.raises(UserError, match="it allows no recipe in all folds"):
-    FoldRuns(FOUND[1:2], lambda name, fold: True, 3, Budget(11))
+    FoldRuns([FOUND[1:2]] * 3, Budget(11))
 
 
 def test_folds_that_take_longer_than_foretold_leave_the_dear_recipes_out_of_all(capsys):
@@ -107,9 +109,17 @@ def test_folds_that_take_longer_than_foretold_leave_the_dear_recipes_out_of_all(
   runs = fold_runs(Budget(60, 10), now=now, paid=lambda: paid[0])
   assert runs.begin(0) == ["beta", "lora", "full", "icl"]
   now[0], paid[0] = 28 * 60, 5.0  # twice the 14 minutes; 2 of money as foretold
-  assert runs.begin(1) == ["beta", "lora", "icl"] and runs.over == {"full"}, "16 minutes are left for it, not 40"
+  assert runs.begin(1) == ["beta", "lora", "icl"] and runs.over == {"full"}, "32 minutes are left for it, not 56"
   assert "full: left out from here on" in capsys.readouterr().err
   paid[0] = 12.0
   assert runs.begin(2) == ["beta", "lora"]
   now[0] = 90 * 60
   assert runs.begin(2) == ["beta"], "what takes nothing is not left out"
+
+
+def test_what_is_never_run_says_nothing_of_how_long_the_rest_takes():
+  now = [0.0]
+  runs = fold_runs(Budget(30, 1), now=now)
+  assert runs.begin(0) == ["beta", "lora"]
+  now[0] = 16 * 60  # four times the 4 minutes
+  assert runs.begin(1) == ["beta"], "of 14 minutes left 32 would be needed"

@@ -100,6 +100,8 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
   folder = tmp_path / "run"
   assert cli.main([*words, "--model_dir", str(tmp_path / "single"), "--dry_run"]) == 0
   assert "36 rows are few: --folds 5 makes a test row of each, not of" in capsys.readouterr().err
+  assert cli.main([*words, "--folds", "3", "--model_dir", str(tmp_path / "single")]) == 2, "nothing of it is lost"
+  assert "holds a run of another configuration" in capsys.readouterr().err
   assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0
   said = capsys.readouterr()
   assert "over 3 folds, each row once, test: 36 rows in 9 groups can show" in said.err
@@ -119,6 +121,8 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
   beta = record["recipes"][1]["test"]["overall"]["exact_match"]
   assert beta == pytest.approx(75), "the recorded answer is wrong in one row of four"
   assert (folder / "report.html").exists() and "Holm" in (folder / "report.md").read_text()
+  assert cli.main([*words, "--model_dir", str(folder)]) == 2
+  assert "FOLDS was 3, now 0" in capsys.readouterr().err
   times = [file.stat().st_mtime_ns for file in folder.rglob("checkpoints/best/*")]
-  assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0, "done already"
+  assert cli.main([*words, "--folds", "3", "--budget", "0.01", "--model_dir", str(folder)]) == 0, "done already"
   assert times == [file.stat().st_mtime_ns for file in folder.rglob("checkpoints/best/*")]
