@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from fiat_jax.evaluation import power, verdict
@@ -95,6 +96,8 @@ def markdown(
   note: str = "",
   beside: Sequence[Beside] = (),
   searched: Sequence[Mapping[str, Any]] = (),
+  not_run: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+  folds: int = 0,
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -104,8 +107,11 @@ def markdown(
     note: what is to be known of the model.
     beside: what papers publish of these recipes.
     searched: the trail of a search of prompts.
+    not_run: `title` and `needs` of recipes that were left out.
+    folds: over how many, 0 where there are none.
   """
-  parts = [table(results, names, "test"), *filter(None, [note, published(beside)])]
+  told = [over_folds(folds)] if folds else []
+  parts = [table(results, names, "test"), *told, *left_out(not_run), *filter(None, [note, published(beside)])]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
     parts += [f"## Verdict: {found.outcome}", found.words, found.costs, pairs_table(found, titles)]
@@ -113,6 +119,18 @@ def markdown(
     parts += [f"Before the run: {could_show}."] if could_show else []
   parts += ["## Prompts tried", prompts_table(searched)] if searched else []
   return "\n\n".join(parts) + "\n"
+
+
+def over_folds(count: int) -> str:
+  return f"Over {count} folds: each row was tested once, by models that learned from other folds' rows."
+
+
+def left_out(not_run: Mapping[str, Mapping[str, str]]) -> list[str]:
+  """A line for all that need the same."""
+  titles: dict[str, list[str]] = {}
+  for of in not_run.values():
+    titles.setdefault(of["needs"], []).append(of["title"])
+  return [f"Not run: {'; '.join(of)}: needs {needs}." for needs, of in titles.items()]
 
 
 def prompts_table(trail: Sequence[Mapping[str, Any]]) -> str:
@@ -129,7 +147,7 @@ def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:
   """A row a pair of recipes, those with the pick first."""
   rows = [[f"{found.metric} on test", "difference", SURE, "p", "could show"], ["---"] + ["---:"] * 4]
   for pair in found.pairs:
-    p = f"{pair.p:.2g}" + ("" if found.pick in (pair.first, pair.second) else " (Holm)")
+    p = f"{pair.p:.2g}" + ("" if found.apart and found.pick in (pair.first, pair.second) else " (Holm)")
     could_show = "-" if pair.could_show is None else f"{pair.could_show:.1f}"
     ends = "{:.1f} to {:.1f}".format(*pair.interval)
     rows.append([f"{titles[pair.first]} - {titles[pair.second]}", f"{pair.difference:+.1f}", ends, p, could_show])

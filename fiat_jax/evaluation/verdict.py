@@ -95,7 +95,8 @@ class Pair:
 class Verdict:
   """The recipe to use. `difference`, `interval` and `p` are those of the pick above `against`, its closest rival.
 
-  `pairs` holds those of the pick first. `words` says it all in sentences, `costs` what the recipe's answers take.
+  `pairs` holds those of the pick first; `apart`: these were tested without correction. `words` says it all in
+  sentences, `costs` what the recipe's answers take.
   """
 
   recipe: str
@@ -109,6 +110,7 @@ class Verdict:
   pairs: tuple[Pair, ...]
   words: str
   costs: str
+  apart: bool = True
 
 
 def score_interval(drawn: Drawn, recipe: str) -> tuple[float, float]:
@@ -140,8 +142,10 @@ def decide(candidates: Sequence[Candidate], drawn: Drawn, metric: str, *, apart:
   if apart:
     rest = _corrected(rest)
   else:
-    own, rest = (found := _corrected([*own, *rest]))[: len(own)], found[len(own) :]
-  return _decided(pick, others, {pair.second: pair for pair in own}, rest, drawn, metric)
+    corrected = _corrected([*own, *rest])
+    own, rest = corrected[: len(own)], corrected[len(own) :]
+  found = _decided(pick, others, {pair.second: pair for pair in own}, rest, drawn, metric)
+  return dataclasses.replace(found, apart=apart)
 
 
 def _decided(

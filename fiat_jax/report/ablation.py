@@ -174,7 +174,8 @@ def kinds(comparison: Comparison) -> list[Kind]:
   """Table 2: in-context learning, fine-tuning, FIAT, as far as there are such; the best of each on validation."""
   groups: Mapping[str, list[Result]] = {"in-context learning": [], "fine-tuning": [], "FIAT": []}
   for result in comparison.results:
-    if result.switches:
+    of_a_part = result.reads_reasoning and result.switches.get("reasoning_form", "whole") != "whole"
+    if result.switches and not of_a_part:  # copying and the like are none of the paper's
       called = "in-context learning" if not result.trains else "FIAT" if result.reads_reasoning else "fine-tuning"
       groups[called].append(result)
   return [Kind(called=called, best=_best(comparison, results)) for called, results in groups.items() if results]

@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import Any
 
-from fiat_jax.evaluation import verdict
+from fiat_jax.evaluation import report, verdict
 from fiat_jax.report import figures, languages, results, rows, sections, standing, tables
 from fiat_jax.report.part import SURE
 from fiat_jax.report.results import Comparison
@@ -49,6 +49,7 @@ def page(comparison: Comparison) -> str:
     audit=sections.audit(comparison),
     pairs=tables.pairs(comparison, SURE),
     rule=_paragraphs(verdict.RULE),
+    told=[*([report.over_folds(comparison.folds)] if comparison.folds else []), *report.left_out(comparison.not_run)],
     left=[name for name in comparison.planned if name not in {result.name for result in comparison.results}],
     sure=SURE,
   )

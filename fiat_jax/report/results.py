@@ -137,7 +137,8 @@ class Result:
 class Comparison:
   """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
   `not_run` has `title` and `needs` of those that lack something; `prompts` are the wordings that a search of prompts
-  tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled.
+  tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where there
+  are none.
   """
 
   results: tuple[Result, ...]
@@ -151,6 +152,7 @@ class Comparison:
   published: tuple[Figure, ...] = ()
   programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
   prompts: tuple[Mapping[str, Any], ...] = ()
+  folds: int = 0
 
   @property
   def metric(self) -> str:
@@ -222,6 +224,7 @@ def read(folder: pathlib.Path) -> Comparison:
     published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
     programs=record.get("programs", {}),
     prompts=tuple(record.get("prompt_search", ())),
+    folds=record.get("folds", 0),
   )
 
 

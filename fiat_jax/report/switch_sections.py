@@ -16,7 +16,8 @@ def parts(comparison: Comparison) -> Part | None:
     heading="What each part brings",
     words=[
       "Pairs of recipes that differ in one switch alone, and where it says so in settings of training. Coloured: shown "
-      "to differ from 0; p is corrected by Holm where the pick is in neither, the interval is not."
+      f"to differ from 0; p is corrected by Holm{'' if comparison.folds else ' where the pick is in neither'}, the "
+      "interval is not."
     ],
     pictures=[part_figures.parts(comparison, found, SURE)],
     tables=[part_tables.parts(comparison, found, SURE)],

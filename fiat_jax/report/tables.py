@@ -166,7 +166,7 @@ def pairs(comparison: Comparison, sure: str) -> Table | None:
   rows = []
   for pair in comparison.verdict["pairs"]:
     first, second = comparison.result(pair["first"]), comparison.result(pair["second"])
-    own = comparison.verdict["pick"] in (first.name, second.name)
+    own = comparison.verdict.get("apart", True) and comparison.verdict["pick"] in (first.name, second.name)
     cells = [Cell(text=first.title), Cell(text=second.title), *difference(pair)]
     rows.append([*cells, Cell(text="" if own else "Holm"), number(pair["could_show"])])
   columns = ["recipe", "against", "difference", sure, "p", "corrected", "could show"]

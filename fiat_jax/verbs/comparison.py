@@ -26,7 +26,7 @@ from fiat_jax.report import page
 from fiat_jax.report.results import Result
 from fiat_jax.run_folder import occupied, widen
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import choice, prompt_search, recipe_runs
+from fiat_jax.verbs import choice, learning_curve, prompt_search, recipe_runs
 from fiat_jax.verbs.budget import Budget, Runs
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.forecast import forecasts
@@ -99,7 +99,7 @@ def run(configuration: Configuration) -> Compared | None:
     if configuration.settings.dry_run:
       return None
     processes.by_first(lambda: widen(folder, whole, used))
-    _show_example(bench, {name: recipes[name] for name in runs.names})
+    _show_example(bench, {name: recipes[name] for name in runs.undone})
     while name := processes.of_first(runs.next()):
       recipe = recipes[name]
       done[name] = {**recipe_runs.run(bench, name, recipe, folder / name), **recipe_runs.about(bench, recipe)}
@@ -126,6 +126,7 @@ def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path)
   budget, found = Budget.parse(bench.settings.budget), forecasts(bench, recipes, folder)
   runs = Runs(found, budget, paid=lambda: budgeting.paid_on(bench.settings.store))
   say(budgeting.table(found, runs.names, budget))
+  learning_curve.say_too_large(bench)
   _offer_folds(bench, sum(one.minutes or 0.0 for one in found if one.name in runs.names))
   if not runs.names:
     raise UserError(f"--budget {bench.settings.budget} allows no run: raise it, or name cheaper --recipes")
@@ -192,9 +193,9 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
   told = note(configuration.settings.model)
   beside = published.beside(figures, said["recipes"], "test")
-  write_whole(
-    folder / "report.md", report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched)
-  )
+  of_run = {"not_run": said["not_run"], "folds": said.get("folds", 0)}
+  text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched, **of_run)
+  write_whole(folder / "report.md", text)
   page.write(folder)
 
 

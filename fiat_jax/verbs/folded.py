@@ -89,6 +89,9 @@ def _of_seed(
     of_all[key] = summarise(answers, names)
   if all("test" in one.get("answer_seconds", {}) for one in found):
     of_all["answer_seconds"] = {"test": sum(one["answer_seconds"]["test"] for one in found)}
+  if all("truncated" in one for one in found):
+    cut = sum(one["truncated"].get("test", 0) for one in found)
+    of_all["truncated"] = {"validation": cut, "test": cut}  # each row is in both once
   if all("latency" in one for one in found):
     of_all["latency"] = _means([one["latency"] for one in found], ("p50", "p95"))
   if all(one.get("curve") for one in found):

@@ -1,5 +1,7 @@
 """The verdict's rule on drawn predictions: what is picked, what is called clear, what is cheapest."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from grouped import draw, layout
@@ -195,7 +197,11 @@ def test_the_page_holds_table_words_pairs_and_rule():
   page = report.markdown(results, ("m",), found, report.power_line(["en"] * 96, ["g"] * 96))
   assert "| 95 % interval |" in page and "1.0 to 2.0" in page
   assert "## Verdict: clear" in page and found.words in page and found.costs in page and RULE in page
-  assert "| fiat" not in page and "| FIAT - beta alone" in page and "(Holm)" in page
+  assert "| fiat" not in page and "| FIAT - beta alone" in page and page.count("(Holm)") == 1 and "Not run" not in page
+  lacking = {name: {"title": name.upper(), "needs": "--base_model"} for name in ("a", "b")}
+  folded = dataclasses.replace(found, apart=False)
+  page = report.markdown(results, ("m",), folded, not_run=lacking, folds=5)
+  assert page.count("(Holm)") == 3 and "Not run: A; B: needs --base_model." in page and "Over 5 folds: each row" in page
 
 
 def test_what_can_be_shown_is_told_before():

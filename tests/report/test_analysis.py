@@ -1,5 +1,6 @@
 """What the page tells of languages, parts and rows, against plain counting."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -157,6 +158,15 @@ def test_kinds_are_represented_by_validations_choice(comparison):
   assert found["fine-tuning"] == max(("fine_tuning", "bare", "full_fine_tuning"), key=score)
   baseline = ablation.best_baseline(comparison, ablation.kinds(comparison))
   assert baseline and baseline.name == "beta"
+
+
+def test_copying_is_none_of_the_papers_kinds(comparison):
+  fiat = comparison.result("fiat")
+  record = {**fiat.record, "recipe": "copying", "switches": {**fiat.switches, "reasoning_form": "answer"}}
+  record["validation"] = {"overall": {comparison.metric: 100.0}}
+  copying = dataclasses.replace(fiat, record=record)
+  found = dataclasses.replace(comparison, results=(*comparison.results, copying))
+  assert {kind.called: kind.best.name for kind in ablation.kinds(found)}["FIAT"] == "fiat"
 
 
 def test_right_and_wrong_are_counted_row_by_row(comparison):
