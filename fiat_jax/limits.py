@@ -63,6 +63,8 @@ def _numbers(s: Settings) -> None:
     raise UserError("--completeness is a share from 0 to 1, and --timeout more than 0 seconds")
   if any(seed < 0 for seed in (*s.seeds, s.split_seed)):
     raise UserError(f"--seeds {s.seeds}, --split_seed {s.split_seed}: give 0 or more")
+  if len(set(s.seeds)) < len(s.seeds):
+    raise UserError(f"--seeds {','.join(map(str, s.seeds))}: one stands there twice, and is the same run; give others")
 
 
 def _choices(s: Settings) -> None:

@@ -102,6 +102,7 @@ FLAGS = {
   ("--labels", "choices"): "no list of texts",
   ("--template", "alpaca"): "--template 'alpaca': give chat or plain",
   ("--show", "-1"): "--show -1: give 0 or more",
+  ("--seeds", "0,1,0"): "--seeds 0,1,0: one stands there twice",
   ("--beams", "0"): "--beams 0: give 1 or more",
   ("--beams", "4", "--labels", "choices"): "--beams 4 with --labels: labels are scored, and nothing is generated",
   ("--mesh", "fsdp=2"): "--mesh fsdp=2 makes 2 of 1 devices: the sizes have to multiply to 1",

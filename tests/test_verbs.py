@@ -118,10 +118,11 @@ def test_compare_leaves_a_page_and_what_it_is_made_from(comparison):
 
 
 def test_a_comparison_run_again_computes_nothing_anew_and_may_be_widened(fiat, compared):
-  kept = [compared / "fiat" / name for name in ("results.json", "without_reasoning/results.json")]
+  kept = [compared / name for name in ("fiat/results.json", "fiat/without_reasoning/results.json")]
+  kept += [compared / "untuned" / name for name in ("results.json", "predictions/test.jsonl")]
   before = [file.stat().st_mtime_ns for file in kept]
   (compared / "report.html").unlink()
-  fiat("compare", compared, "--recipes", "fiat,beta")
+  assert "--- one row of" not in fiat("compare", compared, "--recipes", "fiat,beta,untuned")
   assert [file.stat().st_mtime_ns for file in kept] == before
   assert (compared / "report.html").exists(), "made again"
 

@@ -79,8 +79,14 @@ class Runs:
 
   @property
   def left(self) -> list[str]:
-    """What is still to be run."""
+    """What is still to be run, or to be read again where it is done already."""
     return [name for name in self.names if name not in self._took]
+
+  @property
+  def undone(self) -> list[str]:
+    """What of it is not done already."""
+    done = {one.name for one in self._found if one.done}
+    return [name for name in self.left if name not in done]
 
   def next(self) -> str | None:
     """The next one; None where there is none."""
@@ -100,6 +106,7 @@ class Runs:
         else:
           self.names.remove(one.name)
           self.over.add(one.name)
+          say(f"{one.title}: not run, --budget does not allow it after what the others took; raise it and go on")
     if self.left:
       minutes = sum(correction * (one.minutes or 0.0) for one in self._found if one.name in self.left)
       say(f"{len(self._took)} of {len(self.names)} recipes are done; about {minutes:.0f} minutes to go")

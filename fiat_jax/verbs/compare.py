@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiat_jax.configuration import Configuration
 from fiat_jax.evaluation import report
-from fiat_jax.verbs import comparison, folds, prompt_search
+from fiat_jax.verbs import comparison, folds, prompt_search, seeds
 from fiat_jax.verbs.made import note
 from fiat_jax.verbs.predictions import say_doubts
 
@@ -35,11 +37,13 @@ def main(configuration: Configuration) -> None:
   if settings.folds:
     print(f"{folder}/fold_0 to fold_{settings.folds - 1}: what was learned on each fold's training rows")
     return
-  for name in tuned:
-    print(f"{folder}/{name}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
-  if tuned:
-    asked, best = settings.test or "new_rows.csv", found.recipe if found and found.recipe in tuned else tuned[-1]
-    print(f"\nNext: fiat predict --model_dir {folder}/{best} --test {asked} --output answers.jsonl")
+  homes = {name: seeds.homes(pathlib.Path(folder) / name, settings.seeds) for name in tuned}
+  for home in itertools.chain(*homes.values()):
+    print(f"{home}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
+  best = found.recipe if found else tuned[0] if len(tuned) == 1 else ""
+  if best in homes:
+    asked = settings.test or "new_rows.csv"
+    print(f"\nNext: fiat predict --model_dir {homes[best][0]} --test {asked} --output answers.jsonl")
 
 
 def _no_verdict(results: Sequence[Mapping[str, Any]]) -> str:

@@ -28,10 +28,10 @@ class Found:
 
 
 def trials(settings: Settings, recipe: Recipe) -> list[dict[str, Any]]:
-  """The changes of settings to try; nothing is changed where the recipe shows none, or a number of its own."""
-  if recipe.exemplars == "none" or "SHOTS" in recipe.overrides:
+  """The changes of settings to try; nothing is changed where the recipe shows none, nor a number of its own."""
+  if recipe.exemplars == "none" or recipe.overrides.get("SHOTS") == 0:
     return [{}]
-  numbers = [{"shots": shots} for shots in settings.try_shots]
+  numbers = [{"shots": shots} for shots in settings.try_shots] if "SHOTS" not in recipe.overrides else []
   named = settings.try_shot_choices if recipe.exemplars == "shown" else ()
   choices = [{"shot_choice": choice} for choice in named]
   return [{**one, **other} for one, other in itertools.product(numbers or [{}], choices or [{}])]

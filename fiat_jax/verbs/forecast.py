@@ -68,7 +68,7 @@ def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path,
   else:
     count = trainings(bench, recipe, folder) if recipe.trains else count
     minutes = count * _of_model(like, recipe)
-  done = not count if recipe.trains else bool(recipe.in_context) and minutes == money == 0
+  done = minutes == money == 0 if recipe.in_context else not count and not recipe.answer_of_beta
   return Forecast(name=name, title=recipe.title, runs=len(several), minutes=minutes, money=money, done=done)
 
 

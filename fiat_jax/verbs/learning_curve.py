@@ -20,6 +20,12 @@ def sizes(bench: Workbench) -> list[int]:
   return sorted({size for size in bench.settings.try_sizes if size < whole(bench)})
 
 
+def say_too_large(bench: Workbench) -> None:
+  """Tells of numbers that are no fewer rows than all."""
+  if "train" in bench.rows and (large := [str(s) for s in bench.settings.try_sizes if s >= whole(bench)]):
+    say(f"--try_sizes {','.join(large)}: left out, {whole(bench)} training rows are all")
+
+
 def whole(bench: Workbench) -> int:
   """All that is learned from."""
   count = len(bench.rows["train"])

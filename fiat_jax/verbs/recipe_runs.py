@@ -37,11 +37,7 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
     shown = exemplar_search.best(bench, recipe, folder)
     return asking.judge(shown.bench, name, recipe, folder, shown.tried)
   if not recipe.trains:
-    result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.shards.truncated(recipe)}
-    answers = Answers(bench, recipe)
-    result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
-    result |= {"answer_seconds": answers.seconds} if answers.seconds else {}
-    return result | ({"latency": answers.latency} if answers.latency else {})
+    return _untuned(bench, name, recipe, folder)
   for first, begun in first_stage(bench, recipe).items():
     run(bench, first, begun, folder.parent / first)
   seeds.make_room(folder, settings.seeds)
@@ -55,6 +51,22 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
   more = {"tried": found.tried} if found.tried else {}
   result = over_seeds(runs) | more
   return result | _learning_curve(bench, name, recipe, folder, result)
+
+
+def _untuned(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
+  """The model as it came, whose answers are kept in its folder, or the big model's own answers, which need no work."""
+  done = folder / "results.json"
+  if processes.by_first(done.exists):
+    return json.loads(done.read_text())
+  result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.shards.truncated(recipe)}
+  answers = Answers(bench, recipe)
+  result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
+  result |= {"answer_seconds": answers.seconds} if answers.seconds else {}
+  result |= {"latency": answers.latency} if answers.latency else {}
+  if recipe.runs_model:
+    write_whole(done, json.dumps(result, indent=2) + "\n")
+    processes.wait()
+  return result
 
 
 def _learning_curve(

@@ -1,5 +1,6 @@
 """The big model asked in context by `fiat compare`: what it is shown, how often it is asked, what that costs."""
 
+import dataclasses
 import json
 import re
 
@@ -9,9 +10,12 @@ from endpoint import Endpoint, served
 
 from fiat_jax import cli
 from fiat_jax.configuration import configure
+from fiat_jax.data.batches import drawn
 from fiat_jax.data.rows import Row
 from fiat_jax.reasoning import in_context
 from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import exemplar_search
+from fiat_jax.workbench import Workbench
 
 RECIPES = ("icl", "icl_few_shot", "icl_cot", "icl_nearest", "icl_self_consistency")
 SPLITS = (("train", 6), ("validation", 4), ("test", 12))
@@ -92,6 +96,22 @@ def test_exemplars_are_chosen_on_validation_alone(rows, monkeypatch, capsys):
   assert found["test"]["overall"]["exact_match"] == 100 and found["shots"] == 3
   assert found["tried"] == [{"shots": 3, "validation": 100.0, "chosen": True}, {"shots": 1, "validation": 0.0}]
   assert "shots 3" in (folder / "report.html").read_text()
+
+
+def test_a_recipe_with_a_number_of_exemplars_of_its_own_may_still_choose_which():
+  settings = configure([], [], {"TRY_SHOTS": "1,2", "TRY_SHOT_CHOICES": "first,random"}).settings
+  own = Recipe(title="four", adapter="none", in_context="model", exemplars="shown", overrides={"SHOTS": 4})
+  assert exemplar_search.trials(settings, own) == [{"shot_choice": "first"}, {"shot_choice": "random"}]
+  assert len(exemplar_search.trials(settings, dataclasses.replace(own, overrides={}))) == 4
+
+
+def test_exemplars_are_of_the_rows_that_others_learn_from(rows):
+  files = {split.upper(): str(rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
+  bench = Workbench(configure([], [], {**files, "TRAIN_ROWS": "3", "SHOTS": "16"}))
+  recipe = bench.configuration.recipe("untuned_few_shot")
+  learned = drawn(len(bench.rows["train"]), 3, bench.settings.split_seed)
+  found = in_context.exemplars_of(in_context.settings_of(bench.settings, recipe), recipe, bench.rows)
+  assert found and {row.x for row in found.candidates} == {bench.rows["train"][n].x for n in learned}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_the_cheapest_come_first_and_the_dear_are_left():
   assert Runs([forecast("lora", 4.0, done=True)], Budget(0)).names == ["lora"], "what is done is kept"
 
 
-def test_runs_that_take_longer_than_foretold_leave_less_for_the_others():
+def test_runs_that_take_longer_than_foretold_leave_less_for_the_others(capsys):
   now = [0.0]
   runs = Runs(FOUND, Budget(20), clock=lambda: now[0])
   for seconds in (0, 480):  # the second takes twice its 4 minutes
@@ -43,6 +43,8 @@ def test_runs_that_take_longer_than_foretold_leave_less_for_the_others():
     now[0] += seconds
     runs.end(name)
   assert runs.over == {"full"} and runs.left == ["icl"], "8 minutes and twice 10 are more than 20"
+  assert "full: not run, --budget does not allow it" in capsys.readouterr().err
+  assert Runs([*FOUND[:2], forecast("kept", 1.0, done=True)], Budget()).undone == ["beta", "lora"]
 
 
 def test_the_table_adds_up_what_is_allowed():
