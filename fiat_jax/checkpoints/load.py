@@ -28,6 +28,7 @@ UNUSED = re.compile(
   r"(model\.)?(vision_tower|multi_modal_projector)\..*"
 )
 
+HEAD = "lm_head.weight"
 ALIGNMENT = 64  # bytes; XLA's on CPUs
 
 
@@ -151,6 +152,18 @@ def _check(source: CheckpointSource, leaves: Sequence[Leaf], shapes: Any) -> Non
   if faults:
     more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
     raise UserError(f"does not hold what its configuration says: {'; '.join(faults[:3])}{more}", source.path)
+  if HEAD in known - used:
+    _check_tied(source, next(leaf.source for leaf in leaves if leaf.path == ("embedding",)))
+
+
+def _check_tied(source: CheckpointSource, embedding: str) -> None:
+  """A head that lies there and is not read is the embedding once more, or the configuration is wrong."""
+  if source.shape(HEAD) != source.shape(embedding) or not np.array_equal(source.read(HEAD), source.read(embedding)):
+    raise UserError(
+      f"its configuration says that head and embedding are one (tie_word_embeddings), and {HEAD} is not {embedding}: "
+      "set tie_word_embeddings to false in config.json, or take the head out of the weights",
+      source.path,
+    )
 
 
 def _lookup(tree: Any, path: tuple[str, ...]) -> Any:

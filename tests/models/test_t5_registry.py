@@ -65,3 +65,6 @@ def test_a_tied_head_that_is_kept_twice_is_tied(tmp_path: Path):
   assert t5_config(open_checkpoint(tmp_path).config, str(tmp_path), "float32").tied_head
   module, params = small.load(tmp_path)
   assert module.config.tied_head and "head" not in params
+  save_file(tensors | {"lm_head.weight": 2 * tensors["shared.weight"]}, tmp_path / "model.safetensors")
+  with pytest.raises(UserError, match=r"lm_head\.weight is not shared\.weight: set tie_word_embeddings to false"):
+    small.load(tmp_path)
