@@ -32,7 +32,7 @@ CHUNK = 500  # claims and answers that are written to the store at a time
 LOOKS = 3  # for a batch that may have been submitted, before it is submitted again
 OLD_SECONDS = 3600.0  # batches so much older than ours are not looked through: clocks differ
 UNREADY_LOOKS = 10  # at a batch that is said to be completed, and names no file yet
-RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+ENDED = ("completed", "failed", "expired", "cancelled", "canceled")  # whatever else an endpoint says, it is at work
 TOO_MUCH = "token_limit_exceeded"
 
 
@@ -169,13 +169,14 @@ class _Interface:
         f"{self._dialect.endpoint} knows no batch {batch.id}, which {len(batch.claims)} requests are in: is {KEY} the "
         "one that it was submitted with?"
       ) from None
-    ready = made.output_file_id or made.error_file_id or made.status != "completed"
+    status = str(made.status).lower()
+    ready = made.output_file_id or made.error_file_id or status != "completed"
     self._unready[batch.tag] += not ready
-    if made.status in RUNNING or (not ready and self._unready[batch.tag] < UNREADY_LOOKS):
+    if status not in ENDED or (not ready and self._unready[batch.tag] < UNREADY_LOOKS):
       counts = made.request_counts
       self._tell(batch, f"{made.status}{f', {counts.completed} of {counts.total} done' if counts else ''}")
       return True
-    if made.status == "failed":
+    if status == "failed":
       self._failed(batch, made)
     else:
       self._collect(batch, made)
@@ -232,7 +233,7 @@ class _Interface:
     self._desk.unsent(again)
     self._desk.batches.ended(batch, made.status)
     self._tell(batch, made.status)
-    if made.status == "cancelled":
+    if str(made.status).lower() in ("cancelled", "canceled"):
       raise UserError(
         f"batch {batch.id} was cancelled at {self._dialect.endpoint}: what it had answered is kept, and the same "
         "command asks for the rest"

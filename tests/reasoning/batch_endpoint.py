@@ -22,13 +22,14 @@ class Batches:
     lost: of so many first batches it makes the answer is lost on its way (`close`), or is a 500 (`500`).
     cuts: so many first files that come down are cut off.
     refused: so many first calls to make a batch are refused with 429.
+    at_work: what it calls a batch that has not ended.
   """
 
   def __init__(self):
     self.files: dict[str, bytes] = {}
     self.made: list[dict[str, Any]] = []
     self.looks, self.most, self.refused, self.cuts = 1, 10**9, 0, 0
-    self.absent = False
+    self.absent, self.at_work = False, "validating"
     self.ends: dict[int, str] = {}
     self.lost: list[str] = []
 
@@ -46,7 +47,7 @@ class Batches:
       return 429, json.dumps({"error": {"message": "not now"}})
     given = json.loads(raw)
     batch = {
-      "id": f"batch_{len(self.made)}", "object": "batch", "endpoint": given["endpoint"], "status": "validating",
+      "id": f"batch_{len(self.made)}", "object": "batch", "endpoint": given["endpoint"], "status": self.at_work,
       "input_file_id": given["input_file_id"], "completion_window": "24h", "created_at": int(time.time()), "looked": 0,
     }  # fmt: skip
     self.made.append(batch)
@@ -68,7 +69,7 @@ class Batches:
     if batch is None:
       return 404, json.dumps({"error": {"message": "no such batch"}})
     batch["looked"] += 1
-    if batch["status"] == "validating" and batch["looked"] > self.looks:
+    if batch["status"] == self.at_work and batch["looked"] > self.looks:
       self._end(e, batch)
     return 200, json.dumps(batch)
 

@@ -47,6 +47,15 @@ def test_answers_that_are_cut_off_on_their_way_are_fetched_again(rows):
   assert len(endpoint.batches.made) == 1 and not failed(rows)
 
 
+@pytest.mark.parametrize("word", ["queued", "IN_PROGRESS"])
+def test_a_batch_is_waited_for_whatever_the_endpoint_calls_its_work(rows, word):
+  endpoint = Endpoint()
+  endpoint.batches.at_work, endpoint.batches.looks = word, 15
+  with served(endpoint) as url:
+    assert command(rows, url) == 0
+  assert len(endpoint.batches.made) == 1 and not failed(rows)
+
+
 def test_two_processes_share_a_batch_and_either_may_die(rows):
   endpoint = Endpoint()
   endpoint.batches.looks = 10**9
