@@ -25,18 +25,21 @@ class Dealt(Claim):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-  """Why no answer came to a claim. `charged`: it may have been charged all the same."""
+  """Why no answer came to a claim. `charged`: it may have been charged all the same. `refused`: the endpoint is there
+  and does not take this request, as it may take others.
+  """
 
   claim: Claim
   reason: str
   charged: bool
+  refused: bool = False
 
 
 class Desk:
   """Hands out the requests that are not answered yet, in order.
 
   Args:
-    price: None where what is asked costs nothing.
+    price: None where what is asked costs nothing, or nobody said what.
     requests: read when they are dealt out; they need not be in memory.
     keys: theirs.
     on_done: called as a request is answered, or given up.
@@ -66,7 +69,9 @@ class Desk:
     self._own: dict[str, int] = {}
     for n, key in enumerate(keys):  # one that stands twice is asked once
       self._own.setdefault(key, n)
-    self._waiting = collections.deque(n for key, n in self._own.items() if self._open(key))
+    left = [n for key, n in self._own.items() if self._open(key)]
+    left.sort(key=lambda n: keys[n] in store.failures)  # what failed before comes last
+    self._waiting = collections.deque(left)
     self._elsewhere: list[int] = []
     self._under_way: dict[str, int] = {}
     self.capped, self.failed = False, 0
@@ -112,7 +117,7 @@ class Desk:
   def close(self, answers: Sequence[tuple[Claim, Answer]], failures: Sequence[Failure] = ()) -> None:
     """Answers came, or will not come: they are kept, all at once, then settled. What was kept before is left out."""
     fresh = [(c, self._cut(c, answer)) for c, answer in answers if c.reservation not in self._store.costs]
-    costs = {claim.reservation: self._cost(answer) for claim, answer in fresh}
+    costs = {claim.reservation: self._cost(claim, answer) for claim, answer in fresh}
     self._store.add(
       [(claim, answer, costs[claim.reservation]) for claim, answer in fresh],
       [(failure.claim.asked, failure.reason) for failure in failures],
@@ -153,10 +158,10 @@ class Desk:
     """Where it is to end, if it is one of this command's."""
     return answer.ended_before(self._stops) if claim.asked.key in self._own else answer
 
-  def _cost(self, answer: Answer) -> float | None:
-    """None where it was not told."""
+  def _cost(self, claim: Claim, answer: Answer) -> float | None:
+    """None where it was not told, or an endpoint's price was not."""
     if self._price is None:
-      return 0.0
+      return None if claim.asked.endpoint else 0.0
     return self._price.of(answer.tokens) if answer.tokens else None
 
   def _free(self, place: int) -> bool:

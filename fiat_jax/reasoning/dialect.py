@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import email.utils
 import time
 from typing import Any
@@ -17,6 +18,7 @@ LOCAL = ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", 
 BEGUN = "begun"  # an extension of httpx requests
 LONGEST_WAIT = 600.0  # seconds, whatever an endpoint asks for
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
+_begun: contextvars.ContextVar[list[int]] = contextvars.ContextVar("begun")
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
 
@@ -94,10 +96,13 @@ def _blamed(status: int, text: str) -> set[str]:
 
 def _charged(usage: Any) -> tuple[int, int] | None:
   """Input and output tokens; thinking tokens stand in the output, or only in the total."""
-  if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+  if not isinstance(usage, dict):
     return None
-  total = (usage.get("total_tokens") or 0) - usage["prompt_tokens"]
-  return usage["prompt_tokens"], max(usage.get("completion_tokens") or 0, total)
+  read, *more = (usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+  if type(read) is not int or not all(count is None or type(count) is int for count in more) or read < 0:
+    return None
+  written, total = (count or 0 for count in more)
+  return read, max(written, total - read, 0)
 
 
 def passes(status: int) -> bool:
@@ -106,8 +111,16 @@ def passes(status: int) -> bool:
 
 
 async def note_begin(response: Any) -> None:
-  """A client's hook on responses, for `begun_with`: called as soon as a status line and headers have come."""
+  """A client's hook on responses, for `begun_with` and `begins`: called as a status line and headers have come."""
   response.request.extensions[BEGUN] = response.status_code
+  _begun.get([]).append(response.status_code)
+
+
+def begins() -> list[int]:
+  """A list that from now on gets the status of each response that begins in this task."""
+  found: list[int] = []
+  _begun.set(found)
+  return found
 
 
 def begun_with(e: openai.APIConnectionError) -> int:

@@ -24,7 +24,18 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning import batch_api
 from fiat_jax.reasoning.api_key import KEY, brief, key_of
 from fiat_jax.reasoning.desk import Dealt, Desk, Failure
-from fiat_jax.reasoning.dialect import Dialect, begun_with, is_chat, never_left, note_begin, passes, read, told, wait_of
+from fiat_jax.reasoning.dialect import (
+  Dialect,
+  begins,
+  begun_with,
+  is_chat,
+  never_left,
+  note_begin,
+  passes,
+  read,
+  told,
+  wait_of,
+)
 from fiat_jax.reasoning.estimate import likely_tokens
 from fiat_jax.reasoning.pace import Pace
 from fiat_jax.reasoning.reasoner import is_local
@@ -35,12 +46,22 @@ OWN_ADDRESS = "https://api.openai.com/v1"
 ATTEMPTS = 7
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 HOPELESS = 5  # so many requests given up with no answer before or between: the endpoint is not asked on
+REFUSALS = 64  # so many refused, as single rows may be, and none answered: no row will be
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 10.0  # for what is under way when a signal comes: it is paid for
+SLACK_SECONDS = 1.0  # httpx's own limits, of single steps, come first: they tell whether anything has left
 LOOK_SECONDS = 5.0  # for the list of models, which need not be there
 CONTEXTS = ("max_model_len", "context_length", "context_window")  # as vLLM and others tell it beside a model's name
 
 Came = tuple[Claim, Answer] | Failure | None  # what a request came to; None: it is asked later
+ANSWERED = -1  # in place of a count of refusals
+
+
+class Late(TimeoutError):
+  """No whole answer came in time. `begun`: one had begun, so that it is paid for."""
+
+  def __init__(self, begun: Sequence[int]):
+    super().__init__()
+    self.begun = bool(begun) and begun[-1] < 300
 
 
 class EndpointReasoner:
@@ -58,7 +79,7 @@ class EndpointReasoner:
     self._settings, self._dialect = settings, Dialect(self.name, self.endpoint)
     self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
     self._context = settings.beta_context or None
-    self._hopeless = 0
+    self._hopeless = self._refused = 0
     self._stop: BaseException | None = None
 
   @property
@@ -113,28 +134,40 @@ class EndpointReasoner:
           self._take_in(desk, done)
         else:
           await asyncio.sleep(POLL_SECONDS)  # another process is at what is left
-      if tasks:
-        done, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-        for task in late:
-          task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        self._take_in(desk, done)
+      await self._end(desk, tasks)
+
+  async def _end(self, desk: Desk, tasks: set[asyncio.Task[Came]]) -> None:
+    """Takes in what is under way when all is to stop, for it is paid for, each answer as it comes."""
+    until = time.monotonic() + self._settings.timeout
+    if tasks:
+      say(f"{len(tasks)} answers are under way, and waited for, {self._settings.timeout:g} s at the most")
+    while tasks and (left := until - time.monotonic()) > 0:
+      done, tasks = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+      self._take_in(desk, done)
+    for task in tasks:
+      task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
   def _take_in(self, desk: Desk, done: Iterable[asyncio.Task[Came]]) -> None:
     """What requests came to is kept, all at once: each time the disk is waited for."""
     came = [result for task in done if (result := task.result())]
     failures = [result for result in came if isinstance(result, Failure)]
     answers = [result for result in came if not isinstance(result, Failure)]
-    useless = [f.reason for f in failures] + [answer.broken for _, answer in answers if answer.broken]
+    refused = [f.reason for f in failures if f.refused]
+    useless = [f.reason for f in failures if not f.refused] + [a.broken for _, a in answers if a.broken]
     try:
       desk.close(answers, failures)
     except Exception as e:
       self._stop = self._stop or e
-    self._hopeless = len(useless) + (self._hopeless if len(useless) == len(came) else 0)
+    nothing = len(useless) + len(refused) == len(came)
+    self._hopeless = len(useless) + (self._hopeless if nothing else 0)
+    self._refused = len(refused) + self._refused if nothing and self._refused >= 0 else ANSWERED
     if self._hopeless >= HOPELESS and useless:
       self._stop = self._stop or UserError(
         f"{self.endpoint}: {HOPELESS} requests one after another came to nothing; the last: {useless[-1]}"
       )
+    if refused and self._refused >= REFUSALS:
+      self._stop = self._stop or UserError(f"{self.endpoint}: none of {REFUSALS} requests was taken; {refused[-1]}")
 
   async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
     try:
@@ -162,7 +195,7 @@ class EndpointReasoner:
           desk.unsent([claim])
           self._dialect.require_welcome(e.status_code)
         if not passes(e.status_code):
-          return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False)
+          return Failure(claim, f"refused: {told(e.status_code, e.message)}", charged=False, refused=True)
         reason, charged, wait = told(e.status_code, e.message), False, wait_of(e)
       except openai.APIConnectionError as e:
         late = isinstance(e, openai.APITimeoutError)
@@ -174,6 +207,10 @@ class EndpointReasoner:
           f"no answer within {self._settings.timeout:g} s" if late else f"no connection: {brief(e.__cause__ or e)}"
         )
         charged, wait = not (begun or never_left(e)), 0.0
+      except Late as e:
+        if e.begun:
+          return claim, _unreadable(f"after {self._settings.timeout:g} s the answer was still on its way")
+        reason, charged, wait = f"no answer within {self._settings.timeout:g} s", True, 0.0
       except (openai.APIError, ValueError) as e:  # a body that is no JSON, or another object than was asked for
         return claim, _unreadable(f"a broken answer: {brief(e)}")
       else:
@@ -187,7 +224,7 @@ class EndpointReasoner:
         claim = renewed
       back_off = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
       await self._pause(max(wait, back_off))
-    return Failure(claim, "the endpoint refuses every form of the request", charged=False)
+    return Failure(claim, "the endpoint refuses every form of the request", charged=False, refused=True)
 
   async def _pause(self, seconds: float) -> None:
     """Waits, but no longer than until all is to stop."""
@@ -220,8 +257,13 @@ class EndpointReasoner:
           raise
 
   async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any], *, chat: bool) -> Answer:
-    started = time.monotonic()
-    made: Any = await (client.chat.completions if chat else client.completions).create(**body)
+    """Raises Late where an answer is not whole in time, though some of it may come all the while."""
+    started, begun = time.monotonic(), begins()
+    try:
+      async with asyncio.timeout(self._settings.timeout + SLACK_SECONDS):
+        made: Any = await (client.chat.completions if chat else client.completions).create(**body)
+    except TimeoutError:
+      raise Late(begun) from None
     if not hasattr(made, "model_dump"):
       raise ValueError(f"no object but {brief(made, 100)!r}")
     answer = read(made.model_dump(warnings=False), chat=chat)

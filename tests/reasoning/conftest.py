@@ -20,3 +20,4 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
   monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
   monkeypatch.setattr(client, "HOPELESS", 20)
+  monkeypatch.setattr(client, "REFUSALS", 20)

@@ -129,11 +129,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
       whole = json.dumps(answer(e, body, fault))
     if fault == "broken":
       return self._send(200, whole[: len(whole) // 2])
+    if fault == "drip":
+      return self._drip(whole)
     self._send(200, whole, cut=fault in CUTS)
     if fault == "hang":
       time.sleep(e.stall)
     if fault == "reset":
       self._reset()
+
+  def _drip(self, text: str) -> None:
+    """White space before the answer, as gateways send it to keep a connection alive."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+      self.send_response(200)
+      self.send_header("content-type", "application/json")
+      self.send_header("content-length", str(20 + len(text.encode())))
+      self.end_headers()
+      for _ in range(20):
+        self.wfile.write(b" ")
+        time.sleep(self.endpoint.stall / 20)
+      self.wfile.write(text.encode())
 
   def _welcome(self) -> bool:
     if self.endpoint.key and self.headers["authorization"] != f"Bearer {self.endpoint.key}":

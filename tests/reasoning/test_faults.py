@@ -95,7 +95,7 @@ def test_what_waits_for_another_attempt_costs_nothing_when_the_command_gives_up(
   began = time.monotonic()
   with served(endpoint) as url:
     assert cli.main(words(rows, url, "--concurrency", "16")) == 2
-  assert len(endpoint.attempts) >= 20 and time.monotonic() - began < client.GRACE_SECONDS
+  assert len(endpoint.attempts) >= 20 and time.monotonic() - began < 10
   assert spent(rows).spent == 0
 
 
@@ -110,8 +110,59 @@ def test_what_waits_for_another_attempt_costs_nothing_when_the_command_is_stoppe
       time.sleep(0.01)
     time.sleep(0.2)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(client.GRACE_SECONDS) == 143
+    assert child.wait(10) == 143
   assert len(endpoint.usage) == 25 and spent(rows).spent == pytest.approx(endpoint.cost(1000, 1000))
+
+
+def test_rows_that_are_refused_keep_no_other_from_being_asked(rows, monkeypatch):
+  monkeypatch.setattr(client, "HOPELESS", 5)
+  monkeypatch.setattr(client, "REFUSALS", 64)
+  bad = {f"is {n} +" for n in range(20)}
+  long = "400:This model's maximum context length is 8192."
+  endpoint = Endpoint(lambda e, prompt, attempt: long if any(one in prompt for one in bad) else "")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "16")) == 2, "fewer than --completeness"
+  check(rows, endpoint, {f"r{n}" for n in range(20, 36)})
+  assert len(failed(rows)) == 20
+
+
+def test_what_was_refused_before_is_asked_last(rows, monkeypatch):
+  """So that an endpoint that takes no row at first is asked about other ones by the next command."""
+  monkeypatch.setattr(client, "REFUSALS", 5)
+  bad = {f"is {n} +" for n in range(12)}
+  endpoint = Endpoint(lambda e, prompt, attempt: "400:No." if any(one in prompt for one in bad) else "")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "1")) == 2 and not endpoint.answered
+    while len(endpoint.answered) < 24:
+      before = len(endpoint.attempts)
+      assert cli.main(words(rows, url, "--concurrency", "1")) == 2
+      assert len(endpoint.attempts) > before, "it goes on"
+  check(rows, endpoint, {f"r{n}" for n in range(12, 36)})
+
+
+def test_an_answer_that_drips_is_given_up_in_time(rows):
+  endpoint = Endpoint(lambda e, prompt, attempt: "drip" if "is 1 +" in prompt else "")
+  endpoint.stall = 4.0
+  began = time.monotonic()
+  with served(endpoint) as url:
+    assert [cli.main(words(rows, url, "--timeout", "1")) for _ in range(2)] == [0, 0]
+    assert time.monotonic() - began < 4
+  (one,) = failed(rows)
+  assert "still on its way" in one["reason"] and endpoint.attempts[prompt(endpoint, 1)] == 1, "it is paid for"
+
+
+@pytest.mark.slow
+def test_answers_under_way_are_waited_for_when_the_command_is_stopped(rows):
+  endpoint = Endpoint()
+  endpoint.delay = 12.0
+  with served(endpoint) as url:
+    child = subprocess.Popen([*FIAT, *words(rows, url, "--concurrency", "1", "--quiet")], stderr=subprocess.DEVNULL)
+    while not endpoint.attempts:
+      assert child.poll() is None
+      time.sleep(0.01)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(30) == 143
+  assert len(Store(rows.parent / "S", "reader").kept) == 1 and len(endpoint.attempts) == 1
 
 
 def test_two_processes_on_one_store_share_the_work(rows):
