@@ -65,7 +65,7 @@ def _asked(judge: EndpointReasoner, requests: Sequence[Request], settings: Setti
   session = uuid.uuid4().hex[:12]
   store = Store(pathlib.Path(settings.judge_store), session)
   price = Price.parse(settings.price) if settings.price else None
-  ledger = Ledger(store.folder, session, settings.max_cost)
+  ledger = Ledger(store.folder, session, settings.max_cost, price.of(store.unpriced) if price else 0.0)
   keys = [request.key for request in requests]
   try:
     ledger.reconcile(store.costs)

@@ -76,8 +76,9 @@ class Ledger:
     lost: what may have been charged for requests without an answer; at the most.
   """
 
-  def __init__(self, folder: pathlib.Path, session: str, cap: float):
-    self.log, self.session, self.cap = Records(folder, "ledger"), session, cap
+  def __init__(self, folder: pathlib.Path, session: str, cap: float, unpriced: float = 0.0):
+    """`unpriced`: what answers cost, by today's price, that were bought before one was known."""
+    self.log, self.session, self.cap, self._unpriced = Records(folder, "ledger"), session, cap, unpriced
     self.settled = self.lost = 0.0
     self._worst_ratio, self._count = 1.0, 0
     self._open: dict[str, Held] = {}
@@ -97,7 +98,7 @@ class Ledger:
   @property
   def spent(self) -> float:
     """All that counts as spent: settled, lost, and reserved."""
-    return self.settled + self.lost + sum(held.amount for held in self._open.values())
+    return self._unpriced + self.settled + self.lost + sum(held.amount for held in self._open.values())
 
   @property
   def unsettled(self) -> float:

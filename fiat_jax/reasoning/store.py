@@ -8,8 +8,10 @@ again unless the user says so, for it is paid.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import getpass
 import json
 import pathlib
@@ -50,6 +52,7 @@ class Store:
     failures: why no answer came, by key, where none has come since.
     costs: what each reservation of the ledger came to, by its id; None where the answer came without.
     batches: what an endpoint works on by itself.
+    unpriced: input and output tokens of answers that were bought before anybody said what they cost.
   """
 
   def __init__(self, folder: pathlib.Path, session: str):
@@ -58,6 +61,7 @@ class Store:
     self.kept: dict[str, Kept] = {}
     self.failures: dict[str, str] = {}
     self.costs: dict[str, float | None] = {}
+    self.unpriced = (0, 0)
     self.batches = Batches(folder)
     self._asked: dict[tuple[str, str], tuple[str, str]] = {}
     self.refresh()
@@ -75,6 +79,8 @@ class Store:
     key, tokens = record["key"], record["tokens"]
     if record["reservation"]:
       self.costs[record["reservation"]] = record["cost"]
+    if record["cost"] is None and tokens:
+      self.unpriced = (self.unpriced[0] + tokens[0], self.unpriced[1] + tokens[1])
     if record["fault"] and self.answered(key):
       return
     asked = (record["beta"], record["endpoint"])
@@ -112,6 +118,14 @@ class Store:
       ),
       *({"kind": "failure", "key": asked.key, "row": asked.row, "reason": reason} for asked, reason in failures),
     )
+
+  @contextlib.contextmanager
+  def looked_at(self) -> Iterator[None]:
+    """For making files of what the store holds now, which other processes make too: one after another."""
+    with open(self.folder / "views.lock", "a") as file:
+      fcntl.flock(file, fcntl.LOCK_EX)
+      self.refresh()
+      yield
 
   def text(self, key: str) -> str:
     """The text of an answer that is kept."""
@@ -162,9 +176,18 @@ def exported(file: pathlib.Path) -> Iterator[Record]:
   """The sessions and answers of a file that `Store.export` wrote. Raises UserError where a line is neither."""
   for line, record in records(file):
     kind = record.get("kind")
-    if kind != "session" and not (kind == "answer" and record.keys() >= EXPORTED):
+    if kind != "session" and not (kind == "answer" and record.keys() >= EXPORTED and _is_whole(record)):
       raise UserError("is no answer of a store: give a file that `fiat annotate --export_to` wrote", file, line)
     yield record
+
+
+def _is_whole(record: Record) -> bool:
+  """Whether an answer holds what every command will read from it."""
+  texts = all(isinstance(record[name], str) for name in ("key", "row", "beta", "endpoint", "text", "finish", "fault"))
+  counts = [record["sample"], record["bytes"], *(record["tokens"] if isinstance(record["tokens"], list) else ())]
+  pair = record["tokens"] is None or (isinstance(record["tokens"], list) and len(record["tokens"]) == 2)
+  seconds = isinstance(record.get("seconds", 0.0), int | float)
+  return texts and pair and seconds and all(type(count) is int and count >= 0 for count in counts)
 
 
 def _user() -> str:

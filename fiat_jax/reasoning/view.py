@@ -47,6 +47,8 @@ def asked(settings: Settings) -> dict[str, Any]:
     shots["stops"] = list(settings.reasoning_stops)
   if settings.exemplars and settings.shot_choice == "random":
     shots["split_seed"] = settings.split_seed
+  if settings.beta_weights:
+    shots["beta_weights"] = settings.beta_weights
   if settings.exemplars not in ("", TRAIN):
     shots[CONTENT] = _content(settings.exemplars)
   return {name: getattr(settings, name) for name in NAMES} | shots | {"version": VERSION}
@@ -101,7 +103,7 @@ def models(settings: Settings) -> frozenset[str]:
 
 
 def write(settings: Settings, records: Iterable[Mapping[str, Any]], rows: Container[str]) -> None:
-  """Makes the view anew, whole.
+  """Makes the view anew, whole. Of several processes only one may do that at a time (`Store.looked_at`).
 
   Args:
     records: of those of `rows` that have reasoning; what the view said of other rows stays.

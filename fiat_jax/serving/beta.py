@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import pathlib
 import time
 import uuid
@@ -24,7 +25,7 @@ from fiat_jax.progress import say
 from fiat_jax.reasoning import exemplars
 from fiat_jax.reasoning.answers import AnswerRule, vote
 from fiat_jax.reasoning.api_key import brief
-from fiat_jax.reasoning.dialect import never_left, told
+from fiat_jax.reasoning.dialect import never_left, told, wait_of
 from fiat_jax.reasoning.estimate import room_taken
 from fiat_jax.reasoning.exemplars import Question
 from fiat_jax.reasoning.ledger import Price
@@ -33,21 +34,13 @@ from fiat_jax.reasoning.reasoner import Reasoner
 from fiat_jax.reasoning.request import Answer, Asking, Claim, Request
 from fiat_jax.reasoning.store import Store
 from fiat_jax.reasoning.view import RECORDED
-from fiat_jax.serving.books import Books, Full
+from fiat_jax.serving.books import Books, Elsewhere, Full
+from fiat_jax.serving.turns import Turns, Unanswered
 from fiat_jax.settings import Settings
 
+POLL_SECONDS = 0.2  # between two looks for an answer that another process waits for
+
 Ask = Callable[[Request], Awaitable[Answer]]
-
-
-class Unanswered(Exception):
-  """Why there is no reasoning; `status` is what HTTP calls that.
-
-  `charged`: it may have been paid for; `cost`: it was, so much.
-  """
-
-  def __init__(self, reason: str, status: int = 502, *, charged: bool = False, cost: float = 0.0):
-    super().__init__(reason)
-    self.status, self.charged, self.cost = status, charged, cost
 
 
 class Reasoning(NamedTuple):
@@ -73,10 +66,18 @@ class Beta:
     ask: what it says to one request; within the time-out or not at all.
     folder: of the store.
     room: tokens of prompt and answer that are taken, where these are fewer than the model's context.
+    turns: of an endpoint; without, all is asked at once.
   """
 
   def __init__(
-    self, settings: Settings, reasoner: Reasoner, ask: Ask, folder: pathlib.Path, *, room: int | None = None
+    self,
+    settings: Settings,
+    reasoner: Reasoner,
+    ask: Ask,
+    folder: pathlib.Path,
+    *,
+    room: int | None = None,
+    turns: Turns | None = None,
   ):
     self._settings, self._reasoner, self._ask = settings, reasoner, ask
     self._template = ReasoningPrompt.parse(settings.reasoning_instruction)
@@ -86,10 +87,13 @@ class Beta:
     if settings.max_cost_a_day and reasoner.remote and self._price is None:
       raise UserError("--max_cost_a_day cannot be kept without the price: give --price INPUT,OUTPUT")
     self._asking = Asking.of(settings, reasoner)
-    self._room = room or reasoner.context
+    self._room, self._turns = room or reasoner.context, turns
     self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="books")
     self._store = Store(folder, uuid.uuid4().hex[:12])
-    self._books = Books(self._store, settings.max_cost, settings.max_cost_a_day) if self._price else None
+    self._books = None
+    if self._price:
+      before = self._price.of(self._store.unpriced)
+      self._books = Books(self._store, settings.max_cost, settings.max_cost_a_day, before)
     self._under_way: dict[str, asyncio.Task[Reasoning]] = {}
     self._fresh: dict[str, str] = {}  # texts that have come and are being kept
     self._keeping = set[asyncio.Task[None]]()
@@ -112,7 +116,7 @@ class Beta:
         raise failure
     cost = sum(sample.cost for sample in (*said, *failed))
     if not said:
-      raise Unanswered(str(failed[0]), failed[0].status, cost=cost)
+      raise Unanswered(str(failed[0]), failed[0].status, cost=cost, wait=failed[0].wait)
     missing = f"{len(failed)} of {len(came)} samples did not come: {failed[0]}" if failed else ""
     return self._voted(said, cost)._replace(missing=missing)
 
@@ -160,7 +164,20 @@ class Beta:
     raise Unanswered(message, 422)
 
   async def _bought(self, request: Request) -> Reasoning:
-    claim, began = Claim(request.asked, await self._reserved(request)), time.monotonic()
+    async with self._turns.of(request) if self._turns else contextlib.nullcontext():
+      return await self._claimed(request)
+
+  async def _claimed(self, request: Request) -> Reasoning:
+    """Asked by this process alone, unless another was quicker."""
+    until = time.monotonic() + self._settings.timeout
+    while isinstance(found := await self._reserved(request), Elsewhere):
+      if time.monotonic() > until:
+        raise Unanswered("another process asks the same, and has no answer yet", 504)
+      await asyncio.sleep(POLL_SECONDS)
+    return found if isinstance(found, Reasoning) else await self._asked(request, Claim(request.asked, found))
+
+  async def _asked(self, request: Request, claim: Claim) -> Reasoning:
+    began = time.monotonic()
     try:
       async with asyncio.timeout(self._settings.timeout):
         answer = await self._ask(request)
@@ -171,7 +188,8 @@ class Beta:
       await self._closed(claim, lost=e.charged)
       raise
     answer, seconds = answer.ended_before(self._asking.stops), time.monotonic() - began
-    cost = self._price.of(answer.tokens) if self._price and answer.tokens else None if self._price else 0.0
+    unknown = None if self._price or self._reasoner.remote else 0.0
+    cost = self._price.of(answer.tokens) if self._price and answer.tokens else unknown
     if not answer.fault:
       self._fresh[request.key] = answer.text
     task = asyncio.create_task(self._kept(claim, answer, cost))
@@ -181,18 +199,42 @@ class Beta:
       raise Unanswered(f"the big model's answer cannot be used: {answer.fault}", cost=cost or 0.0)
     return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0, seconds)
 
-  async def _reserved(self, request: Request) -> str:
-    """A reservation's id; empty where nothing is counted."""
-    books, price = self._books, self._price
-    if not (books and price):
-      return ""
-    key = f"{request.key}-{uuid.uuid4().hex[:8]}"
+  async def _reserved(self, request: Request) -> str | Reasoning | Elsewhere:
+    """A reservation's id, empty where nothing is counted; or what other commands have bought meanwhile."""
     try:
-      return await self._written(lambda: books.reserve(key, price.of(request.most_tokens)))
+      return await self._written(lambda: self._reserve(request))
     except Full as e:
       raise Unanswered(str(e), 429) from None
     except (UserError, OSError) as e:  # a full disk, say: the policy holds
       raise Unanswered(f"what it costs cannot be booked: {e}", 503) from None
+
+  def _reserve(self, request: Request) -> str | Reasoning | Elsewhere:
+    """The same, on the books' thread; another process may be answered before a reservation, and while it is made."""
+    found, books = self._known(request), self._books
+    if found or not (books and self._price):
+      return found or ""
+    try:
+      id = books.reserve(request.key, self._price.of(request.most_tokens))
+    except Elsewhere as e:
+      return e
+    try:
+      found = self._known(request)
+    except Unanswered:
+      books.release(id)
+      raise
+    if found:
+      books.release(id)
+    return found or id
+
+  def _known(self, request: Request) -> Reasoning | None:
+    """What the store holds by now. Raises Unanswered for an answer that cannot be used and was paid for."""
+    self._store.refresh()
+    kept = self._store.kept.get(request.key)
+    if kept is None or (kept.fault and self._settings.retry_failed):
+      return None
+    if kept.fault:
+      raise Unanswered(f"the big model's answer, of before, cannot be used: {kept.fault}; --retry_failed asks again")
+    return Reasoning(self._store.text(request.key), "store")
 
   async def _closed(self, claim: Claim, *, lost: bool) -> None:
     books, id = self._books, claim.reservation
@@ -239,7 +281,9 @@ def over_http(client: openai.AsyncOpenAI, once: Callable[..., Awaitable[Answer]]
       reason = f"no connection to the big model: {brief(e.__cause__ or e)}"
       raise Unanswered(reason, charged=not never_left(e)) from None
     except openai.APIStatusError as e:
-      raise Unanswered(f"the big model's endpoint refuses: {told(e.status_code, e.message)}") from None
+      reason = f"the big model's endpoint refuses: {told(e.status_code, e.message)}"
+      busy = e.status_code == 429
+      raise Unanswered(reason, 429 if busy else 502, wait=max(1.0, wait_of(e)) if busy else 0.0) from None
     except (openai.APIError, ValueError) as e:
       raise Unanswered(f"a broken answer of the big model: {brief(e)}", charged=True) from None
 

@@ -12,6 +12,10 @@ class Full(Exception):
   """Which limit leaves no room for a request."""
 
 
+class Elsewhere(Exception):
+  """Another process, or another task of this one, is asking the same."""
+
+
 class Books:
   """The ledgers of a store and of the day, in step: a request is reserved on both, or on neither.
 
@@ -19,11 +23,12 @@ class Books:
     store: whose answers settle what a process that died had not settled.
     most: that may be spent on the store by all commands together; 0: any amount.
     most_a_day: that may be spent a day, of UTC; 0: any amount, and days are not kept.
+    unpriced: as of `Ledger`.
   """
 
-  def __init__(self, store: Store, most: float, most_a_day: float):
+  def __init__(self, store: Store, most: float, most_a_day: float, unpriced: float = 0.0):
     self._folder, self._session, self._most, self._most_a_day = store.folder, store.session, most, most_a_day
-    self._whole = Ledger(store.folder, store.session, most)
+    self._whole = Ledger(store.folder, store.session, most, unpriced)
     self._whole.reconcile(store.costs)
     self._day, self._todays = "", None
     self._of_days: dict[str, tuple[Ledger, str]] = {}  # by a reservation of the store's: the day's and its name there
@@ -33,9 +38,13 @@ class Books:
 
     Raises:
       Full: a limit leaves no room.
+      Elsewhere: somebody is at it.
       UserError: the disk leaves none.
     """
-    id = self._whole.reserve([(key, worst)]).ids.get(key, "")
+    granted = self._whole.reserve([(key, worst)])
+    if key in granted.elsewhere:
+      raise Elsewhere
+    id = granted.ids.get(key, "")
     if not id:
       raise Full(f"--max_cost {self._most:g} over {self._folder} leaves no room for a request")
     if not self._most_a_day:

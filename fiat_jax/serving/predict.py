@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,12 @@ from fiat_jax.errors import UserError
 from fiat_jax.reasoning.forms import texts
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import fields
-from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
+from fiat_jax.serving.beta import Beta, Reasoning
 from fiat_jax.serving.job import ClientGone, gone
 from fiat_jax.serving.limits import read_body
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.tau import Generate, Said
+from fiat_jax.serving.turns import Unanswered
 
 Prompts = Callable[[Recipe, Sequence[Row]], list[list[int]]]
 Choose = Callable[[Row, Sequence[int]], str]
@@ -115,7 +117,8 @@ class Deployed:
       found = await self.beta.of(row)
     except Unanswered as e:
       if self.unaided is None:
-        raise Refusal(str(e), code="beta_failed", status=e.status) from None
+        headers = {"retry-after": str(math.ceil(e.wait))} if e.wait else {}
+        raise Refusal(str(e), code="beta_failed", status=e.status, headers=headers) from None
       latency["beta"] = round(time.monotonic() - began, 6)
       return None, e
     latency["beta"] = round(found.seconds, 6)  # of the model alone

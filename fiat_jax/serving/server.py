@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from fiat_jax import signals
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
+from fiat_jax.serving.connection import Connection
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.serving.worker import Worker
 from fiat_jax.serving.workers import Workers
@@ -92,7 +93,7 @@ async def serve(
   """
   config = uvicorn.Config(
     app,
-    http="h11",
+    http=Connection,
     loop="asyncio",
     ws="none",
     lifespan="off",

@@ -129,7 +129,7 @@ def _annotate(
   few, seen = _few(settings, planned), Preview(settings, planned, asked, store, price)
   requests, keys = (planned.requests[:few], planned.keys[:few]) if few else (planned.requests, planned.keys)
   _check_batches(settings, store, keys)
-  ledger = Ledger(store.folder, store.session, settings.max_cost)
+  ledger = Ledger(store.folder, store.session, settings.max_cost, price.of(store.unpriced) if price else 0.0)
   try:
     ledger.reconcile(store.costs)
     before = sum(key in store.kept for key in keys)
@@ -169,10 +169,11 @@ def _check_batches(settings: Settings, store: Store, keys: Sequence[str]) -> Non
 
 def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
   """Makes the view, `failed.jsonl` and `rows/` say what the store holds now."""
-  found = outcome.outcomes(planned, store, rule)
-  view.write(settings, outcome.records(planned, store, found), found)
-  outcome.write_failed(store.folder / "failed.jsonl", planned, found)
-  outcome.write_rows(store.folder / "rows", settings, planned, store, found)
+  with store.looked_at():
+    found = outcome.outcomes(planned, store, rule)
+    view.write(settings, outcome.records(planned, store, found), found)
+    outcome.write_failed(store.folder / "failed.jsonl", planned, found)
+    outcome.write_rows(store.folder / "rows", settings, planned, store, found)
   return found
 
 

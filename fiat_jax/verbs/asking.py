@@ -182,7 +182,7 @@ def ask(asked: Asked, let_go: Callable[[], None] = lambda: None) -> float | None
   settings, store, keys = asked.settings, asked.store, asked.plan.keys
   price = Price.parse(settings.price) if settings.price and asked.reasoner.remote else None
   before = sum(key in store.kept for key in keys)
-  ledger = Ledger(store.folder, store.session, settings.max_cost)
+  ledger = Ledger(store.folder, store.session, settings.max_cost, price.of(store.unpriced) if price else 0.0)
   try:
     ledger.reconcile(store.costs)
     with progress(f"asking: {asked.recipe.title}", len(keys), done=before) as bar:

@@ -22,6 +22,7 @@ from fiat_jax.serving import tau
 from fiat_jax.serving.beta import Ask, Beta, over_http
 from fiat_jax.serving.metrics import Metrics
 from fiat_jax.serving.predict import Deployed
+from fiat_jax.serving.turns import Turns
 from fiat_jax.serving.worker import Worker
 from fiat_jax.settings import Settings
 from fiat_jax.verbs import deployed_beta, deployed_labels
@@ -78,8 +79,12 @@ async def running(
   session: Session | None,
   beta_session: Session | None,
   asked: Reasoner,
+  waiting: int,
 ) -> AsyncIterator[tuple[Deployed, list[Worker], Metrics]]:
-  """The deployment at work, with its engines' workers; the first is the tuned model's, where that runs here."""
+  """The deployment at work, with its engines' workers; the first is the tuned model's, where that runs here.
+
+  `waiting`: how many questions may wait for an endpoint that is asked for reasoning.
+  """
   metrics, workers = Metrics(), list[Worker]()
   described = bench.models.of(recipe)
   async with contextlib.AsyncExitStack() as open_:
@@ -92,14 +97,16 @@ async def running(
     beta = None
     if recipe.reasoning:
       ask: Ask = deployed_beta.nobody
+      turns = None
       if isinstance(asked, EndpointReasoner):
         ask = over_http(await open_.enter_async_context(asked.client()), asked.once)
+        turns = Turns(settings, waiting)
       elif beta_session is not None and isinstance(asked, EngineReasoner):
         places = settings.slots + settings.queue
         workers.append(Worker(beta_session, slots=settings.slots, places=places, metrics=Metrics()))
         ask = deployed_beta.of_engine(workers[-1], asked, places)
       room = beta_session.lengths.whole if beta_session else None
-      beta = Beta(settings, asked, ask, store_of(settings, found), room=room)
+      beta = Beta(settings, asked, ask, store_of(settings, found), room=room, turns=turns)
       open_.push_async_callback(beta.close)
     yield (
       Deployed(

@@ -17,8 +17,9 @@ from fiat_jax.reasoning.request import Answer, Request
 from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.recipe import Recipe
 from fiat_jax.serving import tau
-from fiat_jax.serving.beta import Ask, Unanswered
+from fiat_jax.serving.beta import Ask
 from fiat_jax.serving.refusal import Refusal
+from fiat_jax.serving.turns import Unanswered
 from fiat_jax.serving.worker import Worker
 from fiat_jax.settings import Settings
 

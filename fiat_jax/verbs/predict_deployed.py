@@ -49,10 +49,11 @@ def main(configuration: Configuration) -> None:
 
   async def run() -> list[dict[str, Any]]:
     sessions = ours[1] if ours else None, beta[1] if beta else None
-    async with deployed.running(settings, bench, recipe, found, *sessions, asked) as (answers, workers, _):
+    # The samples of a row are asked for together, and none is to wait long for a place.
+    many = max(1, 2 * settings.slots // settings.samples) if beta else 2 * settings.slots
+    waiting = many * settings.samples
+    async with deployed.running(settings, bench, recipe, found, *sessions, asked, waiting) as (answers, workers, _):
       try:
-        # The samples of a row are asked for together, and none is to wait long for a place.
-        many = max(1, 2 * settings.slots // settings.samples) if beta else 2 * settings.slots
         return await _answered(answers, rows, many, file)
       finally:
         for worker in workers:
@@ -97,14 +98,16 @@ async def _patiently(answers: Deployed, row: Row, file: str) -> dict[str, Any]:
   """One row's answer; a big model that fails, or gives too few samples, is asked again before the policy holds."""
   spent = 0.0
   for attempt in range(1, ATTEMPTS + 1):
+    wait = WAIT_SECONDS * attempt
     try:
       found = await answers.of_row(row, time.monotonic())
     except Refusal as e:
-      if e.status not in PASSING or attempt == ATTEMPTS:
+      wait = float(e.headers.get("retry-after", wait))
+      if not (e.status in PASSING or "retry-after" in e.headers) or attempt == ATTEMPTS:
         raise UserError(f"{e.message}. What the big model said is kept", file, row.line) from None
     else:
       found["cost"] = spent = spent + found["cost"]  # of what this attempt did not find in the store
       if not found.keys() & {"beta_failed", "samples_missing"} or attempt == ATTEMPTS:
         return found
-    await asyncio.sleep(WAIT_SECONDS * attempt)
+    await asyncio.sleep(wait)
   raise AssertionError("the last attempt returns or raises")

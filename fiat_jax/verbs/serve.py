@@ -90,7 +90,9 @@ def _serve_deployment(configuration: Configuration, bound: socket.socket, token:
 
   async def run() -> None:
     sessions = ours[1] if ours else None, beta[1] if beta else None
-    async with deployed.running(settings, bench, recipe, found, *sessions, asked) as (answers, workers, metrics):
+    waiting = settings.queue * settings.samples
+    async with deployed.running(settings, bench, recipe, found, *sessions, asked, waiting) as at_work:
+      answers, workers, metrics = at_work
       first = workers[0] if ours else None
       app = application(served, first, metrics, token=token, predict=answers.route)
       await server.serve(app, bound, Workers(workers), drain=settings.drain, on_listening=lambda: _listening(bound))

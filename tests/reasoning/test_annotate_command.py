@@ -83,8 +83,37 @@ def test_what_one_store_exports_another_takes_over_and_pays_nothing_for(rows, ca
   for split in ("S", "T"):
     assert len(records(rows.parent / split / "rows" / "train.jsonl")) == 36
   assert Store(rows.parent / "T", "reader").kept.keys() == Store(rows.parent / "S", "reader").kept.keys()
-  file.write_text(file.read_text() + '{"kind": "answer"}\n')
-  assert cli.main(other) == 2 and "answers.jsonl:38: is no answer of a store" in capsys.readouterr().err
+  whole, before = file.read_text(), (rows.parent / "T" / "answers-00000.jsonl").read_bytes()
+  wrong = json.dumps(json.loads(whole.splitlines()[-1]) | {"key": "another", "tokens": 120})
+  for line in ('{"kind": "answer"}', wrong):
+    file.write_text(f"{whole}{line}\n")
+    assert cli.main(other) == 2 and "answers.jsonl:38: is no answer of a store" in capsys.readouterr().err
+  assert (rows.parent / "T" / "answers-00000.jsonl").read_bytes() == before
+
+
+def test_what_was_bought_before_a_price_was_known_counts_towards_the_cap(rows, capsys):
+  endpoint, store = Endpoint(), str(rows.parent / "S")
+  with served(endpoint) as url:
+    free = ["annotate", "--train", str(rows), "--beta", "openai:big", "--store", store]
+    free += ["--beta_url", url, "--reasoning_length", "100"]
+    assert cli.main([*free, "--limit", "4"]) == 0
+    before = endpoint.cost(1000, 1000)
+    assert before > 0.1
+    assert cli.main([*free, "--price", "1000,1000", "--max_cost", str(before + 1.5)]) == 2
+  assert "--max_cost" in capsys.readouterr().err
+  assert len(endpoint.answered) > 4 and before < endpoint.cost(1000, 1000) <= before + 1.5
+
+
+def test_two_commands_that_end_together_leave_a_view_of_all(rows):
+  endpoint = Endpoint()
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url)) == 0
+    command = [sys.executable, "-m", "fiat_jax", *words(rows, url)]
+    children = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    ends = [(child.communicate()[1], child.returncode) for child in children]
+  assert [code for _, code in ends] == [0] * 4, ends
+  (view,) = (rows.parent / "S" / "reasoning").glob("*.jsonl")
+  assert len(view.read_text().splitlines()) == 1 + 36
 
 
 def test_of_several_answers_the_majoritys_counts_and_its_first_reasoning_is_kept(rows):

@@ -6,7 +6,9 @@ import pathlib
 
 import pytest
 
+from fiat_jax.configuration import configure
 from fiat_jax.errors import UserError
+from fiat_jax.reasoning import dialect, view
 from fiat_jax.reasoning import records as records_module
 from fiat_jax.reasoning.answers import AnswerRule, same, vote
 from fiat_jax.reasoning.ledger import Ledger
@@ -90,3 +92,24 @@ def test_the_prompt_holds_x_once():
   assert prompt.render("2 + 2") == "Think.\n\n2 + 2\n\nReasoning:"
   with pytest.raises(UserError, match="hold"):
     ReasoningPrompt.parse("Think.")
+
+
+def test_views_of_a_model_in_other_bits_are_others():
+  of = lambda **flags: view.place(configure([], [], {"BETA": "M", "STORE": "S", **flags}).settings)  # noqa: E731
+  assert len({of(), of(BETA_WEIGHTS="int8"), of(BETA_WEIGHTS="nf4")}) == 3
+
+
+@pytest.mark.parametrize(
+  ("usage", "tokens"),
+  [
+    ({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, (5, 7)),
+    ({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 30}, (5, 25)),
+    ({"prompt_tokens": 5}, (5, 0)),
+    ({"prompt_tokens": 5, "completion_tokens": "12"}, None),
+    ({"prompt_tokens": -5, "completion_tokens": 2}, None),
+    ("many", None),
+  ],
+)
+def test_what_an_endpoint_reports_of_tokens_is_counted_where_it_can_be(usage, tokens):
+  body = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+  assert dialect.read(body, chat=True).tokens == tokens

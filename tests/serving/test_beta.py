@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from fiat_jax.exports import deployment
 from fiat_jax.reasoning import reasoner, view
 from fiat_jax.reasoning.ledger import Ledger
 from fiat_jax.reasoning.request import Answer, Request
-from fiat_jax.serving.beta import Beta, Reasoning, Unanswered
+from fiat_jax.serving.beta import Beta, Reasoning
+from fiat_jax.serving.turns import Turns, Unanswered
 from fiat_jax.settings import Settings
 from fiat_jax.verbs import deployed_beta
 
@@ -158,3 +160,74 @@ def test_a_ledger_that_cannot_be_written_is_a_big_model_that_fails(tmp_path, mon
   with pytest.raises(Unanswered, match="the disk is full") as e:
     asked(tmp_path, {}, SAMPLES=1, TEMPERATURE=0.0, MAX_COST_A_DAY=1.0)
   assert e.value.status == 503
+
+
+def test_what_another_process_bought_is_not_bought_again(tmp_path):
+  """Two servers on one store, one after another and at the same time."""
+  found, bought = settings(SAMPLES=1, TEMPERATURE=0.0), []
+
+  async def ask(request: Request) -> Answer:
+    bought.append(request.key)
+    await asyncio.sleep(0.3)
+    return Answer(text="= 3", finish="stop", tokens=(10, 5))
+
+  async def run() -> list[Reasoning]:
+    big = reasoner.make(configure([], [], {**FLAGS, "SAMPLES": "1"}))
+    servers = [Beta(found, big, ask, tmp_path) for _ in range(2)]
+    try:
+      return [*await asyncio.gather(*(server.of(ROW) for server in servers)), await servers[1].of(ROW)]
+    finally:
+      for server in servers:
+        await server.close()
+
+  said = asyncio.run(run())
+  assert len(bought) == 1 and [one.text for one in said] == ["= 3"] * 3
+  assert sorted(one.source for one in said) == ["beta", "store", "store"]
+
+
+def test_an_answer_that_could_not_be_used_is_not_bought_again_unless_that_is_said(tmp_path):
+  def once(**flags: object) -> int:
+    bought = 0
+
+    async def ask(request: Request) -> Answer:
+      nonlocal bought
+      bought += 1
+      return Answer(text="= ", finish="length", tokens=(10, 5))
+
+    async def run() -> None:
+      beta = Beta(settings(SAMPLES=1, **flags), reasoner.make(configure([], [], FLAGS)), ask, tmp_path)
+      try:
+        with pytest.raises(Unanswered, match="cannot be used"):
+          await beta.of(ROW)
+      finally:
+        await beta.close()
+
+    asyncio.run(run())
+    return bought
+
+  assert [once(), once(), once(RETRY_FAILED="True")] == [1, 0, 1]
+
+
+def test_questions_take_turns_and_too_many_are_refused(tmp_path):
+  found, most, under_way = settings(SAMPLES=1, CONCURRENCY=2), [0], [0]
+
+  async def ask(request: Request) -> Answer:
+    under_way[0] += 1
+    most[0] = max(most[0], under_way[0])
+    await asyncio.sleep(0.05)
+    under_way[0] -= 1
+    return Answer(text="= 3", finish="stop", tokens=(10, 5))
+
+  async def run() -> list[Reasoning | BaseException]:
+    big = reasoner.make(configure([], [], FLAGS))
+    beta = Beta(found, big, ask, tmp_path, turns=Turns(found, waiting=3))
+    rows = [dataclasses.replace(ROW, x=f"what is {n}?") for n in range(8)]
+    try:
+      return await asyncio.gather(*map(beta.of, rows), return_exceptions=True)
+    finally:
+      await beta.close()
+
+  came = asyncio.run(run())
+  refused = [one for one in came if isinstance(one, Unanswered)]
+  assert most == [2] and len(came) - len(refused) == 5
+  assert all(one.status == 429 and one.wait > 0 for one in refused)
