@@ -309,7 +309,7 @@ def test_a_signal_drains_and_a_token_is_asked_for(checkpoint, name):
 
 @pytest.mark.slow
 def test_what_is_not_done_by_the_deadline_is_refused(checkpoint, name):
-  with started("--model", str(checkpoint), *WORDS, "--drain", "0.1") as server:
+  with started("--model", str(checkpoint), *WORDS, "--drain", "0") as server:
     client, errors = server.client(), []
 
     def ask() -> None:
