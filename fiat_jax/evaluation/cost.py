@@ -19,6 +19,7 @@ class Cost:
     seconds: None: not measured.
     beta_seconds: the big model's among them; None: not known, or none.
     lacks_beta: they are the tuned model's alone, though it reads what the big one writes.
+    adds: a second model reads each answer of the big one, and gives its own.
   """
 
   asks_beta: bool
@@ -27,6 +28,7 @@ class Cost:
   seconds: float | None = None
   beta_seconds: float | None = None
   lacks_beta: bool = False
+  adds: bool = False
 
   @property
   def whole_seconds(self) -> float | None:
@@ -59,5 +61,5 @@ def cheapest(costs: Mapping[str, Cost]) -> set[str]:
   seconds = {name: cost.whole_seconds for name, cost in left.items() if cost.whole_seconds is not None}
   if len(seconds) == len(left):
     left = {name: left[name] for name, of in seconds.items() if of <= min(seconds.values()) * NEAR}
-  least = min((cost.asks_beta, cost.tunes) for cost in left.values())
-  return {name for name, cost in left.items() if (cost.asks_beta, cost.tunes) == least}
+  needs = {name: (cost.asks_beta, cost.tunes, cost.adds) for name, cost in left.items()}
+  return {name for name, of in needs.items() if of == min(needs.values())}

@@ -27,8 +27,9 @@ other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
   stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: by money per 1,000 answers where
   that is known of all, else without reasoning before with, which costs an answer of the big model each time; then by
   seconds, the big model's with the tuned one's, where they are known of all that are left (less than a quarter more is
-  the same); then without reasoning before with, and untuned before tuned; of equals the better on validation. Whether
-  it is MODEL or BASE_MODEL that answers does not count as a cost, but in seconds.
+  the same); then without reasoning before with, untuned before tuned, and the big model's own answer before what a
+  second model makes of it; of equals the better on validation. Whether it is MODEL or BASE_MODEL that answers does not
+  count as a cost, but in seconds.
 - too little data: an interval reaches further, and the pick is the best guess; or a recipe is above the pick on test,
   so that validation and test disagree, and that one is.
 
@@ -69,6 +70,7 @@ class Candidate:
       seconds=self.seconds,
       beta_seconds=self.beta_seconds,
       lacks_beta=self.recipe.reasoning and self.beta_seconds is None,
+      adds=self.recipe.reasoning,
     )
 
 

@@ -16,6 +16,7 @@ UNTUNED = Recipe(adapter="none", title="untuned")
 FIAT = Recipe(reasoning=True, title="FIAT")
 BASE = Recipe(adapter="full", instruction_tuned=False, title="full fine-tuning, base model")
 BETA = Recipe(adapter="none", answer_of_beta=True, title="beta alone")
+COPYING = Recipe(reasoning=True, reasoning_form="answer", title="copying beta")
 ROWS = 400
 
 
@@ -50,16 +51,18 @@ def test_of_recipes_that_cannot_be_told_apart_the_cheapest_is_used():
 
 
 @pytest.mark.parametrize(
-  ("cheap", "dear"), [(UNTUNED, TUNED), (TUNED, FIAT), (TUNED, BETA), (UNTUNED, BETA)], ids=lambda recipe: recipe.title
+  ("cheap", "dear"),
+  [(UNTUNED, TUNED), (TUNED, FIAT), (TUNED, BETA), (UNTUNED, BETA), (BETA, FIAT)],
+  ids=lambda recipe: recipe.title,
 )
 def test_the_order_of_cost(cheap, dear):
   same = {"dear": right(0.5), "cheap": right(0.5)}
   assert judge(same, dear=(dear, 60.0), cheap=(cheap, 50.0)).recipe == "cheap"
 
 
-@pytest.mark.parametrize(("fiat", "beta", "used"), [(60.0, 50.0, "fiat"), (50.0, 60.0, "beta")])
-def test_recipes_that_all_pay_the_big_model_cost_the_same(fiat, beta, used):
-  found = judge({"fiat": right(0.5), "beta": right(0.5)}, fiat=(FIAT, fiat), beta=(BETA, beta))
+@pytest.mark.parametrize(("fiat", "copying", "used"), [(60.0, 50.0, "fiat"), (50.0, 60.0, "copying")])
+def test_recipes_that_read_what_the_big_model_wrote_cost_the_same(fiat, copying, used):
+  found = judge({"fiat": right(0.5), "copying": right(0.5)}, fiat=(FIAT, fiat), copying=(COPYING, copying))
   assert (found.recipe, found.outcome) == (used, "indistinguishable")
 
 
