@@ -11,6 +11,7 @@ from fiat_jax.evaluation.published import Beside, Figure, caveats, over, whose
 from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
 from fiat_jax.evaluation.verdict import Verdict
 
+FAULTS = ("empty", "unfinished", "unparsed")
 SURE = f"{100 * (1 - ERROR):g} % interval"
 
 
@@ -32,7 +33,7 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str], split: str
     cells = [result["title"], *(_score(summary["overall"].get(name)) for name in names)]
     cells[2:2] = ["{:.1f} to {:.1f}".format(*result["interval"])] if sure else []
     cells += [f"{summary['languages'].get(lang, {}).get(names[0], float('nan')):.1f}" for lang in langs]
-    rows.append([*cells, str(summary["empty"] + summary["unfinished"] + summary["unparsed"])])
+    rows.append([*cells, f"{round(sum(summary[fault] for fault in FAULTS), 1):g}"])
   note = f"\nBy language: {names[0]}. Overall: the plain mean over languages." if langs else ""
   return lay_out(rows) + note
 
@@ -150,7 +151,7 @@ def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:
     p = f"{pair.p:.2g}" + ("" if found.apart and found.pick in (pair.first, pair.second) else " (Holm)")
     could_show = "-" if pair.could_show is None else f"{pair.could_show:.1f}"
     ends = "{:.1f} to {:.1f}".format(*pair.interval)
-    rows.append([f"{titles[pair.first]} - {titles[pair.second]}", f"{pair.difference:+.1f}", ends, p, could_show])
+    rows.append([f"{titles[pair.first]} - {titles[pair.second]}", f"{pair.difference:+z.1f}", ends, p, could_show])
   return lay_out(rows)
 
 

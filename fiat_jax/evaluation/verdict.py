@@ -214,7 +214,7 @@ def _within(interval: tuple[float, float], low: float, high: float) -> tuple[flo
 
 
 def _words(outcome: Outcome, pick: Candidate, chosen: Candidate, against: Candidate, pair: Pair) -> str:
-  gap = f"{pair.difference:+.1f} points ({interval_text(pair.interval)}, p = {pair.p:.2g})"
+  gap = f"{pair.difference:+z.1f} points ({interval_text(pair.interval)}, p = {pair.p:.2g})"
   if outcome == "clear":
     return (
       f"Use {pick.title}. It was best on validation, and on test it is above every other recipe: "

@@ -43,7 +43,7 @@ def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> str:
     )
     for part, pair in pairs
   ]
-  told = "; ".join(f"{part.called}: {pair['difference']:+.1f} points" for part, pair in pairs)
+  told = "; ".join(f"{part.called}: {pair['difference']:+z.1f} points" for part, pair in pairs)
   axis = f"gain in {comparison.metric}, points"
   return _bars("parts", "What each part brings", f"With {sure}. {told}", axis, bars, zero=True)
 
@@ -70,7 +70,7 @@ def instructed(comparison: Comparison, found: tuple[Part, Part], sure: str) -> s
       strong = pair["p"] <= ERROR
       name = f"{called}: {short(part.more.title)}"
       bars.append(Bar(called=name, value=pair["difference"], ends=pair["interval"], strong=strong))
-  told = "; ".join(f"{bar.called}: {bar.value:+.1f} points" for bar in bars)
+  told = "; ".join(f"{bar.called}: {bar.value:+z.1f} points" for bar in bars)
   axis = f"gain in {comparison.metric} from the instruction, points"
   name = f"instructed-{found[0].more.name}"
   return _bars(name, "What the instruction brings", f"With {sure}. {told}", axis, bars, zero=True)
@@ -106,6 +106,6 @@ def gains(found: Gains, metric: str) -> str:
     axes.set_ylabel("gain, points")
     label(axes, [(less, gain, lang) for lang, (less, gain) in found.points.items()])
 
-  told = "; ".join(f"{lang}: {gain:+.1f} from {less:.1f}" for lang, (less, gain) in found.points.items())
+  told = "; ".join(f"{lang}: {gain:+z.1f} from {less:.1f}" for lang, (less, gain) in found.points.items())
   name = f"gains-{found.more.name}-{found.less.name}"
   return draw(name, f"Gain of {found.more.title} over {found.less.title} by language", told, WIDE, paint)

@@ -58,7 +58,7 @@ def instructed(comparison: Comparison, kinds: Sequence[str], found: Sequence[Par
 
 def gains(found: Gains, metric: str) -> Table:
   """Beside the paper's Figure 3."""
-  rows = [[Cell(text=lang), number(less), number(gain, "+.1f")] for lang, (less, gain) in found.points.items()]
+  rows = [[Cell(text=lang), number(less), number(gain, "+z.1f")] for lang, (less, gain) in found.points.items()]
   columns = ["language", f"{metric} without", "gain"]
   caption = f"Gain of {found.more.title} over {found.less.title}"
   return Table(name=f"gains-of-{found.more.name}-{found.less.name}", caption=caption, columns=columns, rows=rows)
@@ -86,7 +86,7 @@ def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
     found = {point["rows"]: point["test"] for point in result.record["sizes"]["points"]}
     ahead = result.record["sizes"]["more"]
     cells = [Cell(text=result.title), *(number(found.get(size)) for size in every)]
-    rows.append([*cells, number(ahead["gain"], "+.1f"), interval(ahead["interval"])])
+    rows.append([*cells, number(ahead["gain"], "+z.1f"), interval(ahead["interval"])])
   columns = ["recipe", *(f"{size:,} rows" for size in every), f"{more} rows more", sure]
   note = (
     f"{more} rows more: what the last step brought a doubling, carried on; curves flatten, so it is what to hope for."

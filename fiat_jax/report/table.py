@@ -48,4 +48,4 @@ def difference(pair: Mapping[str, Any] | None) -> list[Cell]:
   """Of a pair of recipes on test: by how much the first is above, the interval, p."""
   if pair is None:
     return [Cell(text=NONE)] * 3
-  return [number(pair["difference"], "+.1f"), interval(pair["interval"]), number(pair["p"], ".2g")]
+  return [number(pair["difference"], "+z.1f"), interval(pair["interval"]), number(pair["p"], ".2g")]

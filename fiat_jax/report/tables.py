@@ -31,13 +31,13 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     cells = [Cell(text=result.title), number(test["overall"][metric]), interval(result.interval)]
     if pick:
       pair = None if result is pick else comparison.pair(result, pick)
-      cells += [number(pair["difference"], "+.1f"), number(pair["p"], ".2g")] if pair else [Cell(text=NONE)] * 2
+      cells += [number(pair["difference"], "+z.1f"), number(pair["p"], ".2g")] if pair else [Cell(text=NONE)] * 2
     cells += [number(test["overall"][name]) for name in others]
     cells += [number(validation["overall"][metric] if validation else None)]
     cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
     cells += [number(result.latency(quantile), ".3g") for quantile in ("p50", "p95")] * alone
     cells += [number(result.record.get("tuned_parameters"), ",")]
-    rows.append([*cells, number(test["empty"] + test["unfinished"] + test["unparsed"], "g")])
+    rows.append([*cells, number(round(test["empty"] + test["unfinished"] + test["unparsed"], 1), "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
   if timed:
     notes.append(_of_seconds(comparison))
@@ -102,7 +102,7 @@ def kinds(comparison: Comparison) -> Table | None:
     fiat = found[-1].best
     gained = [fiat.test["overall"][m] - baseline.test["overall"][m] for m in metrics]
     rows.append([Cell(text="gain over the best baseline"), Cell(text=f"against {baseline.title}")])
-    rows[-1] += [number(value, "+.1f") for value in gained]
+    rows[-1] += [number(value, "+z.1f") for value in gained]
     notes.append("The best baseline is chosen on validation too; the paper chose it on test, which flatters it.")
   columns = ["way of learning", "recipe", *metrics]
   return Table(
@@ -151,7 +151,7 @@ def unaided(comparison: Comparison, found: Sequence[Unaided], sure: str) -> Tabl
   for one in found:
     other, metric = one.trained_without, comparison.metric
     cells = [Cell(text=one.result.title), number(one.result.test["overall"][metric]), number(one.score)]
-    cells += [number(one.difference, "+.1f"), interval(one.interval), number(one.p, ".2g")]
+    cells += [number(one.difference, "+z.1f"), interval(one.interval), number(one.p, ".2g")]
     rows.append([*cells, number(other.test["overall"][metric] if other else None)])
   columns = ["recipe", "with reasoning", "left out", "change", sure, "p", "trained without"]
   caption = f"{comparison.metric} on test where the big model is unavailable"
@@ -191,7 +191,9 @@ def faults(comparison: Comparison) -> Table:
   cut = any("truncated" in result.record for result in comparison.results)
   found = []
   for result in comparison.results:
-    cells = [Cell(text=result.title)] + [number(result.test[k], "g") for k in ("empty", "unfinished", "unparsed")]
+    cells = [Cell(text=result.title)] + [
+      number(round(result.test[k], 1), "g") for k in ("empty", "unfinished", "unparsed")
+    ]
     cells += [number(result.record.get("truncated", {}).get("test"), ",")] if cut else []
     found.append(cells)
   columns = ["recipe", "empty", "unfinished", "unparsed", *["input cut"] * cut]

@@ -63,7 +63,7 @@ def _of_more(result: Result) -> str:
   low, high = more["interval"]
   told = "they would help" if low > 0 else "they would not" if high < 1 else "this data cannot tell"
   return (
-    f"{result.title}: {more['rows']} labels more would bring about {more['gain']:+.1f} points ({low:.1f} to "
+    f"{result.title}: {more['rows']} labels more would bring about {more['gain']:+z.1f} points ({low:.1f} to "
     f"{high:.1f}) if its curve goes on as it came: {told}."
   ).replace("-", "−")
 

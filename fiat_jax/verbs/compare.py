@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,8 +37,9 @@ def main(configuration: Configuration) -> None:
     print(f"{folder}/fold_0 to fold_{settings.folds - 1}: what was learned on each fold's training rows")
     return
   homes = {name: seeds.homes(pathlib.Path(folder) / name, settings.seeds) for name in tuned}
-  for home in itertools.chain(*homes.values()):
-    print(f"{home}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
+  for name, runs in homes.items():
+    place = f"{folder}/{name}" if len(runs) == 1 else f"{folder}/{name}/seed_{{{','.join(map(str, settings.seeds))}}}"
+    print(f"{place}: adapter/ (PEFT's format), predictions/, metrics.jsonl, config.gin")
   best = found.recipe if found else tuned[0] if len(tuned) == 1 else ""
   if best in homes:
     asked = settings.test or "new_rows.csv"
