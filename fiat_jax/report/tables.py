@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fiat_jax.evaluation.report import FAULTS
 from fiat_jax.evaluation.verdict import SHOWN
 from fiat_jax.report import ablation
 from fiat_jax.report.languages import LanguageScore
@@ -37,7 +38,7 @@ def recipes(comparison: Comparison, sure: str) -> Table:
     cells += [number(result.seconds, ".3g")] * timed + [number(result.money, ".3g")] * paid
     cells += [number(result.latency(quantile), ".3g") for quantile in ("p50", "p95")] * alone
     cells += [number(result.record.get("tuned_parameters"), ",")]
-    rows.append([*cells, number(round(test["empty"] + test["unfinished"] + test["unparsed"], 1), "g")])
+    rows.append([*cells, number(round(sum(test[fault] for fault in FAULTS), 1), "g")])
   notes = ["Overall scores are plain means over languages."] if len(comparison.languages) > 1 else []
   if timed:
     notes.append(_of_seconds(comparison))
