@@ -170,11 +170,15 @@ class Beta:
   async def _claimed(self, request: Request) -> Reasoning:
     """Asked by this process alone, unless another was quicker."""
     until = time.monotonic() + self._settings.timeout
-    while isinstance(found := await self._reserved(request), Elsewhere):
-      if time.monotonic() > until:
-        raise Unanswered("another process asks the same, and has no answer yet", 504)
-      await asyncio.sleep(POLL_SECONDS)
-    return found if isinstance(found, Reasoning) else await self._asked(request, Claim(request.asked, found))
+    while True:
+      try:
+        found = await self._reserved(request)
+      except Elsewhere:
+        if time.monotonic() > until:
+          raise Unanswered("another process asks the same, and has no answer yet", 504) from None
+        await asyncio.sleep(POLL_SECONDS)
+      else:
+        return found if isinstance(found, Reasoning) else await self._asked(request, Claim(request.asked, found))
 
   async def _asked(self, request: Request, claim: Claim) -> Reasoning:
     began = time.monotonic()
@@ -199,8 +203,13 @@ class Beta:
       raise Unanswered(f"the big model's answer cannot be used: {answer.fault}", cost=cost or 0.0)
     return Reasoning(answer.text, "beta", answer.tokens, cost or 0.0, seconds)
 
-  async def _reserved(self, request: Request) -> str | Reasoning | Elsewhere:
-    """A reservation's id, empty where nothing is counted; or what other commands have bought meanwhile."""
+  async def _reserved(self, request: Request) -> str | Reasoning:
+    """A reservation's id, empty where nothing is counted; or what other commands have bought meanwhile.
+
+    Raises:
+      Unanswered: a limit leaves no room, or the answer was bought and cannot be used.
+      Elsewhere: another process is asking.
+    """
     try:
       return await self._written(lambda: self._reserve(request))
     except Full as e:
@@ -208,15 +217,12 @@ class Beta:
     except (UserError, OSError) as e:  # a full disk, say: the policy holds
       raise Unanswered(f"what it costs cannot be booked: {e}", 503) from None
 
-  def _reserve(self, request: Request) -> str | Reasoning | Elsewhere:
+  def _reserve(self, request: Request) -> str | Reasoning:
     """The same, on the books' thread; another process may be answered before a reservation, and while it is made."""
     found, books = self._known(request), self._books
     if found or not (books and self._price):
       return found or ""
-    try:
-      id = books.reserve(request.key, self._price.of(request.most_tokens))
-    except Elsewhere as e:
-      return e
+    id = books.reserve(request.key, self._price.of(request.most_tokens))
     try:
       found = self._known(request)
     except Unanswered:
