@@ -190,7 +190,7 @@ def _binding(text: str, known: Mapping[str, Declared]) -> str:
 
 def _flag_value(name: str, text: str, default: Any) -> Any:
   try:
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) or (name == "LABELS" and "," in text):
       texts, blanks = (text.replace("\\n", "\n"), " ") if name in TEMPLATES else (text, None)
       items = [item.strip(blanks) for item in texts.split(",") if item.strip(blanks)]
       return tuple(map(NUMBERS.get(name, str), items))

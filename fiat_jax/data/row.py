@@ -121,6 +121,9 @@ def _labels(
   whole = isinstance(labels, (list, tuple)) and all(
     isinstance(label, str) and label.strip() and not SURROGATE.search(label) for label in labels
   )
+  if isinstance(layout.labels, str) and layout.labels not in record:
+    message = f"--labels {layout.labels!r}: the row has no such column: name the one with its choices, or give them"
+    raise UserError(message, file, line)
   if not labels or not whole:
     message = f"the labels {layout.labels!r} are no list of texts in this row: give at least one, and no empty one"
     raise UserError(message, file, line)

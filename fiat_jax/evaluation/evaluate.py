@@ -20,7 +20,7 @@ from fiat_jax.decoding.sampling import Sampling
 from fiat_jax.evaluation import metrics, ranking
 from fiat_jax.evaluation.shared import Group, grouped
 from fiat_jax.evaluation.statistics import standard_error
-from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.answers import AnswerRule, chosen
 from fiat_jax.whole import write_whole
 
 OnDone = Callable[[], None]
@@ -106,10 +106,10 @@ def label_scores(
 
 
 def answers_of_beta(rows: Sequence[Row], rule: AnswerRule) -> list[Prediction]:
-  """The big model's own answers, parsed from its reasoning; an empty text where there is none."""
+  """The big model's own answers, parsed from its reasoning (of labels the one that is named), or an empty text."""
   answers = [rule.read(row.reasoning or "") for row in rows]
   return [
-    Prediction(row=row, text=answer or "", fault="" if answer else "unparsed")
+    Prediction(row=row, text=chosen(answer or "", row.labels), fault="" if answer else "unparsed")
     for row, answer in zip(rows, answers, strict=True)
   ]
 

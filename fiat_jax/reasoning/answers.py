@@ -58,16 +58,28 @@ def read_leniently(reasoning: str, labels: Sequence[str] = ()) -> str | None:
   """
   line = (AnswerRule.parse(LAST_LINE).read(reasoning) or "").strip(AROUND).rstrip(AROUND + ".:。")
   if labels:
-    named = [label for label in labels if same(label, line)] or [label for label in labels if _stands_in(label, line)]
-    return named[0] if len(named) == 1 else None
+    return named(line, labels)
   numbers = NUMBER.findall(line)
   if len(numbers) == 1:
     return numbers[0]
   return line if line and len(line.split()) <= SHORT_WORDS and len(line) <= SHORT else None
 
 
+def named(answer: str, labels: Sequence[str]) -> str | None:
+  """Which of a row's choices an answer names: the one that it is, or the only one in it; None where it is not one."""
+  found = [label for label in labels if same(label, answer)] or [label for label in labels if _stands_in(label, answer)]
+  return found[0] if len(found) == 1 else None
+
+
+def chosen(answer: str, labels: Sequence[str]) -> str:
+  """The choice that an answer names, as it is written among the row's; else the answer as it stands."""
+  return (named(answer, labels) if answer else None) or answer
+
+
 def _stands_in(label: str, line: str) -> bool:
-  return bool(regex.search(rf"(?<!\w){regex.escape(label)}(?!\w)", line, regex.IGNORECASE))
+  """Whether it is a word or words of the line; of one letter, as it is written: `a` is an article, `A` a choice."""
+  flags = regex.IGNORECASE if len(label) > 1 else 0
+  return bool(regex.search(rf"(?<!\w){regex.escape(label)}(?!\w)", line, flags))
 
 
 def same(answer: str, target: str) -> bool:

@@ -21,7 +21,7 @@ from fiat_jax.evaluation.evaluate import Prediction, summarise, write_prediction
 from fiat_jax.models import lora
 from fiat_jax.progress import progress, say
 from fiat_jax.reasoning import costs, durations, in_context, outcome, plan, reasoner, view
-from fiat_jax.reasoning.answers import AnswerRule
+from fiat_jax.reasoning.answers import AnswerRule, chosen
 from fiat_jax.reasoning.desk import Desk
 from fiat_jax.reasoning.engine import EngineReasoner
 from fiat_jax.reasoning.ledger import Ledger, Price
@@ -216,15 +216,18 @@ def _require(asked: Asked) -> None:
 
 
 def _prediction(asked: Asked, row: Row, read: Row, found: Outcome) -> Prediction:
-  """Where it reasons, the answer in it is the prediction; else the text up to a blank line."""
+  """Where it reasons, the answer in it is the prediction; else the text up to a blank line. Of a row's labels, the one
+  that it names."""
   if asked.recipe.thinks:
     kept = [key for key in asked.plan.keys_of(row_key(read.x)) if key in asked.store.kept]
-    text = asked.store.text(found.key or kept[0]) if kept else ""
-    fault = "" if found.answer else "unparsed" if found.key else "unfinished" if text else "empty"
-    return Prediction(row=dataclasses.replace(row, reasoning=text), text=found.answer or "", fault=fault)
-  (key,) = asked.plan.keys_of(row_key(read.x))
-  text = _first_paragraph(asked.store.text(key)) if key in asked.store.kept else ""
-  return Prediction(row=row, text=text, fault="" if text and found.done else "unfinished" if text else "empty")
+    said = asked.store.text(found.key or kept[0]) if kept else ""
+    fault = "" if found.answer else "unparsed" if found.key else "unfinished" if said else "empty"
+    text, row = found.answer or "", dataclasses.replace(row, reasoning=said)
+  else:
+    (key,) = asked.plan.keys_of(row_key(read.x))
+    text = _first_paragraph(asked.store.text(key)) if key in asked.store.kept else ""
+    fault = "" if text and found.done else "unfinished" if text else "empty"
+  return Prediction(row=row, text=chosen(text, row.labels), fault=fault)
 
 
 def _first_paragraph(text: str) -> str:

@@ -63,6 +63,12 @@ def test_answers_of_beta_that_cannot_be_read_count_as_unparsed():
   assert summarise(predictions, ("accuracy",))["unparsed"] == 1
 
 
+def test_an_answer_of_beta_is_the_label_that_it_names():
+  rule = AnswerRule.parse(r"answer is (?P<answer>.+)\.")
+  rows = [dataclasses.replace(row("a", reasoning="So the answer is the Nile."), labels=("nile", "volga"))]
+  assert [p.text for p in answers_of_beta(rows, rule)] == ["nile"]
+
+
 def test_table_shows_every_recipe_metric_and_language():
   result = {"title": "FIAT", "test": summarise(PREDICTIONS, ("exact_match",))}
   header, _, line, *_ = report.table([result], ("exact_match",), "test").splitlines()

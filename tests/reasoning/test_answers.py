@@ -4,7 +4,7 @@ import pytest
 
 from fiat_jax.errors import UserError
 from fiat_jax.macros import declared
-from fiat_jax.reasoning.answers import AnswerRule, read_leniently
+from fiat_jax.reasoning.answers import AnswerRule, chosen, read_leniently
 
 CASES = {
   "Of the above choices, only math problem fits. So the answer is (d) math problem.": "math problem",
@@ -57,3 +57,22 @@ def test_pattern_that_cannot_serve_is_refused(pattern):
 )
 def test_what_may_be_an_answer_where_the_rule_finds_none(reasoning, labels, found):
   assert read_leniently(reasoning, labels) == found
+
+
+@pytest.mark.parametrize(
+  ("answer", "labels", "found"),
+  [
+    ("Michigan", ("michigan", "ohio"), "michigan"),
+    ("(b) the bank.", ("river", "bank"), "bank"),
+    ("either bank or river", ("river", "bank"), "either bank or river"),
+    ("fish pond", ("pond", "fish pond"), "fish pond"),
+    ("banking", ("river", "bank"), "banking"),
+    ("It is a dog", ("A", "B"), "It is a dog"),
+    ("B.", ("A", "B"), "B"),
+    ("4.0", ("4", "40"), "4"),
+    ("", ("A", ""), ""),
+    ("Michigan", (), "Michigan"),
+  ],
+)
+def test_of_a_rows_choices_an_answer_is_the_one_that_it_names(answer, labels, found):
+  assert chosen(answer, labels) == found

@@ -185,6 +185,17 @@ def test_a_cap_on_what_is_asked_in_context_needs_a_price(rows, monkeypatch, caps
   assert not endpoint.bodies and "--max_cost 5 cannot be kept without the price" in capsys.readouterr().err
 
 
+def test_of_choices_an_answer_in_context_is_the_one_that_it_names(rows, monkeypatch):
+  monkeypatch.setenv("OPENAI_API_KEY", "k")
+  labels = [str(n) for n in range(1, 14)]
+  with served(Endpoint(answer=lambda prompt, attempt: f"I would say {told(prompt, attempt)}.")) as url:
+    run = words(rows, url, "--recipes", "icl,icl_cot", "--model_dir", str(rows / "run"), "--labels", ",".join(labels))
+    assert cli.main([*run, "--metrics", "accuracy"]) == 0
+  assert [found["test"]["overall"]["accuracy"] for found in results(rows / "run")["recipes"]] == [50, 50]
+  answers = records(rows / "run" / "icl" / "predictions" / "test.jsonl")
+  assert {answer["prediction"] for answer in answers} <= set(labels)
+
+
 def test_a_row_that_is_asked_about_is_no_exemplar():
   row = lambda n, group: Row(  # noqa: E731
     id=str(n),

@@ -209,9 +209,10 @@ def test_a_big_model_beside_the_tuned_one_has_a_place_for_every_sample(exported,
   assert cli.main(["predict", *words, *files, "--store", str(tmp_path / "store")]) == 0
   found = records(tmp_path / "answers.jsonl")
   with started(*words, "--store", str(tmp_path / "served")) as server:
-    found += [response.json() for response in asyncio.run(ask_all(server, bare))]
+    at_once = bare[:4]  # slots and queue: a fifth may be refused, where the tuned model is slow
+    found += [response.json() for response in asyncio.run(ask_all(server, at_once))]
     long = ask(server, {**row(0), "question": "why? " * 200}).json()
-  assert len(found) == 2 * len(bare) and all("answer" in answer for answer in found)
+  assert len(found) == len(bare) + len(at_once) and all("answer" in answer for answer in found), found
   told = [answer.get("beta_failed", "") + answer.get("samples_missing", "") for answer in found]
   assert any(told) and not any("under way or wait" in text or "too long" in text for text in told), told
   assert "longer than the" in json.dumps(long) or long["error"]["code"] == "context_length_exceeded"
