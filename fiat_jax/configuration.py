@@ -22,7 +22,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.limits import TRIED
 from fiat_jax.macros import Declared, declared, kind
 from fiat_jax.recipe import ModelSetting, Recipe
-from fiat_jax.settings import OF_MACHINE, SPLITS, Settings
+from fiat_jax.settings import OF_COMMAND, OF_MACHINE, SPLITS, Settings
 
 TEMPLATES = ("INPUT", "INSTRUCTION", "REASONING_INSTRUCTION", "STOPS")  # in these flags `\n` is a newline
 NEEDED: dict[ModelSetting, str] = {
@@ -120,7 +120,7 @@ class Configuration:
 
   def text(self) -> str:
     """A gin file that gives these settings and their recipes' switches again, on whatever machine."""
-    fields = [field for field in dataclasses.fields(Settings) if field.name not in OF_MACHINE]
+    fields = [field for field in dataclasses.fields(Settings) if field.name not in (*OF_MACHINE, *OF_COMMAND)]
     lines = [f"{field.name.upper()} = {getattr(self.settings, field.name)!r}" for field in fields]
     named = [(name, self.recipe(name)) for name in self.settings.recipes]
     begun = [(recipe.begins_with, self.recipe(recipe.begins_with)) for _, recipe in named if recipe.begins_with]

@@ -16,6 +16,7 @@ LOSS_SCORES = ("loss", "perplexity", "token_accuracy")
 OF_MACHINE = (  # no part of what a run is
   *("mesh", "topology", "coordinator", "processes", "process", "join_seconds", "remat", "attention"),
 )
+OF_COMMAND = ("dry_run", "limit", "pilot", "retry_failed", "export_to", "import_from")  # nor of what runs again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -210,6 +210,10 @@ def test_its_own_text_gives_the_same_configuration_again(gin_file, texts: list[s
   assert kept.recipe("mine") == mine.recipe("mine")
 
 
+def test_its_own_text_says_nothing_of_what_one_command_does():
+  assert "DRY_RUN" not in configured("--dry_run", "--limit", "3").text()
+
+
 def test_flacunas_run_has_the_published_hyper_parameters():
   made = configured("--gin_file", "gin/runs/flacuna.gin").settings
   published = {

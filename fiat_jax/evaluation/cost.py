@@ -37,7 +37,7 @@ class Cost:
   def words(self) -> str:
     """One sentence."""
     if self.asks_beta and self.money is None:
-      parts = ["as many of the big model (at a price not known here)"]
+      parts = ["1,000 of the big model (at a price not known here)"]
     else:
       parts = [f"{self.money:.3g} in money for the big model" if self.money else "no money"]
     if self.seconds is not None:

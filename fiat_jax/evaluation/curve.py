@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,27 @@ from fiat_jax.evaluation.verdict import score_interval
 
 MORE = 400  # rows
 FARTHEST = 3.0  # times the last step, in doublings: beyond, what it brought says nothing of what comes
+
+
+def between(
+  scores: Mapping[int, Mapping[str, np.ndarray]], langs: Sequence[str], groups: Sequence[str]
+) -> list[dict[str, Any]]:
+  """For `results.json`: by how many points recipes differ on each number of training rows, p-values as Holm has them.
+
+  Args:
+    scores: of each test row, by the number of training rows and the recipe, [seeds, N].
+    langs, groups: of the test rows.
+  """
+  found = []
+  for size, of_recipes in sorted(scores.items()):
+    scored = Scored(scores=of_recipes, langs=langs, groups=groups)
+    drawn = statistics.resample(scored)
+    for first, second in itertools.combinations(of_recipes, 2):
+      draws = drawn.difference(first, second)
+      gap, ends, p = scored.macro(first) - scored.macro(second), statistics.interval(draws), statistics.p_value(draws)
+      found.append({"rows": size, "first": first, "second": second, "difference": gap, "interval": ends, "p": p})
+  adjusted = statistics.holm([pair["p"] for pair in found])
+  return [{**pair, "p": p} for pair, p in zip(found, adjusted, strict=True)]
 
 
 def judge(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fiat_jax import signals, stopwatch
+from fiat_jax import processes, stopwatch
 from fiat_jax.data.batches import Shard
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Request
@@ -24,7 +24,7 @@ def measured(engine: Engine, shard: Shard, target_length: int) -> dict[str, floa
 
 
 def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int) -> dict[str, float]:
-  """The same of requests, a row's together where it takes several.
+  """The same of requests, a row's together where it takes several. All processes decode as many: the first one's clock.
 
   Args:
     shared: so many first tokens are the same in all, and not the whole of any: they are computed once, and not timed.
@@ -35,7 +35,7 @@ def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int)
   session = Session(engine, Lengths.of(every), every[0].tokens[:shared])
   seconds: list[float] = []
   for of_row in asked[:MOST]:
-    if len(seconds) >= FEWEST and sum(seconds) > ENOUGH:
+    if processes.of_first(len(seconds) >= FEWEST and sum(seconds) > ENOUGH):
       break
     for request in of_row:
       session.add(request)
@@ -43,7 +43,7 @@ def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int)
       while session:
         session.advance()
     seconds.append(elapsed.seconds)
-    signals.check()
+    processes.check_signals()
   return quantiles(seconds)
 
 

@@ -99,6 +99,7 @@ def markdown(
   searched: Sequence[Mapping[str, Any]] = (),
   not_run: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
   folds: int = 0,
+  basis: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -110,8 +111,9 @@ def markdown(
     searched: the trail of a search of prompts.
     not_run: `title` and `needs` of recipes that were left out.
     folds: over how many, 0 where there are none.
+    basis: `models`, `train_rows` and `seeds` of what was tuned.
   """
-  told = [over_folds(folds)] if folds else []
+  told = [*of_runs(basis, results), *([over_folds(folds)] if folds else [])]
   parts = [table(results, names, "test"), *told, *left_out(not_run), *filter(None, [note, published(beside)])]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
@@ -120,6 +122,17 @@ def markdown(
     parts += [f"Before the run: {could_show}."] if could_show else []
   parts += ["## Prompts tried", prompts_table(searched)] if searched else []
   return "\n\n".join(parts) + "\n"
+
+
+def of_runs(basis: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
+  """What was tuned on how many rows, over which seeds, how long and how fast; nothing where nothing was."""
+  trained = [result for result in results if "learning_rate" in result]
+  if not (basis and trained):
+    return []
+  seeds = basis["seeds"]
+  over = f"{len(seeds)} seeds, whose mean every score is" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+  how = "; ".join(f"{of['title']}: {of['steps']:,} steps at a rate of {of['learning_rate']:g}" for of in trained)
+  return [f"{' and '.join(basis['models'])}, tuned on {basis['train_rows']:,} rows; {over}. {how}."]
 
 
 def over_folds(count: int) -> str:

@@ -229,7 +229,10 @@ def _words(outcome: Outcome, pick: Candidate, chosen: Candidate, against: Candid
       f"Too little data. {best} and is the best guess; fewer than {FEWEST_GROUPS} groups of test rows show nothing."
     )
   if chosen is not pick:
-    return f"Too little data. {best}, but on test {chosen.title} is above it: {gap}. The latter is the better guess."
+    return (
+      f"Too little validation data: {pick.title} was best there, but on test {chosen.title} is above it: {gap}. The "
+      "latter is the better guess."
+    )
   return f"Too little data. {best} and is the best guess; on test it stands to {against.title} by {gap}."
 
 

@@ -21,9 +21,11 @@ from fiat_jax.whole import writing
 BY_ANSWER = ("answer", "unanswered", "wrong")  # forms that need an answer to be read out of the reasoning
 OF_OTHER_ROWS = ("shuffled", "wrong")  # forms that take something from other rows, or from targets
 GAP = "…"  # what stands where the answer stood
+VERSION = 2  # of how forms are made, so that no older ones are found in the cache
+LETTER = r"\([A-Za-z]\)\s*"  # of a choice, before its text: it tells as much as that
 
 
-def path_of(path: str, rows: Iterable[Row], form: str, rule: str, seed: int) -> str:
+def path_of(path: str, rows: Iterable[Row], form: str, rule: str, seed: int, labels: str | tuple[str, ...] = "") -> str:
   """The path of the same rows with their reasoning in that form.
 
   Args:
@@ -32,11 +34,12 @@ def path_of(path: str, rows: Iterable[Row], form: str, rule: str, seed: int) -> 
     form: `Recipe.reasoning_form`, not `whole`.
     rule: how an answer is read (`AnswerRule`).
     seed: of what is drawn.
+    labels: of the layout that the rows were read by.
 
   Raises:
     UserError: no reasoning holds an answer, and the form needs one.
   """
-  named = request.digest([digest(path), form, rule, str(seed)])[:32]
+  named = request.digest([digest(path), form, rule, str(seed), labels, VERSION])[:32]
   file = cache_folder("reasoning") / f"{form}-{named}.jsonl"
   if not file.exists():
     every = list(rows)
@@ -54,8 +57,9 @@ def texts(rows: Sequence[Row], form: str, rule: str, seed: int) -> list[str]:
   """The reasoning of every row in that form.
 
   `answer`: the parsed answer alone, empty where none is found. `shuffled`: that of another row. `truncated`: the first
-  half of its words. `unanswered`: a gap wherever the parsed answer stands. `wrong`: there another row's answer, if it
-  was right. What holds no answer stays as it is in the last two.
+  half of its words. `unanswered`: a gap wherever the parsed answer stands. `wrong`: there another of the row's choices
+  or, without those, another row's answer, if it was right. A choice's letter goes with its text: `(c) cow`. What holds
+  no answer stays as it is in the last two.
   """
   given, answers = [row.reasoning or "" for row in rows], [answer_of(row, rule) for row in rows]
   if form == "answer":
@@ -66,9 +70,9 @@ def texts(rows: Sequence[Row], form: str, rule: str, seed: int) -> list[str]:
     return [_half(text) for text in given]
   if form == "unanswered":
     return [_replaced(text, answer, GAP) for text, answer in zip(given, answers, strict=True)]
-  others = _other_answers(answers, seed)
+  others = _other_answers(rows, answers, seed)
   return [
-    _replaced(text, answer, other) if any(same(answer, target) for target in row.targets) else text
+    _replaced(text, answer, _as_written(other, row.x)) if any(same(answer, target) for target in row.targets) else text
     for row, text, answer, other in zip(rows, given, answers, others, strict=True)
   ]
 
@@ -94,15 +98,22 @@ def _half(text: str) -> str:
 
 
 def _replaced(text: str, answer: str, other: str) -> str:
-  whole = rf"(?<!\w){re.escape(answer)}(?!\w)"
+  whole = rf"(?:{LETTER})?(?<!\w){re.escape(answer)}(?!\w)"
   return re.sub(whole, lambda _: other, text, flags=re.IGNORECASE) if answer else text
 
 
-def _other_answers(answers: Sequence[str], seed: int) -> list[str]:
-  """For each row an answer that some row has and that is not its own; a gap where all have the same."""
-  generator, known = random.Random(seed), sorted({answer for answer in answers if answer})
+def _as_written(choice: str, x: str) -> str:
+  """With its letter, where it stands in the row's input with one."""
+  found = re.search(rf"{LETTER}{re.escape(choice)}(?!\w)", x)
+  return found[0] if found else choice
+
+
+def _other_answers(rows: Sequence[Row], answers: Sequence[str], seed: int) -> list[str]:
+  """For each row one of its choices, or an answer that some row has, which is not its own; without any, a gap."""
+  generator, every = random.Random(seed), sorted({answer for answer in answers if answer})
   found = []
-  for answer in answers:
+  for row, answer in zip(rows, answers, strict=True):
+    known = row.labels or every
     start = generator.randrange(len(known)) if known else 0
     others = (other for other in (*known[start:], *known[:start]) if not same(other, answer))
     found.append(next(others, GAP))

@@ -123,8 +123,11 @@ def make_room(settings: Settings) -> None:
   """Where a big model is named and its store holds no reasoning at all, an empty view: rows then have none."""
   if not settings.store or settings.beta == RECORDED or place(settings).exists():
     return
-  if not any(map(_holds_some, place(settings).parent.glob("*.jsonl"))):
-    write(settings, (), ())
+  folder = pathlib.Path(settings.store)
+  folder.mkdir(parents=True, exist_ok=True)
+  with Store(folder, "").looked_at():
+    if not any(map(_holds_some, place(settings).parent.glob("*.jsonl"))):
+      write(settings, (), ())
 
 
 def _holds_some(path: pathlib.Path) -> bool:

@@ -76,7 +76,10 @@ class Uses:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
-  """A row of Table 3: what is missing beside those above, and its result; `missing` says why there is none."""
+  """A row of Table 3: what is missing beside those above, and its result; `missing` says why there is none.
+
+  Of a rung that nobody asked for, what is missing is named with the next one's.
+  """
 
   called: str
   title: str
@@ -121,7 +124,8 @@ def _built_alike(one: Result, other: Result) -> bool:
 
 
 def _called(called: str, trained: Sequence[str]) -> str:
-  return f"{called} (and another {', '.join(trained)})" if trained else called
+  others = [name.lower().replace("_", " ") for name in trained]
+  return f"{called} (and another {', '.join(others)})" if trained else called
 
 
 def uses(comparison: Comparison) -> list[Uses]:
@@ -160,13 +164,15 @@ def ladder(comparison: Comparison) -> list[Rung]:
     wanted[switch] = value
     rungs.append((_with(comparison, wanted, above), called, recipe))
     above = above or rungs[-1][0]
-  found = []
+  found, skipped = [], list[str]()
   for result, called, recipe in rungs:
     lacking = comparison.not_run.get(recipe)
+    together = ", ".join([*skipped, called])
     if result:
-      found.append(Rung(called=called, title=result.title, result=result))
+      found.append(Rung(called=together, title=result.title, result=result))
     elif lacking:
-      found.append(Rung(called=called, title=lacking["title"], missing=f"not run: needs {lacking['needs']}"))
+      found.append(Rung(called=together, title=lacking["title"], missing=f"not run: needs {lacking['needs']}"))
+    skipped = [] if result or lacking or not found else [*skipped, called]
   return found
 
 

@@ -27,7 +27,7 @@ class Measure:
 
 MONEY, SECONDS = Measure("money", lambda result: result.money), Measure("seconds", lambda result: result.seconds)
 MARK, LARGE = 6.0, 1.5  # a point's size in SVG units; how much larger is one that test puts above the pick
-UNMEASURED = -0.14  # of the largest measure: where recipes stand of which it is not known
+UNMEASURED, BORDER = 1.16, 1.08  # of the largest measure: where recipes stand of which it is not known, behind a line
 
 
 def measures(comparison: Comparison) -> list[Measure]:
@@ -42,8 +42,7 @@ def first(comparison: Comparison, measure: Measure, sure: str) -> str:
 
   def paint(axes: Axes) -> None:
     places = _places(comparison.results, measure)
-    if band := [scores[result.name] for result in near]:
-      axes.axhspan(min(band) - 0.6, max(band) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
+    _band(axes, [scores[result.name] for result in near], higher)
     for result, x in zip(comparison.results, places, strict=True):
       _point(axes, x, scores[result.name], result.interval, _style(result, near, higher))
     _scale(axes, comparison.results, measure, places)
@@ -70,23 +69,37 @@ def by_language(
   for place, (lang, scores) in enumerate(found.items()):
 
     def paint(axes: Axes, scores: Mapping[str, LanguageScore] = scores) -> None:
+      _band(axes, [scores[result.name].score for result in near], higher)
       for result, x in zip(comparison.results, places, strict=True):
         of = scores[result.name]
         _point(axes, x, of.score, of.interval or (of.score, of.score), _style(result, near, higher))
       _scale(axes, comparison.results, measure, places, small=True)
       axes.set_ylim(min(ends) - 4, max(ends) + 4)
+      numbered = enumerate(zip(comparison.results, places, strict=True), 1)
+      label(axes, [(x, scores[result.name].score, str(n)) for n, (result, x) in numbered], size=SMALL)
 
     told = "; ".join(f"{result.title}: {scores[result.name].score:.1f}" for result in comparison.results)
     pictures.append((lang, draw(f"language-{place}", f"{comparison.metric}, {lang}", told, SMALL, paint)))
   return pictures
 
 
+def key(comparison: Comparison) -> str:
+  """Which recipe each number in the small pictures is."""
+  return ", ".join(f"{number} {result.title}" for number, result in enumerate(comparison.results, 1))
+
+
+def _band(axes: Axes, best: Sequence[float], higher: Sequence[Result]) -> None:
+  """Over the scores of the best and what is not told from it; none where test puts others above them."""
+  if best and not higher:
+    axes.axhspan(min(best) - 0.6, max(best) + 0.6, color=colour("band"), alpha=0.35, linewidth=0)
+
+
 def _places(results: Sequence[Result], measure: Measure) -> list[float]:
-  """What each takes; recipes of which it is not known stand left of all."""
+  """What each takes; recipes of which it is not known stand right of all: it is not said to be little."""
   values = [measure.of(result) for result in results]
   largest = max((value for value in values if value is not None), default=1.0) or 1.0
   return [
-    UNMEASURED * largest * (1 + place / len(values)) if value is None else value for place, value in enumerate(values)
+    (UNMEASURED + 0.1 * place / len(values)) * largest if value is None else value for place, value in enumerate(values)
   ]
 
 
@@ -113,11 +126,12 @@ def _scale(
     axes.set_xlabel("" if small else f"{measure.name} were not measured")
     return
   span = max(places) or 1.0
-  axes.set_xlim(-0.05 * span if all(known) else min(places) - 0.1 * span, 1.1 * span)
+  axes.set_xlim(-0.05 * span, 1.1 * span)
   if not all(known):
-    axes.axvline(0, color=colour("soft"), linewidth=0.8, linestyle=":")
-    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.05 * span])
+    largest = max(place for place, measured in zip(places, known, strict=True) if measured) or 1.0
+    axes.axvline(BORDER * largest, color=colour("soft"), linewidth=0.8, linestyle=":")
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= largest])
   if small:
     axes.locator_params(axis="x", nbins=3)
   else:
-    axes.set_xlabel(f"{measure.name} per 1,000 answers" + ("" if all(known) else "; left of 0: not known"))
+    axes.set_xlabel(f"{measure.name} per 1,000 answers" + ("" if all(known) else "; right of the line: not known"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fiat_jax.report.drawing import colour
+
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
@@ -30,14 +32,17 @@ class Box(NamedTuple):
   height: float
 
 
-def label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0) -> None:
-  """Names beside points, moved where they would lie on one another or on a point.
+def label(
+  axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0, size: tuple[float, float] = WIDE
+) -> None:
+  """Names beside points, moved where they would lie on one another or on a point; a line leads to what moved far.
 
   Args:
     side: 1 right, -1 left, 0 where there is room, rather towards the middle.
+    size: of the picture.
   """
   (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-  unit, letter = (high - low) / (INNER * WIDE[1]), LETTER * (right - left)
+  unit, letter = (high - low) / (INNER * size[1]), LETTER * WIDE[0] / size[0] * (right - left)
   taken: list[Box] = []
 
   def free(box: Box) -> bool:
@@ -59,6 +64,7 @@ def label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0)
     ]
     box = next(filter(free, boxes), boxes[0])
     taken.append(box)
+    moved = abs(box.height - y) > LABEL_GAP * unit
     axes.annotate(
       text,
       (x, y),
@@ -68,4 +74,5 @@ def label(axes: Axes, points: Sequence[tuple[float, float, str]], side: int = 0)
       va="center",
       fontsize="small",
       annotation_clip=False,
+      arrowprops={"arrowstyle": "-", "color": colour("soft"), "linewidth": 0.6, "shrinkB": 3} if moved else None,
     )

@@ -4,6 +4,7 @@ instructions for either kind of model."""
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 
+ACROSS = 56  # letters of a name beside its bar
 KINDS_OF_MODEL = ("instruction-tuned", "base")
 
 
@@ -36,7 +38,7 @@ def parts(comparison: Comparison, found: Sequence[Part], sure: str) -> str:
   pairs = [(part, pair) for part in found if (pair := comparison.pair(part.more, part.less))]
   bars = [
     Bar(
-      called=f"{part.called}: {short(part.more.title)} − {short(part.less.title)}",
+      called=f"{part.called}: {part.more.title} − {part.less.title}",
       value=pair["difference"],
       ends=pair["interval"],
       strong=pair["p"] <= ERROR,
@@ -78,21 +80,23 @@ def instructed(comparison: Comparison, found: tuple[Part, Part], sure: str) -> s
 
 def _bars(name: str, title: str, told: str, axis: str, bars: Sequence[Bar], *, zero: bool = False) -> str:
   """A row each: a value with its interval, its name above; `zero`: a line where nothing is gained."""
+  names = [textwrap.fill(bar.called, ACROSS) for bar in bars]
+  lines = max(name.count("\n") + 1 for name in names)
 
   def paint(axes: Axes) -> None:
     if zero:
       axes.axvline(0, color=colour("soft"), linewidth=1)
-    for row, bar in enumerate(reversed(bars)):
+    for row, (bar, name) in enumerate(zip(reversed(bars), reversed(names), strict=True)):
       tone = colour("accent" if bar.strong else "soft")
       axes.plot(bar.ends, [row, row], color=tone, linewidth=2)
       axes.plot([bar.value], [row], "o", color=tone)
-      axes.text(0.01, row + 0.25, bar.called, transform=axes.get_yaxis_transform(), fontsize="small")
+      axes.text(0.01, row + 0.2, name, transform=axes.get_yaxis_transform(), fontsize="small").set_in_layout(False)
     axes.set_yticks([])
-    axes.set_ylim(-0.5, len(bars) - 0.2)
+    axes.set_ylim(-0.4, len(bars) - 0.1)
     axes.set_xlabel(axis)
     axes.grid(visible=False, axis="y")
 
-  return draw(name, title, told, (WIDE[0], 60.0 + 32 * len(bars)), paint)
+  return draw(name, title, told, (WIDE[0], 60.0 + (20 + 12 * lines) * len(bars)), paint)
 
 
 def gains(found: Gains, metric: str) -> str:

@@ -74,7 +74,10 @@ def curves(
     cells = [Cell(text=result.title), number(points[0][1]) if points[0][0] == 0 else Cell(text=NONE)]
     rows.append([*cells, number(best[1]), number(best[0], "g"), number(points[-1][1])])
   columns = ["recipe", "before step 1", "best", "at step", "at the end"]
-  return Table(name=name, caption=f"{comparison.metric} on validation over training", columns=columns, rows=rows)
+  notes = ["Of several seeds, best is that of their mean; each seed's checkpoint is chosen by its own."]
+  several = any(len(result.runs) > 1 for result, _ in drawn)
+  caption = f"{comparison.metric} on validation over training"
+  return Table(name=name, caption=caption, columns=columns, rows=rows, notes=notes if several else [])
 
 
 def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
@@ -94,6 +97,23 @@ def sizes(comparison: Comparison, drawn: Sequence[Result], sure: str) -> Table:
   return Table(
     name="sizes", caption=f"{comparison.metric} on test by training rows", columns=columns, rows=rows, notes=[note]
   )
+
+
+def size_gains(comparison: Comparison, parts: Sequence[Part], sure: str) -> Table | None:
+  """What each switch brings on each number of training rows; None where that was not asked for."""
+  shown = {(part.more.name, part.less.name): part for part in parts}
+  rows = []
+  for pair in comparison.sizes:
+    for sign, names in ((1, (pair["first"], pair["second"])), (-1, (pair["second"], pair["first"]))):
+      if part := shown.get(names):
+        ends = sorted(sign * end for end in pair["interval"])
+        cells = [Cell(text=part.called), Cell(text=part.more.title), Cell(text=part.less.title)]
+        cells += [number(pair["rows"], ","), number(sign * pair["difference"], "+z.1f"), interval(ends)]
+        rows.append([*cells, number(pair["p"], ".2g")])
+  columns = ["part", "with it", "without it", "rows", "gain", sure, "p"]
+  note = "All p-values of this table's pairs of recipes are corrected together, by Holm."
+  caption = "What each part brings by training rows"
+  return Table(name="size-gains", caption=caption, columns=columns, rows=rows, notes=[note]) if rows else None
 
 
 def _plain(value: float | str) -> str:

@@ -138,7 +138,8 @@ class Comparison:
   """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
   `not_run` has `title` and `needs` of those that lack something; `prompts` are the wordings that a search of prompts
   tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where there
-  are none.
+  are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows` and the `seeds`; `sizes`
+  are differences between recipes by the number of training rows.
   """
 
   results: tuple[Result, ...]
@@ -153,6 +154,8 @@ class Comparison:
   programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
   prompts: tuple[Mapping[str, Any], ...] = ()
   folds: int = 0
+  basis: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  sizes: tuple[Mapping[str, Any], ...] = ()
 
   @property
   def metric(self) -> str:
@@ -223,6 +226,8 @@ def read(folder: pathlib.Path) -> Comparison:
     not_run=record.get("not_run", {}),
     published=tuple(Figure(**{**figure, "langs": tuple(figure["langs"])}) for figure in record.get("published", ())),
     programs=record.get("programs", {}),
+    basis=record.get("basis", {}),
+    sizes=tuple(record.get("sizes", ())),
     prompts=tuple(record.get("prompt_search", ())),
     folds=record.get("folds", 0),
   )

@@ -72,12 +72,25 @@ def _cross(beta: np.ndarray, tuned: np.ndarray, result: Result) -> Crossed:
 
 
 def disagreements(comparison: Comparison) -> tuple[list[Disagreement], int]:
-  """The rows to show, those about which opinion is most divided first, and how many there are in all."""
+  """The rows to show, and how many there are in all.
+
+  Of each language first those that decide: one of the pick and the recipe that it is set against is right. Of these,
+  and behind them, those about which opinion is most divided.
+  """
   judged = np.stack([right(comparison, result)[0] for result in comparison.results])
   share = judged.mean(axis=0)
   split = np.flatnonzero((share > 0) & (share < 1))
-  order = _in_turn(comparison, split[np.argsort(np.abs(share[split] - 0.5), kind="stable")])
+  first, second = _rivals(comparison)
+  alike = judged[first] == judged[second]
+  order = _in_turn(comparison, split[np.lexsort((np.abs(share[split] - 0.5), alike[split]))])
   return [_disagreement(comparison, int(n), judged[:, n]) for n in order[:MOST_SHOWN]], len(split)
+
+
+def order(comparison: Comparison) -> str:
+  """How the rows to show are chosen, in words."""
+  first, second = (comparison.results[place].title for place in _rivals(comparison))
+  decide = f"those first where one of {first} and {second} is right, then " if comparison.verdict else ""
+  return f"{decide}the most divided first"
 
 
 def _disagreement(comparison: Comparison, row: int, judged: np.ndarray) -> Disagreement:
@@ -89,6 +102,13 @@ def _disagreement(comparison: Comparison, row: int, judged: np.ndarray) -> Disag
     answers=answers,
     right={result.name: bool(value) for result, value in zip(comparison.results, judged, strict=True)},
   )
+
+
+def _rivals(comparison: Comparison) -> tuple[int, int]:
+  """The places of the pick and of the recipe that the verdict sets it against; without a verdict any one, twice."""
+  names = [result.name for result in comparison.results]
+  verdict = comparison.verdict
+  return (names.index(verdict["pick"]), names.index(verdict["against"])) if verdict else (0, 0)
 
 
 def _in_turn(comparison: Comparison, rows: Sequence[int] | np.ndarray) -> list[int]:

@@ -78,6 +78,6 @@ def audit(comparison: Comparison) -> Part:
 
 def _of_programs(programs: Mapping[str, int]) -> str:
   return (
-    f"{programs['made']} programs were made by the command that ended this comparison, {programs['found']} of them "
-    "found compiled by earlier ones. Runs that differ in seed, learning rate, number of steps or of rows share theirs."
+    f"{programs['made']} programs were made for this comparison, {programs['found']} of them found compiled by "
+    "earlier commands. Runs that differ in seed, learning rate, number of steps or of rows share theirs."
   )

@@ -32,7 +32,8 @@ def caption(comparison: Comparison, sure: str) -> str:
   says = []
   if near:
     alone = "the best on validation" + ("" if higher else ", which is above all others on test")
-    several = "the best on validation, and what test does not tell from it; the band reaches over their scores"
+    several = "the best on validation, and what test does not tell from it"
+    several += "" if higher else "; the band reaches over their scores"
     says = [f"Filled: {several if len(near) > 1 else alone}."]
   if higher:
     says.append("Large and filled: above it on test, so that validation and test disagree.")

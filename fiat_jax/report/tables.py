@@ -135,7 +135,7 @@ def crossed(found: Crossed, total: int) -> Table:
   """Two by two: the big model's own answer, and the tuned model's that has read it."""
 
   def cell(count: float) -> Cell:
-    return Cell(text=f"{count:g} ({100 * count / total:.0f} %)" if count % 1 == 0 else f"{count:.1f}", by=count)
+    return Cell(text=f"{round(count, 1):g} ({100 * count / total:.0f} %)", by=count)
 
   rows = [
     [Cell(text="the big model is right"), cell(found.both), cell(found.beta_alone)],

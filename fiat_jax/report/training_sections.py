@@ -43,12 +43,13 @@ def sizes(comparison: Comparison) -> Part | None:
   drawn = [result for result in comparison.results if "sizes" in result.record]
   if not drawn:
     return None
+  gains = part_tables.size_gains(comparison, ablation.parts(comparison), SURE)
   return Part(
     name="learning-curve",
     heading="Would more labels help?",
     words=[_of_more(result) for result in drawn],
     pictures=[training_figures.sizes(comparison, drawn)],
-    tables=[part_tables.sizes(comparison, drawn, SURE)],
+    tables=[part_tables.sizes(comparison, drawn, SURE), *([gains] if gains else [])],
   )
 
 

@@ -22,12 +22,12 @@ from fiat_jax.evaluation.statistics import Scored
 from fiat_jax.progress import say
 from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import comparison, folded
+from fiat_jax.verbs import comparison, folded, record
 from fiat_jax.verbs.budget import Budget
 from fiat_jax.verbs.choice import Choice
-from fiat_jax.verbs.comparison import Compared
 from fiat_jax.verbs.fold_runs import FoldRuns
 from fiat_jax.verbs.forecast import forecasts
+from fiat_jax.verbs.record import Compared
 from fiat_jax.workbench import Workbench
 
 
@@ -53,7 +53,7 @@ def run(configuration: Configuration) -> Compared | None:
     recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
     of = {name: [one for fold in compared for one in fold.results if one["recipe"] == name] for name in recipes}
     results = [folded.result(configuration, folder, name, found) for name, found in of.items()]
-    return _written(configuration, folder, recipes, results, comparison.not_run(configuration, chosen, runs.over))
+    return _written(configuration, folder, recipes, results, record.not_run(configuration, chosen, runs.over))
 
 
 def _fold(part: Configuration, number: int, count: int, chosen: Choice, runs: FoldRuns) -> Compared:
@@ -99,7 +99,7 @@ def _written(
   scores = {name: np.array([read_scores(file, metric) for file in found]) for name, found in files.items()}
   langs, groups = [row.lang for row in asked], [row.group for row in asked]
   scored = Scored(scores=scores, langs=langs, groups=groups)
-  found = comparison.judge(recipes, results, scored, metric, apart=False)
+  found = record.judge(recipes, results, scored, metric, apart=False)
   count = configuration.settings.folds
   of_folds = [json.loads((folded.home(folder, n) / "results.json").read_text()) for n in range(count)]
   warnings = [*dict.fromkeys(warning for of in of_folds for warning in of["warnings"])]
@@ -112,8 +112,9 @@ def _written(
     "recipes": results,
     "programs": {key: sum(of["programs"][key] for of in of_folds) for key in ("made", "found")},
     "rows": {"test": audit.languages(asked)},
+    "basis": of_folds[0]["basis"],
   }
-  comparison.write(configuration, folder, said, found)
+  record.write(configuration, folder, said, found)
   return Compared(recipes=recipes, results=results, verdict=found)
 
 

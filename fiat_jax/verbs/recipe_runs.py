@@ -78,11 +78,8 @@ def _learning_curve(
   metric, rows, whole = bench.settings.metrics[0], bench.rows["test"], learning_curve.whole(bench)
   found = {size: over_seeds(learning_curve.runs(bench, name, recipe, folder, size)) for size in sizes}
   validation = {size: of["validation"]["overall"][metric] for size, of in {**found, whole: result}.items()}
-  places = {size: learning_curve.home(folder, size, bench.settings.seeds) for size in sizes}
-  of_rows = {size: _of_rows(homes, metric) for size, homes in places.items()}
-  of_rows[whole] = scores(bench, recipe, folder)
   langs, groups = [row.lang for row in rows], [row.group for row in rows]
-  return {"sizes": curve.judge(of_rows, validation, langs, groups)}
+  return {"sizes": curve.judge(scores_by_size(bench, recipe, folder), validation, langs, groups)}
 
 
 def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -129,6 +126,15 @@ def folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[path
 def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
   """The first metric of every test row, [seeds, N]."""
   return _of_rows(folders(bench, recipe, folder), bench.settings.metrics[0])
+
+
+def scores_by_size(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[int, np.ndarray]:
+  """The same by the number of training rows, all among them; empty where fewer were not asked for."""
+  if not recipe.trains or not (sizes := learning_curve.sizes(bench)):
+    return {}
+  metric, seeds = bench.settings.metrics[0], bench.settings.seeds
+  found = {size: _of_rows(learning_curve.home(folder, size, seeds), metric) for size in sizes}
+  return {**found, learning_curve.whole(bench): scores(bench, recipe, folder)}
 
 
 def _of_rows(homes: Sequence[pathlib.Path], metric: str) -> np.ndarray:

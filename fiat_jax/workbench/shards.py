@@ -161,7 +161,7 @@ class Shards:
     if not recipe.reasoning or recipe.reasoning_form == "whole":
       return path
     s = self._settings
-    return forms.path_of(path, self._rows[split], recipe.reasoning_form, s.answer, s.split_seed)
+    return forms.path_of(path, self._rows[split], recipe.reasoning_form, s.answer, s.split_seed, s.labels)
 
   def _spec(self, split: str, recipe: Recipe, *, explains: bool = False) -> ShardSpec:
     tokenizer = self._models.of(recipe).tokenizer

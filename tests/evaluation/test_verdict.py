@@ -119,7 +119,7 @@ def test_what_cannot_be_compared_is_no_cost(cheap, dear):
     ({"recipe": FIAT, "money": 2.5, "seconds": 931.0, "beta_seconds": 900.0},
      "2.5 in money for the big model and 931 seconds (900 of them the big model's)."),
     ({"recipe": FIAT, "seconds": 31.0},
-     "as many of the big model (at a price not known here) and 31 seconds of the tuned model (the big one's are not "
+     "1,000 of the big model (at a price not known here) and 31 seconds of the tuned model (the big one's are not "
      "counted)."),
     ({"recipe": BETA, "money": 2.5, "seconds": 900.0, "beta_seconds": 900.0},
      "2.5 in money for the big model and 900 seconds (all of them the big model's)."),

@@ -1,5 +1,7 @@
 """Reasoning in other forms: an answer alone, another row's, half, with a gap, with a wrong answer."""
 
+import dataclasses
+
 import pytest
 
 from fiat_jax.data.rows import Row
@@ -42,6 +44,24 @@ def test_only_wrong_answers_are_left():
   found = texts("wrong")
   assert "Paris" not in found[0] and found[0].partition(" lies")[0] in ("Rome", "Oslo")
   assert "Rome" not in found[1] and found[2] == ROWS[2].reasoning, "what is wrong already stays"
+
+
+LETTERED = dataclasses.replace(
+  row(5, "Only a cow gives milk, not (a) a dog. So the answer is (c) cow", "cow"),
+  x="What gives milk? (a) dog (b) hen (c) cow",
+  labels=("dog", "hen", "cow"),
+)
+READ = r"answer is (?:\([a-z]\) )?(?P<answer>.+)$"
+
+
+def test_a_choice_is_taken_out_with_its_letter():
+  (found,) = forms.texts([LETTERED], "unanswered", READ, seed=0)
+  assert found == "Only a … gives milk, not (a) a dog. So the answer is …"
+
+
+def test_a_wrong_choice_is_one_of_the_row_s_own_with_its_letter():
+  found = {forms.texts([LETTERED, *ROWS], "wrong", READ, seed)[0].partition("answer is ")[2] for seed in range(20)}
+  assert found == {"(a) dog", "(b) hen"}
 
 
 def test_of_the_truncated_the_first_half_of_the_words_is_left():

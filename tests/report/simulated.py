@@ -109,6 +109,7 @@ def write(
     "verdict": found,
     "could_show": "test: many rows can show much",
     "programs": {"made": 71, "found": 4},
+    "basis": {"models": [f"smollm2 {HOSTILE}"], "train_rows": 7, "seeds": list(seeds)},
     "rows": {"train": {"en": 7}, "test": {lang: langs.count(lang) for lang in LANGS}},
     "warnings": [f"leak: {HOSTILE}"],
     "prompt_search": PROMPTS,

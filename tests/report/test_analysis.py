@@ -118,8 +118,8 @@ def test_what_is_tuned_may_have_its_own_learning_rate_and_that_is_said(tmp_path)
   (folder / "results.json").write_text(json.dumps(record))
   comparison = with_overrides(folder, fine_tuning={"LEARNING_RATE": 0.003})
   (part,) = ablation.parts(comparison)
-  assert (part.called, part.more.name) == ("IA3 instead of LoRA (and another LEARNING_RATE)", "fine_tuning")
-  for told, tried in (("IA3 instead of LoRA (and another LEARNING_RATE)", {}), ("IA3 instead of LoRA", {"tried": []})):
+  assert (part.called, part.more.name) == ("IA3 instead of LoRA (and another learning rate)", "fine_tuning")
+  for told, tried in (("IA3 instead of LoRA (and another learning rate)", {}), ("IA3 instead of LoRA", {"tried": []})):
     record = json.loads((folder / "results.json").read_text())
     for result, rate in zip(record["recipes"][:2], (0.001, 0.003), strict=True):
       result["switches"]["overrides"] = {}
@@ -145,7 +145,7 @@ def test_a_rung_that_could_not_be_run_says_what_it_needs(tmp_path):
   (folder / "results.json").write_text(json.dumps(record))
   table = tables.ladder(results.read(folder), "95 % interval")
   assert table and [cell.text for cell in table.rows[-1][:3]] == [
-    "− instruction-tuned model",
+    "− instruction, − LoRA, − instruction-tuned model",
     "full fine-tuning, base model",
     "not run: needs --base_model",
   ]

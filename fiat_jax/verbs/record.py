@@ -1,0 +1,161 @@
+"""What a comparison has found so far: judged anew after each recipe, kept in `results.json`, and shown by two pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fiat_jax.compilations import Compilations
+from fiat_jax.configuration import Configuration
+from fiat_jax.data import audit
+from fiat_jax.data.keys import keys_of
+from fiat_jax.evaluation import curve, diagnosis, published, report
+from fiat_jax.evaluation.statistics import Scored, resample
+from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
+from fiat_jax.recipe import Recipe
+from fiat_jax.report import page
+from fiat_jax.report.results import Result
+from fiat_jax.verbs import learning_curve, prompt_search, recipe_runs
+from fiat_jax.verbs.budget import Runs
+from fiat_jax.verbs.choice import Choice
+from fiat_jax.verbs.made import note
+from fiat_jax.verbs.validation import repeats
+from fiat_jax.verbs.validation.findings import Findings
+from fiat_jax.whole import write_whole
+from fiat_jax.workbench import Workbench
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compared:
+  """Recipes with their results, in their order, and the verdict, where there is one."""
+
+  recipes: Mapping[str, Recipe]
+  results: Sequence[dict[str, Any]]
+  verdict: Verdict | None
+
+
+class Record:
+  """Gathers what the recipes of a comparison come to.
+
+  Args:
+    power: what was said of the test rows before the work.
+  """
+
+  def __init__(self, bench: Workbench, chosen: Choice, folder: pathlib.Path, power: str):
+    self._bench, self._chosen, self._folder, self._power = bench, chosen, folder, power
+    self._warnings = [*_repeats(bench), *filter(None, [note(bench.settings.model)])]
+    self._results: dict[str, dict[str, Any]] = {}
+    self._scores: dict[str, np.ndarray] = {}
+    self._by_size: dict[int, dict[str, np.ndarray]] = {}
+    self._verdict: Verdict | None = None
+    found = folder / "results.json"
+    self._programs = json.loads(found.read_text()).get("programs", {}) if found.exists() else {}
+
+  @property
+  def results(self) -> list[dict[str, Any]]:
+    """Of the recipes that are done, in the order in which they were chosen."""
+    return [self._results[name] for name in self._chosen.recipes if name in self._results]
+
+  @property
+  def compared(self) -> Compared:
+    return Compared(recipes=self._chosen.recipes, results=self.results, verdict=self._verdict)
+
+  def add(self, name: str) -> None:
+    """Runs a recipe, as far as it is not done, and takes in what it comes to."""
+    bench, recipe, home = self._bench, self._chosen.recipes[name], self._folder / name
+    self._results[name] = {**recipe_runs.run(bench, name, recipe, home), **recipe_runs.about(bench, recipe)}
+    self._scores[name] = recipe_runs.scores(bench, recipe, home)
+    for size, scores in recipe_runs.scores_by_size(bench, recipe, home).items():
+      self._by_size.setdefault(size, {})[name] = scores
+
+  def write(self, runs: Runs, programs: Compilations) -> None:
+    """Judges what is there, and writes results and pages; the verdict where nothing is left to run.
+
+    Args:
+      programs: that this command has made.
+    """
+    bench, metrics = self._bench, self._bench.settings.metrics
+    langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
+    scored = Scored(scores=self._scores, langs=langs, groups=groups)
+    self._verdict = judge(self._chosen.recipes, self.results, scored, metrics[0])
+    said = {
+      "could_show": self._power,
+      "warnings": [*self._warnings, *diagnosis.doubts(self.results, metrics, "test")],
+      "not_run": not_run(bench.configuration, self._chosen, runs.over),
+      "planned": [name for name in self._chosen.recipes if name in runs.names],
+      "recipes": self.results,
+      "basis": basis(bench, self._chosen.recipes),
+      "sizes": curve.between(self._by_size, langs, groups),
+      "programs": {name: self._programs.get(name, 0) + n for name, n in dataclasses.asdict(programs).items()},
+      "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
+    }
+    write(bench.configuration, self._folder, said, None if runs.left else self._verdict)
+
+
+def basis(bench: Workbench, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+  """What recipes are tuned from: their models, the number of training rows, the seeds."""
+  settings, used = bench.settings, {recipe.model_setting for recipe in recipes.values() if recipe.runs_model}
+  models = [getattr(settings, name) for name in ("model", "base_model") if name in used]
+  rows = learning_curve.whole(bench) if "train" in bench.rows else 0
+  return {"models": models, "train_rows": rows, "seeds": list(settings.seeds)}
+
+
+def not_run(configuration: Configuration, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
+  """What recipes that were left out need, with their titles, for the report."""
+  needs = {**chosen.not_run, **dict.fromkeys(over, "more than --budget")}
+  return {name: {"title": configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
+
+
+def judge(
+  recipes: Mapping[str, Recipe], results: Sequence[dict[str, Any]], scored: Scored, metric: str, *, apart: bool = True
+) -> Verdict | None:
+  """Adds each result's interval; the verdict, where there is something to pick among and validation to pick on.
+
+  `apart`: as `verdict.decide` wants it.
+  """
+  drawn = resample(scored)
+  for result in results:
+    result["interval"] = score_interval(drawn, result["recipe"])
+  if len(results) < 2 or not all("validation" in result for result in results):
+    return None
+  candidates = [
+    Candidate(
+      name=of.name,
+      recipe=recipes[of.name],
+      validation=of.record["validation"]["overall"][metric],
+      money=of.money,
+      seconds=of.seconds,
+      beta_seconds=of.beta_seconds,
+    )
+    for of in (Result(record=r, answers=()) for r in results)
+  ]
+  return decide(candidates, drawn, metric, apart=apart)
+
+
+def _repeats(bench: Workbench) -> list[str]:
+  """What `fiat validate` says of rows that stand twice, near duplicates aside, which take long to find."""
+  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
+  repeats.warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
+  return findings.warnings
+
+
+def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str, Any], found: Verdict | None) -> None:
+  """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
+  names = configuration.settings.metrics
+  record = {"metrics": names, **said, "verdict": dataclasses.asdict(found) if found else None}
+  figures = published.read(configuration.settings.published)
+  record |= {"published": list(map(dataclasses.asdict, figures))} if figures else {}
+  searched = prompt_search.trail(folder)
+  record |= {"prompt_search": searched} if searched else {}
+  write_whole(folder / "results.json", json.dumps(record, indent=2) + "\n")
+  told = note(configuration.settings.model)
+  beside = published.beside(figures, said["recipes"], "test")
+  of_run = {"not_run": said["not_run"], "folds": said.get("folds", 0), "basis": said["basis"]}
+  text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched, **of_run)
+  write_whole(folder / "report.md", text)
+  page.write(folder)
