@@ -28,7 +28,7 @@ def between(
   """
   found = []
   for size, of_recipes in sorted(scores.items()):
-    scored = Scored(scores=of_recipes, langs=langs, groups=groups)
+    scored = Scored(scores=of_recipes, langs=langs, groups=groups, tuned=of_recipes)
     drawn = statistics.resample(scored)
     for first, second in itertools.combinations(of_recipes, 2):
       draws = drawn.difference(first, second)
@@ -54,7 +54,8 @@ def judge(
     langs, groups: of the test rows.
   """
   sizes = sorted(scores)
-  scored = Scored(scores={str(size): scores[size] for size in sizes}, langs=langs, groups=groups)
+  of_sizes = {str(size): scores[size] for size in sizes}
+  scored = Scored(scores=of_sizes, langs=langs, groups=groups, tuned=of_sizes)
   drawn = statistics.resample(scored)
   points = [
     {

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, Scored, group_totals, row_weights
+from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, SEED_SCATTER, Scored, group_totals, row_weights
 
 POWER = 0.8
 DISCORDANCE = 0.2  # of rows that one recipe gets right and the other wrong; on the shipped set 0.09 to 0.78
@@ -24,13 +24,14 @@ class Precision:
   """The standard error of a difference between two recipes, in points, with the degrees of freedom behind it.
 
   `step` is what one row changes: scores that come in steps tie, ties count against a difference, and that costs about
-  one step (a continuity correction).
+  one step (a continuity correction). `lasting` is what of the error's square stays however many the rows: the seeds'.
   """
 
   error: float
   freedom: float
   groups: int
   step: float = 0.0
+  lasting: float = 0.0
 
   def power(self, difference: float) -> float:
     """The chance that a true difference is shown (Abramowitz and Stegun, 26.7.10)."""
@@ -49,15 +50,24 @@ class Precision:
     return self.step + self.error * (quantile + NormalDist().inv_cdf(power) * spread)
 
   def rows_for(self, difference: float, rows: int, power: float = POWER) -> int | None:
-    """How many rows, in groups like those of these `rows`, would show a difference with this power; None: unknown."""
+    """How many rows, in groups like those of these `rows`, would show a difference with this power.
+
+    None where that is not known, or no number of rows would.
+    """
     if not 0 < self.error < math.inf:
       return None
-    wanted = float(rows)
+    wanted, shrinking = float(rows), self.error**2 - self.lasting
     for _ in range(20):
       groups = max(FEWEST_GROUPS, math.ceil(self.groups * wanted / rows))
       freedom = max(FEWEST_GROUPS - 1.0, (self.freedom + 1) * wanted / rows - 1)
-      more = Precision(error=self.error, freedom=freedom, groups=groups, step=self.step * math.sqrt(rows / wanted))
-      wanted = rows * (more.detectable(power) / difference) ** 2  # the error shrinks by the root of the rows
+      unit = Precision(error=1.0, freedom=freedom, groups=groups).detectable(power)
+      left = max(0.0, difference - self.step * rows / wanted) / unit  # the error that would do
+      if left**2 <= self.lasting:
+        if difference / unit <= math.sqrt(self.lasting):
+          return None
+        wanted *= 2
+      else:
+        wanted = rows * shrinking / (left**2 - self.lasting)
     return math.ceil(max(wanted, rows * FEWEST_GROUPS / self.groups))
 
   def _critical(self) -> tuple[float, float]:
@@ -67,12 +77,18 @@ class Precision:
 
 
 def planned(
-  langs: Sequence[str], groups: Sequence[str], *, discordance: float = DISCORDANCE, within: float = WITHIN
+  langs: Sequence[str],
+  groups: Sequence[str],
+  *,
+  seeds: int = 0,
+  discordance: float = DISCORDANCE,
+  within: float = WITHIN,
 ) -> Precision:
   """The precision of a 0-or-100 metric on these rows, if the recipes differ on that share of them.
 
   Args:
     langs, groups: of each row.
+    seeds: of either recipe, which scatter by SEED_SCATTER; 0: they hang on none.
     discordance: the share of rows on which one recipe is right and the other wrong.
     within: the correlation of the difference between two rows of a group.
   """
@@ -80,8 +96,9 @@ def planned(
   totals = group_totals(weights, groups)
   squares = (1 - within) * np.square(weights).sum() + within * np.square(totals).sum()
   freedom = max(1.0, 1 / np.square(totals).sum() - 1)  # groups of unequal size count as fewer
-  error = 100 * math.sqrt(discordance * squares)
-  return Precision(error=error, freedom=freedom, groups=len(totals), step=100 * float(weights.min()))
+  lasting = 2 * SEED_SCATTER**2 / seeds if seeds else 0.0
+  error = math.sqrt(100**2 * discordance * squares + lasting)
+  return Precision(error=error, freedom=freedom, groups=len(totals), step=100 * float(weights.min()), lasting=lasting)
 
 
 def measured(scored: Scored, first: str, second: str) -> Precision:
@@ -92,14 +109,14 @@ def measured(scored: Scored, first: str, second: str) -> Precision:
   freedom = max(1.0, 1 / np.square(totals).sum() - 1)
   residuals = group_totals(weights * differences, scored.groups) - totals * (weights @ differences)
   variance = float(np.square(residuals).sum()) * (freedom + 1) / freedom
-  seeds = max(0.0, sum(scored.seed_variance(name) for name in (first, second)))
+  seeds, of_seeds = scored.seed_error(first, second)
   if seeds:
-    count = sum(len(scored.scores[name]) - 1 for name in (first, second))
-    freedom = (variance + seeds) ** 2 / (variance**2 / freedom + seeds**2 / count)
+    freedom = (variance + seeds) ** 2 / (variance**2 / freedom + seeds**2 / of_seeds)
   changes = np.abs(weights * differences)
   step = float(np.min(changes, where=changes > 1e-9, initial=np.inf))
   error = math.sqrt(variance + seeds)
-  return Precision(error=error, freedom=freedom, groups=len(totals), step=step if step < math.inf else 0.0)
+  step = step if step < math.inf else 0.0
+  return Precision(error=error, freedom=freedom, groups=len(totals), step=step, lasting=seeds)
 
 
 def _student(probability: float, freedom: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fiat_jax.evaluation import power, verdict
 from fiat_jax.evaluation.published import Beside, Figure, caveats, over, whose
-from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS
+from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, SEED_SCATTER
 from fiat_jax.evaluation.verdict import Verdict
 
 FAULTS = ("empty", "unfinished", "unparsed")
@@ -168,18 +168,25 @@ def pairs_table(found: Verdict, titles: Mapping[str, str]) -> str:
   return lay_out(rows)
 
 
-def power_line(langs: Sequence[str], groups: Sequence[str]) -> str:
-  """What test rows with these languages and groups can show, told before any work."""
-  precision = power.planned(langs, groups)
-  needed = verdict.round_up(precision.rows_for(verdict.SHOWN, len(groups)) or 0)
+def power_line(langs: Sequence[str], groups: Sequence[str], seeds: int = 0) -> str:
+  """What test rows with these languages and groups can show, told before any work.
+
+  Args:
+    seeds: of each recipe; 0: nothing is tuned.
+  """
+  precision = power.planned(langs, groups, seeds=seeds)
+  needed = precision.rows_for(verdict.SHOWN, len(groups))
+  rows = f"would take about {verdict.round_up(needed):,} rows" if needed else "no number of rows would, but more seeds"
   if precision.groups < FEWEST_GROUPS:
     found = f"test: {precision.groups} groups of rows can show no difference; {FEWEST_GROUPS} are the least"
   else:
     found = f"test: {len(groups):,} rows in {precision.groups:,} groups can show a difference of about "
     found += f"{precision.detectable():.0f} points"
+  scatter = f", and each of {seeds} seeds" if seeds > 1 else ", and a seed"
   return (
-    f"{found}; {verdict.SHOWN:g} points would take about {needed:,} rows (in {100 * power.POWER:g} % of runs, if two "
-    f"recipes disagree on {100 * power.DISCORDANCE:g} % of the rows, correlated by {power.WITHIN:g} within a group)"
+    f"{found}; {verdict.SHOWN:g} points {rows} (in {100 * power.POWER:g} % of runs, if two "
+    f"recipes disagree on {100 * power.DISCORDANCE:g} % of the rows, correlated by {power.WITHIN:g} within a group"
+    + (f"{scatter} scatters by {SEED_SCATTER:g} point)" if seeds else ")")
   )
 
 

@@ -12,7 +12,8 @@ no such guarantee and calls too much.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,15 +21,20 @@ ERROR = 0.05
 REPLICATES = 10_000
 FEWEST_GROUPS = 6  # of five groups one subset in 32 is empty, which is more than half of ERROR: nothing can be shown
 CHUNK = 1 << 20  # coins tossed at a time
+SEED_SCATTER = 1.0  # points between runs of one recipe, beyond their rows: seven recipes of three seeds showed 1.03
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scored:
-  """Scores of recipes on the same N rows: `scores[recipe]` is [seeds, N]; `langs` and `groups` have one text a row."""
+  """Scores of recipes on the same N rows: `scores[recipe]` is [seeds, N]; `langs` and `groups` have one text a row.
+
+  `tuned` names the recipes whose score hangs on a seed, so that of one seed `SEED_SCATTER` is assumed.
+  """
 
   scores: Mapping[str, np.ndarray]
   langs: Sequence[str]
   groups: Sequence[str]
+  tuned: Collection[str] = ()
 
   def macro(self, recipe: str) -> float:
     """The macro average, over seeds the mean."""
@@ -38,19 +44,28 @@ class Scored:
     """The macro average of each seed, [seeds]."""
     return self.scores[recipe] @ row_weights(self.langs)
 
-  def seed_variance(self, recipe: str) -> float:
-    """The variance that seeds give the recipe's mean score, beyond what shows as scatter between groups already.
+  def alone(self, recipe: str) -> bool:
+    """Whether seeds count, and there is one."""
+    return recipe in self.tuned and len(self.scores[recipe]) == 1
 
-    Unbiased, so it may be negative; 0 where there is one seed, which tells nothing about it.
-    """
+  def seed_error(self, *recipes: str) -> tuple[float, float]:
+    """The variance that seeds give the difference of two recipes' mean scores, or one's own; its degrees of freedom
+    (Satterthwaite, Biometrics Bulletin 2, 1946)."""
+    parts = [(self._seed_variance(name), len(self.scores[name]) - 1 or math.inf) for name in recipes]
+    variance = sum(part for part, _ in parts)
+    below = sum(part**2 / freedom for part, freedom in parts)
+    return variance, variance**2 / below if below else math.inf
+
+  def _seed_variance(self, recipe: str) -> float:
+    """Beyond what shows as scatter between groups already; assumed where there is one seed."""
     seeds = len(self.scores[recipe])
     if seeds < 2:
-      return 0.0
+      return SEED_SCATTER**2 if self.alone(recipe) else 0.0
     weights, scores = row_weights(self.langs), self.by_seed(recipe)
     sizes, totals = group_totals(weights, self.groups), group_totals(self.scores[recipe] * weights, self.groups)
     scatter = totals - totals.mean(axis=0) - np.outer(scores - scores.mean(), sizes)
     within = np.square(scatter).sum() / (seeds - 1) * len(sizes) / max(1, len(sizes) - 1)
-    return float(scores.var(ddof=1) - within) / seeds
+    return max(0.0, float(scores.var(ddof=1) - within)) / seeds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +73,8 @@ class Drawn:
   """Recipes' scores on the same random subsets of groups: `values[recipe]` is [R], NaN where the subset is empty.
 
   Over several seeds an error is added, drawn from Student's distribution: seeds themselves, two or three of them
-  resampled, would show a half or two thirds of their variance and nothing of how uncertain that is.
+  resampled, would show a half or two thirds of their variance and nothing of how uncertain that is. Of one seed a
+  normal error is added that is assumed.
   """
 
   scored: Scored
@@ -73,11 +89,12 @@ class Drawn:
     return self.values[first] - self.values[second] + self._seed_error(first, second)
 
   def _seed_error(self, *recipes: str) -> np.ndarray | float:
-    variance = sum(self.scored.seed_variance(recipe) for recipe in recipes)
-    if variance <= 0:
+    variance, freedom = self.scored.seed_error(*recipes)
+    if not variance:
       return 0.0
-    freedom = sum(len(self.scored.scores[recipe]) - 1 for recipe in recipes)  # as if seeds moved both alike
-    return variance**0.5 * np.random.default_rng(0).standard_t(freedom, len(self.values[recipes[0]]))
+    generator, count = np.random.default_rng(0), len(self.values[recipes[0]])
+    drawn = generator.standard_normal(count) if freedom == math.inf else generator.standard_t(freedom, count)
+    return variance**0.5 * drawn
 
 
 def row_weights(langs: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from fiat_jax.evaluation import cost, power, statistics
 from fiat_jax.evaluation.cost import Cost
-from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, Drawn, Scored
+from fiat_jax.evaluation.statistics import ERROR, FEWEST_GROUPS, SEED_SCATTER, Drawn, Scored
 from fiat_jax.recipe import Recipe
 
 MARGIN = 10.0  # points; a difference that an interval leaves open beyond this is not small
@@ -36,8 +36,9 @@ other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
 Interval and p come from about {statistics.REPLICATES:,} random subsets of the groups of rows (a row without a group is
 one of its own), all recipes on the same ones, a row weighing what it does in the macro average over languages:
 Hartigan's typical values, the inversion of a test that swaps two recipes' names group by group. Several seeds add the
-error of their mean; with one, the verdict is about these trained models, not about what another seed would give. The
-p-values of pairs without the pick are corrected by Holm; with folds, where every row is a validation row of one fold
+error of their mean. Of one seed that is not known: what is tuned is taken to scatter by {SEED_SCATTER:g} point from
+seed to seed (a standard deviation, that of recipes with three seeds on average). Several seeds tell. The p-values of
+pairs without the pick are corrected by Holm; with folds, where every row is a validation row of one fold
 and a test row of another, those of all pairs are. "Could show" is the true difference that rows like these show in
 {100 * power.POWER:g} % of runs. With fewer than {FEWEST_GROUPS} groups nothing can be shown."""
 
@@ -175,7 +176,7 @@ def _decided(
     interval=main.interval,
     p=main.p,
     pairs=(*own.values(), *rest),
-    words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored),
+    words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored) + _seeds(main, drawn),
     costs=chosen.cost.words(),
   )
 
@@ -243,6 +244,13 @@ def _more_rows(outcome: Outcome, pair: Pair, scored: Scored) -> str:
   if outcome != "too little data" or not needed or needed <= rows:
     return ""
   return f" To show {SHOWN:g} points takes about {round_up(needed):,} test rows like these {rows:,}."
+
+
+def _seeds(pair: Pair, drawn: Drawn) -> str:
+  """That of one seed an error is assumed, where it is in the interval."""
+  assumed = any(drawn.scored.alone(name) for name in (pair.first, pair.second))
+  told = f" One seed: others are assumed to scatter by {SEED_SCATTER:g} point; --seeds 0,1,2 measures it."
+  return told if assumed and pair.could_show is not None else ""
 
 
 def interval_text(interval: tuple[float, float]) -> str:

@@ -89,6 +89,7 @@ def _drawn(comparison: Comparison, every: Mapping[str, np.ndarray], lang: str) -
       scores={name: of_all[:, rows] for name, of_all in every.items()},
       langs=[lang] * len(rows),
       groups=[comparison.groups[n] for n in rows],
+      tuned=[result.name for result in comparison.results if result.trains],
     )
   )
 

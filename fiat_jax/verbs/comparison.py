@@ -15,7 +15,7 @@ from fiat_jax.reasoning.answers import AnswerRule
 from fiat_jax.recipe import Recipe
 from fiat_jax.run_folder import occupied, widen
 from fiat_jax.verbs import budget as budgeting
-from fiat_jax.verbs import choice, learning_curve
+from fiat_jax.verbs import choice, learning_curve, record
 from fiat_jax.verbs.budget import Budget, Runs
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.forecast import forecasts
@@ -61,7 +61,8 @@ def run(configuration: Configuration) -> Compared | None:
   bench, chosen = prepare(configuration)
   recipes = dict(chosen.recipes)
   folder, used = pathlib.Path(configuration.settings.model_dir), bench.fingerprints(recipes.values())
-  power = report.power_line([row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]])
+  test, seeds = bench.rows["test"], record.seeds(configuration, recipes)
+  power = report.power_line([row.lang for row in test], [row.group for row in test], seeds)
   whole, bare = configuration.replace(recipes=tuple(recipes)).text(), bench.bare_fingerprints()
   with compilations.counted() as programs, occupied(folder, whole, used, widens=True, bare=bare):
     bench.keep_splits(folder)
@@ -70,14 +71,14 @@ def run(configuration: Configuration) -> Compared | None:
     if configuration.settings.dry_run:
       return None
     processes.by_first(lambda: widen(folder, whole, used))
-    record = Record(bench, chosen, folder, power)
+    found = Record(bench, chosen, folder, power)
     _show_example(bench, {name: recipes[name] for name in runs.undone})
     while name := processes.of_first(runs.next()):
-      record.add(name)
+      found.add(name)
       runs.end(name)
-      record.write(runs, programs)
+      found.write(runs, programs)
   say(f"{programs} of earlier commands")
-  return record.compared
+  return found.compared
 
 
 def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> Runs:

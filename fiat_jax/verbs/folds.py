@@ -79,7 +79,9 @@ def _plan(configuration: Configuration, parts: Sequence[Configuration], bench: W
   ]
   runs = FoldRuns(of_folds, Budget.parse(settings.budget), paid=lambda: budgeting.paid_on(settings.store))
   rows = [row for split in bench.rows.values() for row in split]
-  say(f"over {len(parts)} folds, each row once, {report.power_line([r.lang for r in rows], [r.group for r in rows])}")
+  seeds = record.seeds(configuration, chosen.recipes)
+  power = report.power_line([row.lang for row in rows], [row.group for row in rows], seeds)
+  say(f"over {len(parts)} folds, each row once, {power}")
   say(f"over {len(parts)} folds:\n{runs.shown}")
   return runs
 
@@ -98,14 +100,14 @@ def _written(
   files = {name: [home / "predictions" / "test.jsonl" for home in found] for name, found in homes.items()}
   scores = {name: np.array([read_scores(file, metric) for file in found]) for name, found in files.items()}
   langs, groups = [row.lang for row in asked], [row.group for row in asked]
-  scored = Scored(scores=scores, langs=langs, groups=groups)
+  scored = Scored(scores=scores, langs=langs, groups=groups, tuned=record.tuned(recipes))
   found = record.judge(recipes, results, scored, metric, apart=False)
   count = configuration.settings.folds
   of_folds = [json.loads((folded.home(folder, n) / "results.json").read_text()) for n in range(count)]
   warnings = [*dict.fromkeys(warning for of in of_folds for warning in of["warnings"])]
   said = {
     "folds": len(of_folds),
-    "could_show": report.power_line(langs, groups),
+    "could_show": report.power_line(langs, groups, record.seeds(configuration, recipes)),
     "warnings": [*warnings, *diagnosis.doubts(results, names, "test")],
     "not_run": not_run,
     "planned": list(recipes),

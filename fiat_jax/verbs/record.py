@@ -81,7 +81,7 @@ class Record:
     """
     bench, metrics = self._bench, self._bench.settings.metrics
     langs, groups = [row.lang for row in bench.rows["test"]], [row.group for row in bench.rows["test"]]
-    scored = Scored(scores=self._scores, langs=langs, groups=groups)
+    scored = Scored(scores=self._scores, langs=langs, groups=groups, tuned=tuned(self._chosen.recipes))
     self._verdict = judge(self._chosen.recipes, self.results, scored, metrics[0])
     said = {
       "could_show": self._power,
@@ -95,6 +95,16 @@ class Record:
       "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
     }
     write(bench.configuration, self._folder, said, None if runs.left else self._verdict)
+
+
+def tuned(recipes: Mapping[str, Recipe]) -> list[str]:
+  """Those whose score hangs on a seed."""
+  return [name for name, recipe in recipes.items() if recipe.trains]
+
+
+def seeds(configuration: Configuration, recipes: Mapping[str, Recipe]) -> int:
+  """Of each tuned recipe; 0 where nothing is tuned."""
+  return len(configuration.settings.seeds) if tuned(recipes) else 0
 
 
 def basis(bench: Workbench, recipes: Mapping[str, Recipe]) -> dict[str, Any]:

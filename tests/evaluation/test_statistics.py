@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fiat_jax.evaluation import metrics
-from fiat_jax.evaluation.statistics import Scored, holm, interval, p_value, resample, standard_error
+from fiat_jax.evaluation.statistics import SEED_SCATTER, Scored, holm, interval, p_value, resample, standard_error
 
 
 def paired(differences, groups=None, langs=None):
@@ -97,7 +97,7 @@ def test_an_interval_holds_the_estimate_and_nothing_depends_on_order_or_scale(ro
 
 def test_a_recipes_draws_do_not_depend_on_the_others():
   langs, groups = layout(20, 2)
-  both = draw(np.random.default_rng(0), langs, groups, seeds=3, seed_effect=0.3)
+  both = draw(np.random.default_rng(0), langs, groups, seeds=3, seed_effect=(0.3, 0.3))
   alone = Scored(scores={"b": both.scores["b"]}, langs=langs, groups=groups)
   assert interval(resample(alone).score("b")) == interval(resample(both).score("b"))
 
@@ -111,8 +111,16 @@ def test_seeds_that_scatter_widen_the_interval():
     drawn = resample(Scored(scores={"a": scores, "b": steady}, langs=langs, groups=groups))
     low, high = interval(drawn.difference("a", "b"))
     widths.append(high - low)
-  # three means of one run, 20 points apart: t with 4 degrees of freedom, 2.776 x 20 / sqrt(3)
-  assert widths[0] == 0 and widths[1] == pytest.approx(2 * 2.776 * 20 / 3**0.5, rel=0.1)
+  # three means of one run, 20 points apart: t with 2 degrees of freedom, 4.303 x 20 / sqrt(3)
+  assert widths[0] == 0 and widths[1] == pytest.approx(2 * 4.303 * 20 / 3**0.5, rel=0.1)
+
+
+def test_of_one_seed_a_scatter_is_assumed_of_what_is_tuned_alone():
+  scores = {"a": np.full((1, 200), 50.0), "b": np.full((1, 200), 50.0), "untuned": np.full((1, 200), 50.0)}
+  scored = Scored(scores=scores, langs=["en"] * 200, groups=[str(n) for n in range(200)], tuned=("a", "b"))
+  drawn = resample(scored)
+  assert interval(drawn.difference("a", "b"))[1] == pytest.approx(1.96 * 2**0.5 * SEED_SCATTER, rel=0.05)
+  assert interval(drawn.difference("a", "untuned"))[1] == pytest.approx(1.96 * SEED_SCATTER, rel=0.05)
 
 
 FALSE_CALLS = {  # of 300: 5 % is 15; a test of exactly 5 % stays below 24 in 99 of 100 simulations
@@ -120,7 +128,9 @@ FALSE_CALLS = {  # of 300: 5 % is 15; a test of exactly 5 % stays below 24 in 99
   "12 passages that decide all": (12, 8, {"own_passage": 1.5}),
   "40 passages": (40, 8, {}),
   "160 rows": (160, 1, {"own_passage": 0.0}),
-  "three seeds": (12, 8, {"seeds": 3, "seed_effect": 0.3}),
+  "three seeds": (12, 8, {"seeds": 3, "seed_effect": (0.3, 0.3)}),
+  "two seeds of recipes that scatter unlike": (160, 1, {"seeds": 2, "seed_effect": (0.6, 0.0)}),
+  "one seed, many rows": (1200, 1, {"seed_effect": (0.05, 0.05)}),  # about one point
 }
 
 

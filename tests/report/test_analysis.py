@@ -8,7 +8,7 @@ import pytest
 import simulated
 
 from fiat_jax.evaluation import statistics
-from fiat_jax.report import ablation, languages, page, published, results, rows, tables, unaided
+from fiat_jax.report import ablation, languages, page, part_tables, published, results, rows, tables, unaided
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,28 @@ def test_rows_of_divided_opinion_come_with_their_reasoning(comparison):
   assert len({one.answer["lang"] for one in found[: len(simulated.LANGS)]}) == len(simulated.LANGS)
   for one in found:
     assert len(set(one.right.values())) == 2 and "that the answer is right" in one.reasoning
+
+
+def test_rows_that_decide_between_the_pick_and_its_rival_come_first(comparison):
+  found, _ = rows.disagreements(comparison)
+  first, second = comparison.verdict["pick"], comparison.verdict["against"]
+  for lang in simulated.LANGS:
+    decides = [one.right[first] != one.right[second] for one in found if one.answer["lang"] == lang]
+    assert decides == sorted(decides, reverse=True) and decides[0]
+  assert comparison.result(second).title in rows.order(comparison)
+
+
+def test_parts_are_set_side_by_side_on_each_number_of_training_rows(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
+  record = json.loads((folder / "results.json").read_text())
+  pair = {"first": "fine_tuning", "second": "fiat", "difference": -3.0, "interval": [-5.0, 1.0], "p": 0.2}
+  record["sizes"] = [{"rows": size, **pair} for size in (100, 1000)]
+  (folder / "results.json").write_text(json.dumps(record))
+  comparison = results.read(folder)
+  table = part_tables.size_gains(comparison, ablation.parts(comparison), "95 % interval")
+  assert table and [[cell.text for cell in row][1:6] for row in table.rows] == [
+    ["FIAT", "fine-tuning", size, "+3.0", "-1.0 to 5.0"] for size in ("100", "1,000")
+  ]
 
 
 def test_switches_of_an_older_folder_are_not_guessed(tmp_path):
