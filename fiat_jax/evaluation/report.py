@@ -100,6 +100,7 @@ def markdown(
   not_run: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
   folds: int = 0,
   basis: Mapping[str, Any] = MappingProxyType({}),
+  warnings: Sequence[str] = (),
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -112,9 +113,11 @@ def markdown(
     not_run: `title` and `needs` of recipes that were left out.
     folds: over how many, 0 where there are none.
     basis: `models`, `train_rows` and `seeds` of what was tuned.
+    warnings: of the rows and of scores that look odd.
   """
   told = [*of_runs(basis, results), *([over_folds(folds)] if folds else [])]
   parts = [table(results, names, "test"), *told, *left_out(not_run), *filter(None, [note, published(beside)])]
+  parts += [f"Warning: {warning}." for warning in warnings]
   if found:
     titles = {result["recipe"]: result["title"] for result in results}
     parts += [f"## Verdict: {found.outcome}", found.words, found.costs, pairs_table(found, titles)]

@@ -22,6 +22,7 @@ from fiat_jax.verbs.forecast import forecasts
 from fiat_jax.verbs.predictions import predict
 from fiat_jax.verbs.record import Compared, Record
 from fiat_jax.verbs.tuning import first_stage, optimizer_config
+from fiat_jax.verbs.validation import repeats
 from fiat_jax.workbench import Workbench
 
 FEW = 1500  # rows, below which folds are offered
@@ -71,7 +72,10 @@ def run(configuration: Configuration) -> Compared | None:
     if configuration.settings.dry_run:
       return None
     processes.by_first(lambda: widen(folder, whole, used))
-    found = Record(bench, chosen, folder, power)
+    warnings = repeats.exact(bench)
+    for warning in warnings:
+      say(f"warning: {warning}")
+    found = Record(bench, chosen, folder, power, warnings)
     _show_example(bench, {name: recipes[name] for name in runs.undone})
     while name := processes.of_first(runs.next()):
       found.add(name)

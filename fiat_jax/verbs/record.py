@@ -13,7 +13,6 @@ import numpy as np
 from fiat_jax.compilations import Compilations
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
-from fiat_jax.data.keys import keys_of
 from fiat_jax.evaluation import curve, diagnosis, published, report
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, Verdict, decide, score_interval
@@ -24,8 +23,6 @@ from fiat_jax.verbs import learning_curve, prompt_search, recipe_runs
 from fiat_jax.verbs.budget import Runs
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.made import note
-from fiat_jax.verbs.validation import repeats
-from fiat_jax.verbs.validation.findings import Findings
 from fiat_jax.whole import write_whole
 from fiat_jax.workbench import Workbench
 
@@ -44,11 +41,12 @@ class Record:
 
   Args:
     power: what was said of the test rows before the work.
+    warnings: what was said of all rows.
   """
 
-  def __init__(self, bench: Workbench, chosen: Choice, folder: pathlib.Path, power: str):
+  def __init__(self, bench: Workbench, chosen: Choice, folder: pathlib.Path, power: str, warnings: Sequence[str]):
     self._bench, self._chosen, self._folder, self._power = bench, chosen, folder, power
-    self._warnings = [*_repeats(bench), *filter(None, [note(bench.settings.model)])]
+    self._warnings = [*warnings, *filter(None, [note(bench.settings.model)])]
     self._results: dict[str, dict[str, Any]] = {}
     self._scores: dict[str, np.ndarray] = {}
     self._by_size: dict[int, dict[str, np.ndarray]] = {}
@@ -147,13 +145,6 @@ def judge(
   return decide(candidates, drawn, metric, apart=apart)
 
 
-def _repeats(bench: Workbench) -> list[str]:
-  """What `fiat validate` says of rows that stand twice, near duplicates aside, which take long to find."""
-  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
-  repeats.warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
-  return findings.warnings
-
-
 def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str, Any], found: Verdict | None) -> None:
   """`results.json`, and the two pages that show it: all that they say of the run stands there or in `predictions/`."""
   names = configuration.settings.metrics
@@ -166,6 +157,7 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   told = note(configuration.settings.model)
   beside = published.beside(figures, said["recipes"], "test")
   of_run = {"not_run": said["not_run"], "folds": said.get("folds", 0), "basis": said["basis"]}
+  of_run |= {"warnings": [warning for warning in said["warnings"] if warning != told]}
   text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched, **of_run)
   write_whole(folder / "report.md", text)
   page.write(folder)

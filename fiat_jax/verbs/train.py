@@ -8,9 +8,11 @@ from fiat_jax import runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
+from fiat_jax.progress import say
 from fiat_jax.settings import Settings
 from fiat_jax.verbs.objectives import objective_of
 from fiat_jax.verbs.tuning import first_stage, optimizer_config, train_recipe
+from fiat_jax.verbs.validation import repeats
 from fiat_jax.workbench import Workbench
 
 DEFAULT_RECIPES = {"answer": "fiat", "span_corruption": "full_fine_tuning", "chat": "fine_tuning"}
@@ -31,6 +33,8 @@ def main(configuration: Configuration) -> None:
   optimizer_config(configuration.own(recipe).settings)
   bench = Workbench(configuration, labelled=not settings.corrupts)
   objective = objective_of(bench, recipe)
+  for warning in repeats.exact(bench):
+    say(f"warning: {warning}")
   bench.prepare([recipe, *first_stage(bench, recipe).values()])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   objective.show([result], "test" if "test" in result else "validation")

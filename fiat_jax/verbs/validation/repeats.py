@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fiat_jax.data import audit, duplicates
 from fiat_jax.data.audit import Overlap
 from fiat_jax.data.duplicates import Near
-from fiat_jax.data.keys import Keys
+from fiat_jax.data.keys import Keys, keys_of
 from fiat_jax.data.rows import Row
 from fiat_jax.progress import watched
 from fiat_jax.verbs.validation.findings import Findings, many
+
+if TYPE_CHECKING:
+  from fiat_jax.workbench import Workbench
 
 
 def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys], findings: Findings) -> None:
@@ -24,6 +28,13 @@ def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys
     by_splits[near.splits].append(near)
   for (one, other), pairs in by_splits.items():
     findings.warn(_near(one, other, pairs, findings))
+
+
+def exact(bench: Workbench) -> list[str]:
+  """What is said of a bench's rows before any work on them; near duplicates, which take long, are `fiat validate`'s."""
+  findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
+  warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
+  return findings.warnings
 
 
 def warn_of_exact_repeats(keys: Mapping[str, Keys], findings: Findings) -> None:
