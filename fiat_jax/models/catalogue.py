@@ -125,9 +125,10 @@ def rows_that_fit(name: str) -> int:
   """An estimate of how many rows of `LENGTH` tokens a LoRA update in bf16 holds at a time within `MEMORY`.
 
   The weights at two bytes each, and for every row what the gradient needs of it (`Family.bytes_a_row`). A larger batch
-  is accumulated.
+  is accumulated. None where validation has no room, which decodes with the layers one by one, a copy of them.
   """
-  return max(0, int((MEMORY - RESERVE - 2 * parameters(name)) // family(name).bytes_a_row(LENGTH, TARGETS)))
+  weights, room = 2 * parameters(name), MEMORY - RESERVE
+  return 0 if 2 * weights > room else int((room - weights) // family(name).bytes_a_row(LENGTH, TARGETS))
 
 
 def shown(size: int) -> str:

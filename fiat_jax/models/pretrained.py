@@ -85,7 +85,6 @@ class Weights:
     """The tree that training scans, layers stacked."""
     return load(self.of)
 
-  @functools.cached_property
   def layers(self) -> Mapping[str, Any]:
-    """The same one layer at a time, as decoding walks them."""
+    """The same one layer at a time, as decoding walks them: a copy that is in memory as long as somebody decodes."""
     return self.of.family.unstack(self.params)

@@ -56,6 +56,7 @@ class Plan:
     self.family = family_of(module)
     self._optimizer = optimizers.optimizer(optimizer)
     self.params = abstract.params(self.family, settings.dtype, "" if full else settings.weights)
+    self._masters = abstract.params(self.family, "float32") if full else None
 
   @functools.cached_property
   def _adapter(self) -> Any:
@@ -66,7 +67,7 @@ class Plan:
 
   @functools.cached_property
   def _state(self) -> Any:
-    trained = self.params if self._full else self._adapter
+    trained = self._masters if self._full else self._adapter
     fresh = jax.eval_shape(lambda: fresh_state(trained, self._optimizer))
     return abstract.placed(fresh, sharding.like(fresh, trained))
 
@@ -85,7 +86,8 @@ class Plan:
       self._trained, self._optimizer, collection, 0, jax.tree.map(lambda leaf: leaf.sharding, self._state)
     )
     arrays = type(batch)(**abstract.rows(jax.tree.map(np.asarray, batch._asdict())))
-    held = {"model": microbatch.size(self.params), "optimizer": microbatch.size(self._state.optimizer)}
+    model = self._masters if self._full else self.params
+    held = {"model": microbatch.size(model), "optimizer": microbatch.size(self._state.optimizer)}
     held |= {} if self._full else {"adapter": microbatch.size(self._adapter)}
     tokens = max(s.batch, shape.rows) * (s.source_length + s.target_length)
     # Of several microbatches each one's is added to their sum (`training/step.py`).

@@ -145,6 +145,7 @@ def session_of_tau(bench: Workbench, recipe: Recipe, lengths: Lengths) -> tuple[
       raise UserError("--tau_url: labels are scored, which endpoints do not: leave it out")
     return None
   engine = bench.models.engine(recipe)
+  bench.models.let_go()  # of the tree that training scans: the engine has its own
   return engine, Session(engine, lengths)
 
 

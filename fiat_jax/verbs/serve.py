@@ -66,7 +66,9 @@ def load(configuration: Configuration) -> tuple[Engine, Served]:
   say(
     f"{names[0]}: prompts of up to {limits.prompt} tokens, answers of up to {limits.answer}, {settings.slots} at a time"
   )
-  return bench.models.engine(recipe, trained), Served(names=names, tokenizer=model.tokenizer, limits=limits)
+  engine = bench.models.engine(recipe, trained)
+  bench.models.let_go()  # of the tree that training scans: the engine has its own
+  return engine, Served(names=names, tokenizer=model.tokenizer, limits=limits)
 
 
 def _serve_deployment(configuration: Configuration, bound: socket.socket, token: str) -> None:

@@ -149,7 +149,7 @@ def _train(
   steps = settings.steps or max(1, math.ceil(settings.epochs * count / size))
   full, params = recipe.adapter == "full", bench.models.params(recipe)
   if full:
-    trained, frozen = jax.tree.map(jnp.copy, params if begun is None else begun), {}
+    trained, frozen = bench.models.masters(recipe) if begun is None else jax.tree.map(jnp.copy, begun), {}
   else:
     trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
     frozen = bench.models.variables(recipe, None)

@@ -54,6 +54,7 @@ def check_weights(settings: Settings, recipe: Recipe) -> None:
     )
 
 
+MASTER = jnp.float32  # of weights that are all trained
 KINDS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "ia3": "IA3", "prompt": "a soft prompt"}
 
 
@@ -123,14 +124,23 @@ class Models:
     """That model's weights, as they came. Those of the other model are let go of first."""
     return self._held(recipe).params
 
+  def masters(self, recipe: Recipe) -> Any:
+    """A copy of all that model's weights to be trained: in f32, whatever the model computes in, for an update is often
+    smaller than what bf16 can add to a weight."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, MASTER, copy=True), self.params(recipe))
+
   def shapes(self, recipe: Recipe) -> Any:
-    """The tree of that model's weights as shapes, with their places; nothing is read."""
-    described = self._described[recipe.model_setting]
-    family, dtype = described.family, jnp.dtype(described.module.config.dtype)
+    """The tree of `masters` as shapes, with their places; nothing is read."""
+    family = self._described[recipe.model_setting].family
     lies = sharding.of_params(family)
     if lies is None:
-      return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), family.shapes())
-    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=at), family.shapes(), lies)
+      return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, MASTER), family.shapes())
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, MASTER, sharding=at), family.shapes(), lies)
+
+  def _computed(self, recipe: Recipe, masters: Any) -> Any:
+    """The same in the dtype that the model computes in."""
+    dtype = jnp.dtype(self._described[recipe.model_setting].module.config.dtype)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), masters)
 
   def let_go(self) -> None:
     """Of the weights, where another model needs the room; they are read again when they are needed."""
@@ -207,7 +217,7 @@ class Models:
     """
     self.let_go()
     if not recipe.adapts:
-      return trained
+      return self._computed(recipe, trained)
     params, scales = self.params(recipe), self.scales(recipe)
     self.let_go()
     return adapters.merge(params, trained, lora_config(self._settings, recipe), scales, consumes=True)
@@ -225,16 +235,16 @@ class Models:
     """Decodes with the pretrained model and ADAPTER, or with `trained` in the place that the recipe trains."""
     model, given = self.of(recipe), self.given(recipe)
     if recipe.adapter == "full" and trained is not None:
-      weights = model.family.unstack(trained)
+      weights = model.family.unstack(self._computed(recipe, trained))
     elif trained is None and (recipe.trains or not given):
-      weights = self._held(recipe).layers
+      weights = self._held(recipe).layers()
     else:
       tree: Any = trained
       if given and trained is None:
         tree = sharding.beside(jax.tree.map(jnp.asarray, dict(given.tree)), self.params(recipe))
       config = lora_config(self._settings, recipe)
       tree = adapters.settled(self.params(recipe), tree, config, self.scales(recipe))
-      weights = model.family.with_adapter(self._held(recipe).layers, tree)
+      weights = model.family.with_adapter(self._held(recipe).layers(), tree)
     stops, decode = model.tokenizer.stop_ids, model.tokenizer.decode
     return Engine(model.module, weights, stop_ids=stops, slots=self._settings.slots, decode=decode)
 
