@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import os
 import pathlib
 import shlex
@@ -56,6 +57,9 @@ MAKE_MODELS = ("train", "compare")  # these make a model that can be made where 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns its exit code: 0 done, 2 the user can mend it, 130 or 143 after a signal, 1 ours."""
   arguments = list(sys.argv[1:] if argv is None else argv)
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # whose encoding may lack what rows hold
+      stream.reconfigure(errors="replace")
   try:
     return _run(arguments)
   except UserError as e:
@@ -112,6 +116,8 @@ def _run(arguments: list[str]) -> int:
   signals.listen()
   if verb in OF_A_RUN and "MODEL_DIR" in given.settings:
     given.gin_files.insert(0, run_folder.configuration_of(pathlib.Path(given.settings["MODEL_DIR"])))
+  if verb == "predict" and "DATA" in given.settings and not {"TEST", "DEPLOYMENT"} & given.settings.keys():
+    given.settings["TEST"] = given.settings.pop("DATA")  # all its rows; the run's own DATA stays what it was
   if "DEPLOYMENT" in given.settings:
     from fiat_jax.exports import deployment
 

@@ -10,6 +10,7 @@ from fiat_jax.errors import UserError
 from fiat_jax.macros import declared, kind
 
 SHORT = {"from": "from_file"}  # `from` is no name that a setting can have
+ROWS = ("DATA", "TRAIN", "VALIDATION", "TEST")  # who gives two files means both; of other flags the last one counts
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -28,7 +29,8 @@ def parse(words: list[str]) -> Flags:
   """Reads `--name value` and `--name=value`.
 
   Raises:
-    UserError: an unknown flag (the nearest is named), a flag without its value, a word that belongs to none.
+    UserError: an unknown flag (the nearest is named), one without its value, a second file of rows where one is read,
+      a word that belongs to none.
   """
   switches = {name.lower() for name, setting in declared().items() if isinstance(setting.default, bool)} | {"quiet"}
   known = {name.lower() for name in declared()} | {"gin_file", "gin_search_paths", "quiet"}
@@ -62,6 +64,9 @@ def parse(words: list[str]) -> Flags:
     elif name == "gin_search_paths":
       flags.search_paths += value.split(",")
     else:
+      before = flags.settings.get(name.upper(), "")
+      if name.upper() in ROWS and before and value and before != value:
+        raise UserError(f"--{name} is given twice, as {before} and {value}: give one file")
       flags.settings[name.upper()] = value
   return flags
 

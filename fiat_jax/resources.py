@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 
+from fiat_jax.errors import UserError
+
 _PACKAGE = pathlib.Path(__file__).parent
 
 
@@ -24,10 +26,18 @@ def find(path: str) -> str:
 
 
 def cache_folder(name: str) -> pathlib.Path:
-  """A folder for what can be made again: under `FIAT_CACHE`, or `fiat_jax` in the user's cache folder."""
+  """A folder for what can be made again: under `FIAT_CACHE`, or `fiat_jax` in the user's cache folder.
+
+  Raises:
+    UserError: it cannot be made.
+  """
   base = os.environ.get("FIAT_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fiat_jax"
   )
   folder = pathlib.Path(base) / name
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    message = f"the cache folder cannot be made ({e.strerror}): name another in the environment variable FIAT_CACHE"
+    raise UserError(message, folder) from None
   return folder

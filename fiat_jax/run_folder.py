@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
-from fiat_jax import processes
+from fiat_jax import processes, run_lock
 from fiat_jax.errors import UserError
 from fiat_jax.reasoning.view import RECORDED
 from fiat_jax.run_lock import locked
@@ -26,6 +26,7 @@ FREE += ("BUDGET", "DRY_RUN", "PILOT", "LIMIT", "RETRY_FAILED", "EXPORT_TO", "IM
 OF_BETA = ("BETA", "BETA_URL", "BETA_TEMPLATE", "BETA_WEIGHTS", "BETA_CONTEXT")  # may come where no big model was named
 READS = re.compile(r"\w+/Recipe\.(reasoning|distils|answer_of_beta)")  # with these a recipe reads reasoning
 
+SPLITS = "splits.json"
 SEARCH = "prompt_search"  # what the names of the files begin with that a search of prompts leaves
 
 
@@ -36,8 +37,9 @@ def claim(
   *,
   widens: bool = False,
   bare: Mapping[str, str] | None = None,
+  held: bool = True,
 ) -> None:
-  """Makes the folder and writes `config.gin`, or checks that the one there says the same.
+  """Makes the folder and writes `config.gin`, or checks that the one there says the same, where anything was done.
 
   Args:
     text: the configuration as gin.
@@ -45,6 +47,7 @@ def claim(
     widens: another choice of recipes, or more seeds behind the first, is no other configuration (a comparison; each of
       its runs has its own folder).
     bare: fingerprints of the rows without a store's reasoning, where STORE may come because none was read before.
+    held: nobody else works in the folder, so that what was only claimed there may be written anew.
 
   Raises:
     UserError: the folder belongs to another configuration (the differences are named), or is no run folder.
@@ -52,13 +55,17 @@ def claim(
   wanted = "".join(f"# {name}: {value}\n" for name, value in fingerprints.items()) + text
   file = folder / "config.gin"
   require_own(folder)
-  if not file.exists():
+  begun = file.exists() and _begun(folder)
+  if not file.exists() or (held and not begun):
     try:
+      (folder / SPLITS).unlink(missing_ok=True)
       write_whole(file, wanted)
     except OSError as e:
       if disk_full(e):
         raise
       raise UserError(f"cannot be made ({e.strerror}): give another --model_dir", folder) from None
+    return
+  if not begun:
     return
   old, new = recorded(folder), _values(wanted)
   if bare is not None and _store_comes(old, new):
@@ -71,6 +78,11 @@ def claim(
       f"{name} was {old.get(name, 'absent')[:60]}, now {new.get(name, 'absent')[:60]}" for name in changed[:3]
     )
     raise UserError(f"holds a run of another configuration ({shown}): give a new --model_dir", folder)
+
+
+def _begun(folder: pathlib.Path) -> bool:
+  """Whether anything stands in a run's folder but what is written before it does anything (of a --dry_run, say)."""
+  return any(path.name not in ("config.gin", SPLITS, run_lock.NAME) for path in folder.iterdir())
 
 
 def widen(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> None:
@@ -91,15 +103,24 @@ def widen(folder: pathlib.Path, text: str, fingerprints: Mapping[str, str]) -> N
 
 def call(folder: pathlib.Path, place: pathlib.Path) -> None:
   """Has the configuration of a run that is moved or copied say where it will lie."""
-  text = (folder / "config.gin").read_text(encoding="utf-8")
+  text = _text(folder)
   said = re.sub(r"^MODEL_DIR = .*$", lambda _: f"MODEL_DIR = {str(place)!r}", text, flags=re.MULTILINE)
   write_whole(folder / "config.gin", said)
 
 
 def recorded(folder: pathlib.Path) -> dict[str, str]:
   """Settings and fingerprints of the run in the folder, as they are written; empty where it holds none."""
+  return _values(_text(folder)) if (folder / "config.gin").exists() else {}
+
+
+def _text(folder: pathlib.Path) -> str:
   file = folder / "config.gin"
-  return _values(file.read_text(encoding="utf-8")) if file.exists() else {}
+  try:
+    return file.read_text(encoding="utf-8")
+  except (OSError, UnicodeDecodeError) as e:
+    reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
+    message = f"cannot be read ({reason}): the run goes by it; put it back as it was, or give a new --model_dir"
+    raise UserError(message, file) from None
 
 
 def require_own(folder: pathlib.Path) -> None:
@@ -114,6 +135,7 @@ def configuration_of(folder: pathlib.Path) -> str:
   """The gin file of a run. Raises UserError where the folder holds none."""
   if not (folder / "config.gin").exists():
     raise UserError("there is no run: config.gin is missing. Give the folder that `fiat train` wrote", folder)
+  _text(folder)  # gin's own message names no file
   return str(folder / "config.gin")
 
 
@@ -146,7 +168,7 @@ def occupied(
   with contextlib.ExitStack() as held:
 
     def take() -> None:
-      claim(folder, text, fingerprints, widens=widens, bare=bare)
+      claim(folder, text, fingerprints, widens=widens, bare=bare, held=False)
       held.enter_context(locked(folder))
       claim(folder, text, fingerprints, widens=widens, bare=bare)  # another process may have claimed it in between
 

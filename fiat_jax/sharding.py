@@ -39,9 +39,12 @@ def mesh() -> Mesh | None:
 
 
 def platform() -> str:
-  """What the devices in use are: cpu, gpu or tpu; of a mesh that is planned for, those that it stands for."""
-  found = mesh()
-  return jax.default_backend() if found is None else found.devices.flat[0].platform
+  """What the devices in use are: cpu, gpu or tpu; of a mesh that is planned for, those that it stands for.
+
+  Programs ask it, too, as they are traced.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
 
 
 def over(found: Mesh | None) -> contextlib.AbstractContextManager[Any]:
@@ -123,8 +126,11 @@ def of_params(family: Named) -> Any:
 
 
 def place(array: Any, sharding: NamedSharding) -> jax.Array:
-  """An array that every process has, as one of all devices: each process hands over its own part."""
-  host = np.asarray(array)
+  """An array that every process has, as one of all devices: each process hands over its own part.
+
+  One that lies across processes, each of which has a part alone, is made whole first.
+  """
+  host = np.asarray(whole(array) if isinstance(array, jax.Array) and not array.is_fully_addressable else array)
   return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 

@@ -5,10 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
 from typing import TextIO
 
 from fiat_jax import processes
+from fiat_jax.errors import UserError
+
+
+def refuse_unwritable(path: pathlib.Path, *, folder: bool = False) -> None:
+  """Asks before any work whether OUTPUT, a file or a `folder`, can be written after it; makes nothing.
+
+  Raises:
+    UserError: something else lies in its place or on the way there, or nothing may be written there.
+  """
+  whole = path.absolute()
+  for place in (whole, *whole.parents):
+    try:
+      mode = place.stat().st_mode
+    except FileNotFoundError:
+      continue
+    except OSError as e:  # below a file, or of too long a name
+      raise UserError(f"cannot be written ({e.strerror}): give another --output", path) from None
+    file = place == whole and not folder
+    if not (stat.S_ISREG(mode) if file else stat.S_ISDIR(mode)):
+      raise UserError(f"is there already and is no {'file' if file else 'folder'}: give another --output", place)
+    if not os.access(place, os.W_OK):
+      raise UserError("may not be written to: give another --output", place)
+    return
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

@@ -160,6 +160,22 @@ def resumed(name: str, before: str | None, mesh: str | None) -> list[float]:
   return found
 
 
+def begun(kind: str, mesh: str | None) -> list[float]:
+  """The sum of each leaf of a fresh adapter, laid out as its kernels are."""
+  import jax
+  import jax.numpy as jnp
+
+  from fiat_jax import sharding
+  from fiat_jax.models import adapters
+  from fiat_jax.models.lora import LoraConfig
+
+  with over(mesh):
+    params = parameters("decoder", family_of("decoder")[1])
+    config: Any = LoraConfig(kind=kind, rank=4)  # pyright: ignore[reportArgumentType]
+    adapter = sharding.beside(adapters.fresh(jax.random.key(0), params, config), params)
+    return [float(jnp.sum(leaf)) for leaf in jax.tree.leaves(adapter)]
+
+
 def gathered(name: str, collection: str, mesh: str | None) -> dict[str, int]:
   """Elements of the largest array that the step collects from devices, of a layer, of the embedding, of all."""
   import jax

@@ -1,5 +1,6 @@
 """What a user can get wrong ends in one line on stderr and exit code 2, and leaves nothing behind."""
 
+import io
 import json
 import os
 import pathlib
@@ -8,8 +9,11 @@ import sys
 
 import pytest
 import t5 as small
+from commands import last
 
 from fiat_jax import cli
+from fiat_jax.configuration import configure
+from fiat_jax.verbs.predict import check_output
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -126,7 +130,7 @@ MARKED = [pytest.param(words, marks=pytest.mark.slow) if words in LONG else word
 def test_wrong_flag_or_value(words, files, refused, tiny_checkpoint):
   rows = files("train.jsonl", GOOD)
   base = ["--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"]
-  assert FLAGS[words] in refused("train", *base, *words)
+  assert FLAGS[words] in refused(*last(["train", *base, *words]))
 
 
 def test_a_t5_in_float16_is_refused_with_the_reason(files, refused, tmp_path):
@@ -156,6 +160,89 @@ def test_target_without_a_token(files, refused, tiny_checkpoint):
     "train", "--model", str(tiny_checkpoint), "--train", rows, "--validation", rows, "--model_dir", "run"
   )
   assert message.startswith(f"error: {rows}:2: 1 of 2 rows have a target without tokens")
+
+
+OUTPUTS = {
+  "rows.jsonl": "is a file that --test reads, and would be overwritten: give another --output",
+  "./rows.jsonl": "is a file that --test reads",
+  "notes.jsonl": "is there already and holds no answers of `fiat predict`: give another --output",
+  "notes.txt": "is there already and holds no answers of `fiat predict`",
+  "folder": "is there already and is no file: give another --output",
+  "rows.jsonl/below.jsonl": "cannot be written (Not a directory): give another --output",
+  "x" * 300: "cannot be written (File name too long)",
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output[:30])
+@pytest.mark.parametrize("deployed", [False, True], ids=["run", "deployment"])
+def test_a_place_where_answers_must_not_or_cannot_be_written(deployed, output, files, refused, tmp_path):
+  files("rows.jsonl", GOOD)
+  files("notes.jsonl", {"question": "q", "answer": "a"})
+  files("notes.txt", "years of work")
+  (tmp_path / "folder").mkdir()
+  words = ["--recipes", "untuned", "--test", "rows.jsonl[:1]", "--output", output]
+  if deployed:
+    deployment = {"deployment": 1, "fingerprint": "f", "settings": {}, "recipe": {}}
+    words += ["--deployment", files("deployment.json", deployment)]
+  assert OUTPUTS[output] in refused("predict", *words)
+
+
+def test_answers_that_predict_wrote_may_be_replaced(files):
+  answers = {"id": "a", "lang": "en", "group": "a", "input": "q", "prediction": "p", "logprob": -1.0}
+  deployed = {"id": "a", "answer": "p", "finish": "stop", "versions": {}, "cost": 0.0}
+  for file in (files("one.jsonl", answers), files("two.jsonl", deployed), files("empty.jsonl")):
+    check_output(configure([], [], {"TEST": files("rows.jsonl", GOOD), "OUTPUT": file}).settings)
+
+
+def test_folders_that_cannot_be_written_are_refused_before_any_work(files, refused):
+  rows = files("rows.jsonl", GOOD)
+  for output in (rows, f"{rows}/below"):
+    assert "give another --output" in refused("evaluate", "--recipes", "untuned", "--test", rows, "--output", output)
+    assert "give another --output" in refused("prepare", "xor_attriqa", "--sample", "--output", output)
+
+
+def test_a_template_that_names_no_column_or_the_label(files, refused):
+  rows = files("rows.jsonl", GOOD)
+  message = refused("validate", "--train", rows, "--input", "input")
+  assert "--input 'input' names no column: write it in braces, as in '{question}'" in message
+  message = refused("validate", "--train", rows, "--input", "{input} {target}")
+  assert "x would hold the column 'target', which is the --target: the label would stand in the prompt" in message
+  assert "x would hold the column 'input'" in refused("validate", "--train", rows, "--target", "input")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"splits": 3}', "folder"])
+def test_a_run_s_damaged_files_are_named(content, files, refused, tmp_path, monkeypatch):
+  (tmp_path / "run").mkdir()
+  monkeypatch.chdir(tmp_path)
+  rows = files("my.jsonl", *({**GOOD, "id": str(n), "input": f"q{n}"} for n in range(12)))
+  files("run/config.gin", f"DATA = {rows!r}")
+  if content == "folder":
+    (tmp_path / "run" / "splits.json").mkdir()
+  else:
+    files("run/splits.json", content)
+  message = refused("evaluate", "--model_dir", "run", "--recipes", "untuned", "--model", "smollm2_135m_instruct")
+  assert "run/splits.json: cannot be read" in message and "delete it, and it is written again" in message
+
+
+def test_a_run_whose_configuration_cannot_be_read(refused, tmp_path):
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "config.gin").write_bytes(b"INPUT = '\xff'")
+  assert "run/config.gin: cannot be read (it is not UTF-8)" in refused("evaluate", "--model_dir", "run")
+  (tmp_path / "other" / "config.gin").mkdir(parents=True)
+  assert "other/config.gin: cannot be read (Is a directory)" in refused("evaluate", "--model_dir", "other")
+
+
+def test_a_cache_that_cannot_be_made(files, refused, monkeypatch, tiny_checkpoint):
+  monkeypatch.setenv("FIAT_CACHE", files("cache", "a file"))
+  words = ["--model", str(tiny_checkpoint), "--train", files("rows.jsonl", GOOD), "--validation", "rows.jsonl"]
+  message = refused("train", *words, "--model_dir", "run")
+  assert "the cache folder cannot be made (Not a directory)" in message and "FIAT_CACHE" in message
+
+
+def test_a_column_to_cut_that_is_not_there(files, refused):
+  words = ["validate", "--train", files("rows.jsonl", GOOD), "--truncate"]
+  assert "--truncate foo: the input's column is unknown; there is input" in refused(*words, "foo")
+  assert "COLUMN:left" in refused(*words, "input:middle")
 
 
 def test_unknown_verb_suggests_the_nearest(refused):
@@ -199,3 +286,13 @@ def test_the_command_itself_exits_2_with_one_line(tmp_path):
   )
   assert run.returncode == 2
   assert run.stderr.count("\n") == 1 and run.stderr.startswith("error: absent.jsonl: cannot be read")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_write_is_replaced(encoding, tmp_path, monkeypatch):
+  out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+  monkeypatch.setattr(sys, "stdout", out)
+  (tmp_path / "rows.jsonl").write_text(json.dumps({**GOOD, "lang": "tlhIngan বাংলা"}))
+  assert cli.main(["validate", "--train", str(tmp_path / "rows.jsonl"), "--model", "none"]) == 0
+  out.flush()
+  assert b"tlhIngan ????? 1" in out.buffer.getvalue()  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import last
 
 from fiat_jax import cli, flags
 from fiat_jax.configuration import configure
@@ -43,7 +44,7 @@ def fiat(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def refused(folder: Path, *words: str) -> str:
   """Runs a command that must be refused and leave the folder as it was; returns its one line."""
   before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-  run = fiat(folder, *words)
+  run = fiat(folder, *last(words))
   assert (run.returncode, run.stdout) == (2, "")
   assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr
   assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "something was left behind"
@@ -78,6 +79,7 @@ def test_the_folder_of_another_configuration(rows: str, tiny_checkpoint: Path, t
   settings = {"model": str(tiny_checkpoint), "train": rows, "validation": rows, "model_dir": "run"}
   words = [word for name, value in settings.items() for word in (f"--{name}", value)]
   claim_as_train_does(words)
+  (tmp_path / "run" / "metrics.jsonl").touch()  # it began
   before = (tmp_path / "run" / "config.gin").read_bytes()
   message = refused(tmp_path, "train", *words, "--learning_rate", "0.5")
   assert "run: holds a run of another configuration (LEARNING_RATE was 0.0, now 0.5): give a new" in message

@@ -48,6 +48,17 @@ def test_every_macro_has_help_and_its_default_is_the_settings_value():
     assert macro.help and values[name.lower()] == macro.default, name
 
 
+@pytest.mark.parametrize("name", ["data", "train", "validation", "test"])
+def test_two_files_of_rows_for_one_flag_are_refused(name: str):
+  with pytest.raises(UserError, match=f"--{name} is given twice, as a.csv and b.csv: give one file"):
+    flags.parse([f"--{name}", "a.csv", f"--{name}=b.csv"])
+  assert flags.parse([f"--{name}", "a.csv", f"--{name}="]).settings == {name.upper(): ""}
+
+
+def test_of_other_flags_the_last_one_counts():
+  assert flags.parse(["--batch", "8", "--batch", "16"]).settings == {"BATCH": "16"}
+
+
 def test_values_of_every_kind():
   s = configured("--batch", "4", "--epochs=3", "--recipes", "fiat, beta", "--seeds=1,2", "--clip", "1e-1").settings
   assert (s.batch, s.epochs, s.recipes, s.seeds, s.clip) == (4, 3.0, ("fiat", "beta"), (1, 2), 0.1)
@@ -202,7 +213,7 @@ def test_a_recipe_of_the_users_own(gin_file):
 @given(texts=st.lists(ARGUMENT, min_size=4, max_size=4), rate=st.floats(1e-9, 1e3), seeds=st.tuples(st.integers(0)))
 def test_its_own_text_gives_the_same_configuration_again(gin_file, texts: list[str], rate: float, seeds: tuple):
   mine = configured("--gin_file", gin_file("mine/Recipe.reasoning = True\nmine/Recipe.title = 'Mine'"))
-  words = [f"--{name}={text}" for name, text in zip(("input", "answer", "train", "labels"), texts, strict=True)]
+  words = [f"--{name}={text}" for name, text in zip(("instruction", "answer", "train", "labels"), texts, strict=True)]
   first = configured("--recipes", "fiat,beta", f"--learning_rate={rate!r}", f"--seeds={seeds[0]}", *words)
   again = configured("--gin_file", gin_file(first.text(), "config.gin"))
   assert again.settings == first.settings and again.recipes == first.recipes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fiat_jax.errors import UserError
-from fiat_jax.run_folder import claim, widen
+from fiat_jax.run_folder import claim, occupied, widen
 
 TEXT = "TRAIN = 'a.jsonl'\nSTEPS = 1\nSLOTS = 4\nRECIPES = ('fiat',)\nfiat/Recipe.reasoning = True\n"
 PRINTS = {"model": "m1", "train": "t1"}
@@ -15,8 +15,13 @@ PRINTS = {"model": "m1", "train": "t1"}
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-  claim(tmp_path / "runs" / "mine", TEXT, PRINTS)
-  return tmp_path / "runs" / "mine"
+  return begun(tmp_path / "runs" / "mine", TEXT)
+
+
+def begun(folder: Path, text: str) -> Path:
+  claim(folder, text, PRINTS)
+  (folder / "metrics.jsonl").touch()
+  return folder
 
 
 def test_the_same_configuration_goes_on(run: Path):
@@ -67,6 +72,20 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path):
   assert (tmp_path / "empty" / "config.gin").is_file()
 
 
+def test_a_folder_in_which_nothing_was_done_belongs_to_nobody(tmp_path: Path):
+  claim(tmp_path, TEXT, PRINTS)  # as --dry_run does
+  (tmp_path / "splits.json").write_text("{}")
+  other = TEXT.replace("STEPS = 1", "STEPS = 2")
+  claim(tmp_path, other, PRINTS, held=False)
+  assert "STEPS = 1\n" in (tmp_path / "config.gin").read_text(), "whoever works there may write yet"
+  with occupied(tmp_path, other, PRINTS):
+    assert "STEPS = 2\n" in (tmp_path / "config.gin").read_text()
+    assert not (tmp_path / "splits.json").exists()
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(UserError, match="STEPS was 2, now 1"), occupied(tmp_path, TEXT, PRINTS):
+    pass
+
+
 WITHOUT = (
   "SEEDS = (0,)\nBETA = 'recorded'\nBETA_URL = ''\nSTORE = ''\nFILTER_GOLD = False\na/Recipe.reasoning = False\n"
 )
@@ -76,7 +95,7 @@ BARE, READ = {"train": "t1"}, {"model": "m1", "train": "t1 of S"}
 
 
 def test_a_comparison_is_widened_by_seeds_a_store_and_a_big_model_and_they_stay(tmp_path: Path):
-  claim(tmp_path / "run", WITHOUT, PRINTS)
+  begun(tmp_path / "run", WITHOUT)
   claim(tmp_path / "run", MORE, READ, widens=True, bare=BARE)
   before = (tmp_path / "run" / "config.gin").read_bytes()
   assert b"'S'" not in before, "what is only planned is not written down"
@@ -95,8 +114,8 @@ def test_a_comparison_is_widened_by_seeds_a_store_and_a_big_model_and_they_stay(
 
 
 def test_a_store_does_not_come_where_reasoning_was_read_without_it_or_rows_would_be_others(tmp_path: Path):
-  claim(tmp_path / "fiat", WITHOUT.replace("reasoning = False", "reasoning = True"), PRINTS)
-  claim(tmp_path / "plain", WITHOUT, PRINTS)
+  begun(tmp_path / "fiat", WITHOUT.replace("reasoning = False", "reasoning = True"))
+  begun(tmp_path / "plain", WITHOUT)
   with pytest.raises(UserError, match="STORE was '', now 'S'"):
     claim(tmp_path / "fiat", WITH.replace("reasoning = False", "reasoning = True"), READ, widens=True, bare=BARE)
   with pytest.raises(UserError, match="STORE was '', now 'S'"):

@@ -3,10 +3,14 @@
 import dataclasses
 import itertools
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from fiat_jax import meshes, sharding
 from fiat_jax.errors import UserError
+from fiat_jax.models import layers, quantized
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,21 @@ def test_one_device_has_no_mesh_and_nothing_is_moved():
   assert meshes.make_mesh(meshes.parse("", 1)) is None and sharding.mesh() is None
   assert sharding.rows(tree) is tree and sharding.whole(tree) is tree
   assert sharding.ways("batch") == 1 and sharding.lies(tree) is None
+
+
+def test_programs_are_those_of_the_devices_that_are_planned_for():
+  kernel = quantized.quantize(jnp.ones((64, 8)), "int8")
+
+  def programs() -> list[str]:
+    head = jax.make_jaxpr(lambda hidden, embedding: layers.tied_logits(hidden, embedding, jnp.float32))
+    product = jax.make_jaxpr(lambda x: quantized.product(x, kernel, jnp.float32))
+    return [str(head(jnp.ones((2, 8)), jnp.ones((16, 8)))), str(product(jnp.ones((2, 64))))]
+
+  of_cpu = programs()
+  chip = AbstractDevice(device_kind="TPU v6 lite", num_cores=1, platform="tpu")
+  with jax.sharding.use_abstract_mesh(AbstractMesh((4,), ("data",), abstract_device=chip)):
+    of_tpu = programs()
+    assert sharding.platform() == "tpu"
+  assert sharding.platform() == "cpu" and programs() == of_cpu
+  assert "optimization_barrier" in of_cpu[0] and "optimization_barrier" not in of_tpu[0]
+  assert len(of_tpu[1].splitlines()) < len(of_cpu[1].splitlines())

@@ -136,6 +136,22 @@ def test_evaluate_gives_the_scores_of_training_again(fiat, compared, recipe):
   assert (folder / "predictions" / "test.jsonl").read_bytes() == predictions
 
 
+def test_evaluate_on_other_rows_leaves_the_answers_that_the_comparison_stands_on(fiat, compared, rows):
+  folder = compared / "fine_tuning"
+  before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+  place = fiat("evaluate", folder, "--test", f"{rows / 'test.jsonl'}[:4]", splits=()).split()[-4]
+  assert pathlib.Path(place).is_relative_to(folder / "evaluations") and len(records(pathlib.Path(place))) == 4
+  assert (pathlib.Path(place).parents[1] / "evaluation_test.json").exists()
+  assert {file: file.read_bytes() for file in before} == before
+  fiat("compare", compared, "--recipes", ",".join(RECIPES))
+
+
+def test_predict_answers_all_rows_of_data(compared, rows, tmp_path, capsys):
+  words = ["--model_dir", str(compared / "fine_tuning"), "--data", str(rows / "train.jsonl")]
+  assert cli.main(["predict", *words, "--output", str(tmp_path / "answers.jsonl")]) == 0, capsys.readouterr().err
+  assert [answer["id"] for answer in records(tmp_path / "answers.jsonl")] == [f"train{n}" for n in range(16)]
+
+
 def test_the_saved_configuration_runs_again(compared, tmp_path, capsys):
   config = str(compared / "fiat" / "config.gin")
   assert cli.main(["train", "--gin_file", config, "--model_dir", str(tmp_path / "again"), "--quiet"]) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
+import shutil
 import sys
 from typing import Any
 
@@ -26,12 +28,15 @@ def _told(said: sys.UnraisableHookArgs) -> None:
 
 _told_before, sys.unraisablehook = sys.unraisablehook, _told
 
+BEFORE = "-before"  # after the name of a checkpoint that is replaced, until its successor is whole
+
 
 class Kept:
   """The newest `keep` checkpoints. Of several processes each writes and reads its part; all call the same together."""
 
   def __init__(self, folder: pathlib.Path, keep: int):
     self._folder, self._saving = folder, -1
+    processes.by_first(self._put_back)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=True,
@@ -48,13 +53,27 @@ class Kept:
     return sorted(self._manager.all_steps(), reverse=True)
 
   def save(self, step: int, **items: ocp.args.CheckpointArgs) -> None:
-    """Begins to write a checkpoint, in the place of one of this step or of later ones."""
+    """Begins to write a checkpoint, in the place of later ones; one of its step stays until it is whole."""
     self.wait()
     for other in self.steps():
-      if other >= step:
+      if other > step:
         self._manager.delete(other)
+    if step in self.steps():
+      processes.by_first(lambda: self._set_aside(step))
+      self._manager.reload()
     self._saving = step
     self._manager.save(step, args=ocp.args.Composite(**items))
+
+  def _set_aside(self, step: int) -> None:
+    os.replace(self._folder / str(step), self._folder / f"{step}{BEFORE}")
+
+  def _put_back(self) -> None:
+    """Of what was set aside, what has no successor goes back to its place, and the rest goes."""
+    for before in self._folder.glob(f"*{BEFORE}"):
+      if (place := before.with_name(before.name.removesuffix(BEFORE))).exists():
+        shutil.rmtree(before)
+      else:
+        os.replace(before, place)
 
   def _list(self) -> None:
     """Called by Orbax in the first process, before it gives the finished folder its name."""
@@ -73,6 +92,7 @@ class Kept:
     """Until what was begun is written."""
     self._manager.wait_until_finished()
     if processes.first():
+      self._put_back()
       for step in self.steps():
         manifest.seal(self._folder / str(step))
 

@@ -26,10 +26,19 @@ class RunCheckpoints:
     self._latest, self._best = Kept(self._folder / "latest", keep=2), Kept(self._folder / "best", keep=1)
 
   def save(self, step: int, state: Any, records: list[dict[str, Any]]) -> None:
-    """Keeps everything needed to go on from `step`."""
+    """Keeps everything needed to go on from `step`; what is kept already is not written again."""
     self._one_at_a_time(self._best)
     kept = {"records": list(records)}  # a copy: it is written while the caller goes on appending
+    if processes.of_first(self._holds(step, kept)):
+      return
     self._latest.save(step, state=args.StandardSave(state), records=args.JsonSave(kept))
+
+  def _holds(self, step: int, kept: Any) -> bool:
+    """Whether the latest checkpoint of a step is whole and has these records, of which its state follows."""
+    self._latest.wait()
+    if step not in self._latest.steps() or self._latest.fault(step):
+      return False
+    return self._latest.restore(step, records=args.JsonRestore())["records"] == kept
 
   def save_best(self, step: int, trained: Any) -> None:
     """Keeps the trained tree as the best so far; the one before goes once this one is whole."""

@@ -180,6 +180,7 @@ class Batches:
     self.shape, self.packing, self.parts = shape, packing or Sequences(), parts
     order = grain.MapDataset.source(range(len(shard))).seed(seed).shuffle().repeat()
     self._order, self._shard, self._size = order, shard, size
+    self._of_epoch = functools.lru_cache(maxsize=2)(functools.partial(shard.of_epoch, seed))  # a batch may be of two
     self._short, self._dropout, self._seed = short, dropout, seed
     self._explained = explained
     self._reasoned = explained.lengths("targets") > 1 if explained else np.zeros(len(shard), bool)
@@ -206,7 +207,7 @@ class Batches:
     epoch = place // len(self._shard)
     if self._short and number in _dropped(self._seed, epoch, len(self._shard), self._dropout):
       return self._short[number]
-    return self._shard.of_epoch(self._seed, epoch)[number]
+    return self._of_epoch(epoch)[number]
 
   def rows(self, i: int) -> list[int]:
     """The numbers of the rows in batch i."""

@@ -6,6 +6,7 @@ what stood there. As a SeqIO preprocessor it is in `spans.py`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pathlib
 
@@ -129,7 +130,9 @@ class CorruptedPieces:
     return (kept + spans if name == "inputs" else noise + np.maximum(spans, 1)) + 1
 
   def of_epoch(self, seed: int, epoch: int) -> CorruptedPieces:
-    return CorruptedPieces(self._folder, self._corruption, (TRAINING, seed, epoch))
+    other = copy.copy(self)  # whose ids are read and checked already
+    other._draw = (TRAINING, seed, epoch)
+    return other
 
   def _spans(self) -> tuple[np.ndarray, np.ndarray]:
     return spans_of(np.diff(self._ends, prepend=0), self._corruption.density, self._corruption.mean_span)

@@ -15,6 +15,7 @@ from fiat_jax.data import languages
 from fiat_jax.data.tables import kind
 from fiat_jax.errors import UserError
 
+INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a table's index in Parquet
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -67,7 +68,8 @@ def row_of(record: dict[str, Any], layout: Layout, file: pathlib.Path, line: int
       raise UserError(f"the row has no field {name!r} ({prompts.nearest(name, record)})", file, line)
     if value is None:
       raise UserError(f"the field {name!r} holds a null or is an empty cell: fill it, or remove the row", file, line)
-    raise UserError(f"the field {name!r} holds a {kind(value)}, not text: put it in quotes", file, line)
+    mending = "leave it out, or name the columns with --input" if isinstance(value, bytes) else "put it in quotes"
+    raise UserError(f"the field {name!r} holds a {kind(value)}, not text: {mending}", file, line)
 
   targets = record.get(layout.target)
   if targets in (None, "") and not labelled:
@@ -106,7 +108,8 @@ def _input_columns(record: Mapping[str, Any], layout: Layout) -> Sequence[str]:
   if "input" in record:
     return ("input",)
   reserved = {layout.target, layout.lang, layout.group, layout.id, layout.reasoning, layout.labels}
-  return [name for name in record if name not in reserved and record[name] is not None] or ("input",)
+  named = [name for name in record if name not in reserved and record[name] is not None]
+  return [name for name in named if not INDEX.fullmatch(name)] or ("input",)
 
 
 _template = functools.lru_cache(maxsize=16)(prompts.parse)

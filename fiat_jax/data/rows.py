@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -31,21 +32,28 @@ from fiat_jax.errors import UserError
 from fiat_jax.resources import cache_folder
 
 SLICE = re.compile(r"^(?P<path>.*)\[(?P<start>\d*):(?P<stop>\d*)\]$", re.DOTALL)
+NO_SLICE = re.compile(r"\[[-\d:]*\]$")  # what other programs take for one
 LARGE = 2**26  # bytes of a file whose checked rows are kept
-FORMAT = 1  # of what is kept: raise it when a row holds something else
+FORMAT = 2  # of what is kept: raise it when a row holds something else
 OPTIONAL = ("lang", "group", "id", "reasoning")  # columns that rows need not have
 
 
 def locate(path: str) -> tuple[pathlib.Path, slice]:
-  """The file that `path` names and the rows wanted of it: `rows.jsonl[:512]` is the first 512; a split is left out."""
+  """The file that `path` names and the rows wanted of it: `rows.jsonl[:512]` is the first 512; a split is left out.
+
+  Raises:
+    UserError: what stands behind the file is no slice such as this one.
+  """
   bare, reasoning = reasoned.parse(path)
   if reasoning:
     return locate(bare)
   whole = splits.root(path)
   match = SLICE.match(whole)
   if not match:
+    if (other := NO_SLICE.search(whole)) and not os.path.exists(whole):
+      raise UserError(f"{other[0]} is no slice: write [N:M], [N:] or [:M], rows counted from 0 and M left out", whole)
     return pathlib.Path(whole), slice(None)
-  bounds = [int(n) if n else None for n in (match["start"], match["stop"])]
+  bounds = [(int(n) if len(n) < 19 else sys.maxsize) if n else None for n in (match["start"], match["stop"])]
   return pathlib.Path(match["path"]), slice(*bounds)
 
 

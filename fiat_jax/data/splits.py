@@ -192,12 +192,15 @@ def check(folder: pathlib.Path, found: Mapping[str, Any]) -> bool:
   """Whether the folder holds a `splits.json`; the splits that were found must be as they are there.
 
   Raises:
-    UserError: they are others.
+    UserError: they are others, or the file is damaged.
   """
   file = folder / "splits.json"
   if not file.exists():
     return False
-  kept = json.loads(file.read_text(encoding="utf-8"))["splits"]
+  try:
+    kept = dict(json.loads(file.read_text(encoding="utf-8"))["splits"])
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise UserError(f"cannot be read ({type(e).__name__}): delete it, and it is written again", file) from None
   for name, ids in found["splits"].items():
     if kept.get(name) != ids:
       raise UserError(

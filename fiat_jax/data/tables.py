@@ -25,6 +25,7 @@ Record = tuple[int, dict[str, Any]]
 
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may spell half a character, which no tokenizer takes
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 BATCH_ROWS = 1024
 
 
@@ -39,7 +40,7 @@ def records(file: pathlib.Path) -> Iterator[Record]:
     if suffix == ".json":
       yield from _json(handle, file)
     elif suffix in (".csv", ".tsv"):
-      yield from _separated(handle, file, "\t" if suffix == ".tsv" else ",")
+      yield from _separated(handle, file, "\t" if suffix == ".tsv" else _separator(handle, file))
     elif suffix == ".parquet":
       yield from _parquet(handle, file)
     else:
@@ -62,6 +63,7 @@ def open_file(file: pathlib.Path) -> io.BufferedReader:
 def kind(value: Any) -> str:
   """What JSON calls a value."""
   names = {list: "list", dict: "object", bool: "truth value", int: "number", float: "number", type(None): "null"}
+  names |= {bytes: "binary value"}
   return names.get(type(value), type(value).__name__)
 
 
@@ -135,6 +137,13 @@ def _reason(error: ValueError | RecursionError) -> str:
   return getattr(error, "msg", "a number too long") if isinstance(error, ValueError) else "nested too deeply"
 
 
+def _separator(handle: io.BufferedReader, file: pathlib.Path) -> str:
+  """What separates the cells of a `.csv`: spreadsheets write semicolons where a comma stands in numbers."""
+  header = next((text for _, text in _lines(handle, file) if text.strip()), "")
+  handle.seek(0)
+  return ";" if ";" in header and "," not in header else ","
+
+
 def _separated(handle: io.BufferedReader, file: pathlib.Path, delimiter: str) -> Iterator[Record]:
   begun = last = 0
 
@@ -161,8 +170,8 @@ def _separated(handle: io.BufferedReader, file: pathlib.Path, delimiter: str) ->
       header = _header(row, file, begun, delimiter)
     elif len(row) != len(header):
       raise UserError(
-        f"the row has {len(row)} cells, the header {len(header)}: put a cell that holds a "
-        f"{'tab' if delimiter == chr(9) else 'comma'} or a new line in quotes",
+        f"the row has {len(row)} cells, the header {len(header)}: put a cell that holds a {SEPARATORS[delimiter]} or a "
+        "new line in quotes",
         file,
         begun,
       )
@@ -174,9 +183,8 @@ def _header(row: Sequence[str], file: pathlib.Path, line: int, delimiter: str) -
   names = [name.strip() for name in row]
   other = next((c for c in ";\t," if c != delimiter and len(row) == 1 and c in row[0]), None)
   if other:
-    named = {"\t": "tabs", ";": "semicolons", ",": "commas"}
-    wanted = f"{named[delimiter]} are expected, or the name {'x.tsv' if other == chr(9) else 'x.csv'}"
-    raise UserError(f"the header's columns are separated by {named[other]}: {wanted}", file, line)
+    wanted = f"{SEPARATORS[delimiter]}s are expected, or the name {'x.tsv' if other == chr(9) else 'x.csv'}"
+    raise UserError(f"the header's columns are separated by {SEPARATORS[other]}s: {wanted}", file, line)
   _refuse_names(names, file, line)
   return names
 
@@ -208,20 +216,41 @@ def _parquet(handle: io.BufferedReader, file: pathlib.Path) -> Iterator[Record]:
     _refuse_names(table.schema_arrow.names, file, 1)
     number = 0
     for batch in table.iter_batches(BATCH_ROWS):
-      for record in batch.to_pylist():
+      for record in _records_of(batch, file):
         number += 1
         yield number, {name: _plain(value) for name, value in record.items()}
-  except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
+  except (pyarrow.ArrowException, OSError, ValueError) as e:
     reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
     raise UserError(f"is no Parquet file that can be read ({reason}): write it again", file) from None
 
 
+def _records_of(batch: Any, file: pathlib.Path) -> list[dict[str, Any]]:
+  try:
+    return batch.to_pylist()
+  except OverflowError:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+      try:
+        column.to_pylist()
+      except OverflowError:
+        message = f"the column {name!r} holds a time that Python has no room for: write it as text, or leave it out"
+        raise UserError(message, file) from None
+    raise
+
+
 def _plain(value: Any) -> Any:
-  """A Parquet value as JSON has it, everything that is no text as the text that Python prints of it."""
+  """A Parquet value as JSON has it, everything that is no text as the text that Python prints of it.
+
+  Bytes that are no text stay bytes: they are refused where a row is made of them.
+  """
   if value is None or isinstance(value, str) or (isinstance(value, float) and math.isnan(value)):
     return value if isinstance(value, str) else None
   if isinstance(value, (list, tuple)):
     return [_plain(item) for item in value]
   if isinstance(value, dict):
     return {name: _plain(item) for name, item in value.items()}
-  return value.decode() if isinstance(value, bytes) else str(value)
+  if not isinstance(value, bytes):
+    return str(value)
+  try:
+    return value.decode()
+  except UnicodeDecodeError:
+    return value

@@ -36,47 +36,47 @@ class DecoderOnly:
     empty = lambda *shape: jnp.zeros((slots, c.kv_heads, *shape), c.compute_dtype)  # noqa: E731
     return [KV(empty(c.head_dim, room), empty(room, c.head_dim)) for _ in range(c.layers)]
 
-  def share(self, weights: Weights, tokens: Sequence[int]) -> list[KV]:
-    return _prefix(self.model, weights, np.asarray([tokens], np.int32))
+  def share(self, weights: Weights, tokens: Sequence[int]) -> Shared:
+    padded = np.zeros((1, bucket(len(tokens))), np.int32)
+    padded[0, : len(tokens)] = tokens
+    return Shared(_prefix(self.model, weights, padded), len(tokens))
+
+  def known(self, weights: Weights, ids: Sequence[int]) -> Shared:
+    return self.share(weights, ids)
 
   def start(self, tokens: Sequence[int], shared: int) -> Start:
     return Start(tokens[shared:-1], tokens[-1], len(tokens) - 1)
 
   def fill(
-    self, weights: Weights, cache: list[KV], tokens: jax.Array, counts: Array, slots: Array, prefix: list[KV] | None
+    self, weights: Weights, cache: list[KV], tokens: jax.Array, counts: Array, slots: Array, prefix: Shared | None
   ) -> list[KV]:
-    count, before = tokens.shape[1], _places(prefix)
-    mask = jnp.tril(jnp.ones((1, count, before + count), bool), before)
+    count, room = tokens.shape[1], cache[0].v.shape[2]
+    before, shared = _parts(prefix)
+    mask = _behind(prefix, jnp.tril(jnp.ones((1, count, count), bool)))
     positions = before + np.arange(count)[None]
-    _, filled = decoder.cached_hidden(self.model, weights, tokens, positions, mask, prefix=prefix)
-    room = cache[0].v.shape[2]
+    _, filled = decoder.cached_hidden(self.model, weights, tokens, positions, mask, prefix=shared)
     filled = [KV(kv.k[..., :room], kv.v[:, :, :room]) for kv in filled]
     return jax.tree.map(functools.partial(put_rows, slots=slots), cache, filled)
 
   def step(
-    self, weights: Weights, cache: list[KV], tokens: jax.Array, places: jax.Array, prefix: list[KV] | None
+    self, weights: Weights, cache: list[KV], tokens: jax.Array, places: jax.Array, prefix: Shared | None
   ) -> tuple[jax.Array, list[KV]]:
-    room, before = cache[0].v.shape[2], _places(prefix)
+    room = cache[0].v.shape[2]
+    before, shared = _parts(prefix)
     write = jnp.clip(places - before, 0, room - 1)[:, None]
-    positions = before + write
-    mask = jnp.arange(before + room)[None, None, :] <= positions[:, :, None]
+    mask = _behind(prefix, jnp.arange(room)[None, None, :] <= write[:, :, None])
     hidden, cache = decoder.cached_hidden(
-      self.model, weights, tokens[:, None], positions, mask, cache, write, prefix=prefix
+      self.model, weights, tokens[:, None], before + write, mask, cache, write, prefix=shared
     )
     return decoder.cached_logits(self.model, weights, hidden[:, 0]), cache
 
   def reorder(
-    self, cache: list[KV], sources: jax.Array, first: jax.Array, count: int, prefix: list[KV] | None
+    self, cache: list[KV], sources: jax.Array, first: jax.Array, count: int, prefix: Shared | None
   ) -> list[KV]:
     # Of a long prompt and a short answer the answer alone is moved.
-    start = jnp.clip(first - _places(prefix), 0, cache[0].v.shape[2] - count)
+    start = jnp.clip(first - _parts(prefix)[0], 0, cache[0].v.shape[2] - count)
     move = functools.partial(_moved, sources=sources, start=start, count=count)
     return [KV(move(kv.k, axis=2), move(kv.v, axis=1)) for kv in cache]
-
-  def known(self, weights: Weights, ids: Sequence[int]) -> Shared:
-    padded = np.zeros((1, bucket(len(ids))), np.int32)
-    padded[0, : len(ids)] = ids
-    return Shared(_prefix(self.model, weights, padded), len(ids))
 
   def label_logprobs(
     self,
@@ -109,9 +109,17 @@ def _moved(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, ax
   return jax.vmap(put)(leaf, window[sources], start)
 
 
-def _places(prefix: list[KV] | None) -> int:
-  """How many tokens a prefix has."""
-  return prefix[0].v.shape[2] if prefix else 0
+def _parts(shared: Shared | None) -> tuple[Any, list[KV] | None]:
+  """How many tokens are shared, and their keys and values, padded."""
+  return (shared.length, shared.prefix) if shared else (0, None)
+
+
+def _behind(shared: Shared | None, mask: jax.Array) -> jax.Array:
+  """A mask [B, T, S] behind what is shared: all see that, and none what it is padded with."""
+  if shared is None:
+    return mask
+  known = jnp.arange(shared.prefix[0].v.shape[2]) < shared.length
+  return jnp.concatenate([jnp.broadcast_to(known, (*mask.shape[:2], len(known))), mask], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -125,10 +133,6 @@ def _prefix(model: decoder.Decoder, weights: Weights, tokens: Any) -> list[KV]:
 def _logprobs(model, weights, tokens, positions, segments, before, targets, shared) -> jax.Array:
   own, seen = segments[:, :, None], segments[:, None, :]
   mask = (seen > 0) & ((seen == own) | (seen == 1)) & jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
-  prefix = shared.prefix if shared else None
-  if shared:  # all see it, and none what it is padded with
-    known = jnp.arange(shared.prefix[0].v.shape[2]) < shared.length
-    mask = jnp.concatenate([jnp.broadcast_to(known, (*mask.shape[:2], len(known))), mask], axis=-1)
-  hidden, _ = decoder.cached_hidden(model, weights, tokens, positions, mask, prefix=prefix)
+  hidden, _ = decoder.cached_hidden(model, weights, tokens, positions, _behind(shared, mask), prefix=_parts(shared)[1])
   hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)
   return chosen(decoder.cached_logits(model, weights, hidden), targets)

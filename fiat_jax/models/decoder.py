@@ -123,7 +123,7 @@ class Decoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, self.lora, kernel=self.kernel, name="layers")
     self.final_norm = _norm(c)
-    self.head = None if c.tied_head else layers.Linear(c.vocab_size, ("embed", "vocab"), c.compute_dtype)
+    self.head = None if c.tied_head else layers.Head(c.vocab_size)
 
   def __call__(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
     """Hidden states [B, S, D] after the final norm, for tokens, positions and segments [B, S] (packed or padded)."""
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
     if self.head is None:
       logits = layers.tied_logits(hidden, self.embedding, jnp.float32)
     else:
-      logits = self.head(hidden).astype(jnp.float32)
+      logits = self.head(hidden, jnp.float32)
     return layers.softcap(logits, self.config.logit_softcap)
 
   def target_logits(self, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -206,15 +206,19 @@ def cached_hidden(
     tokens, positions: [B, T]; positions below the keys' number.
     mask: [B, T, P + S] over a prefix of P tokens and the cache, or [B, T, P + T] without a cache. Windows are taken out
       of it here.
-    cache: a `KV` a layer, position P + p in place p; without it, the new tokens see one another alone and the result is
-      a fresh cache.
+    cache: a `KV` a layer, its places in the order of positions, the first of them right behind the prefix's tokens;
+      without it, the new tokens see one another alone and the result is a fresh cache.
     write: [B, T], where in the cache each new token goes.
-    prefix: a `KV` a layer, [1, …], of the P tokens at positions 0 … P - 1 of every row; without it, P is 0.
+    prefix: a `KV` a layer, [1, …], of the tokens at positions from 0 of every row, padded to P; without it, P is 0.
   """
   c = model.config
   layer = Layer(c, model.lora, returns_kv=True)
   x = adapters.put_prompt(embed(c, weights["outer"]["embedding"], tokens), tokens, weights.get(adapters.PROMPT))
   keys = key_positions(positions, mask.shape[-1], cached=bool(cache))
+  if cache and prefix and write is not None:  # the cache goes on where the prefix's tokens end, not its padding
+    padded = prefix[0].v.shape[2]
+    own = (positions - write)[:, :1] + jnp.arange(mask.shape[-1] - padded)[None]
+    keys = jnp.concatenate([jnp.tile(keys[:, :padded], (len(own), 1)), own], axis=1)
   seen = views(c, positions, mask, keys, unrolled=True)
   filled = []
   for number, (kind, layer_weights) in enumerate(zip(c.layer_kinds, weights["layers"], strict=True)):

@@ -82,12 +82,12 @@ def init_adapter(key: jax.Array, params: Tree, config: LoraConfig) -> dict[str, 
 
 
 def targeted(params: Tree, config: LoraConfig) -> list[tuple[str, Any]]:
-  """The projections that get an adapter: path and kernel (array or shape).
+  """The projections of layers that get an adapter: path and kernel (array or shape). The head, a linear one, gets none.
 
   Raises:
     UserError: `config.targets` matches none.
   """
-  projections = list(kernels(params))
+  projections = [(path, kernel) for path, kernel in kernels(params) if re.fullmatch(EVERY_LINEAR, path)]
   chosen = [(path, kernel) for path, kernel in projections if re.fullmatch(config.targets, path)]
   if not chosen:
     raise UserError(

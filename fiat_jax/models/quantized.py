@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fiat_jax import sharding
+
 if TYPE_CHECKING:
   from qwix import QArray  # takes a quarter of a second, which those without quantized weights are spared
 
@@ -68,7 +70,7 @@ def _product(x: jax.Array, kernel: QArray, dtype: jnp.dtype) -> jax.Array:
   # Bound to x, else the compiler would make all kernels whole before a loop of decode steps, and keep them through it;
   # and on a CPU, where that bond is cut before operations are put in order, all of them at the beginning of a step.
   x, kernel = jax.lax.optimization_barrier((x, kernel))
-  if jax.default_backend() == "cpu":
+  if sharding.platform() == "cpu":
     nothing = 0 * x.reshape(-1)[0].astype(kernel.scale.dtype)
     kernel = dataclasses.replace(kernel, scale=kernel.scale + nothing)
   return x @ whole(kernel, dtype)

@@ -208,7 +208,7 @@ class T5(nn.Module):
     self.embedding: Any = self.param("embedding", init, (c.vocab_size, c.width), jnp.float32)
     self.encoder = Stack(c, EncoderLayer, c.encoder_layers, True, self.lora, self.remat)
     self.decoder = Stack(c, DecoderLayer, c.decoder_layers, False, self.lora, self.remat)
-    self.head = None if c.tied_head else layers.Linear(c.vocab_size, ("embed", "vocab"), c.compute_dtype)
+    self.head = None if c.tied_head else layers.Head(c.vocab_size)
 
   def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
     """Encoder states [B, S, D]."""
@@ -241,7 +241,7 @@ class T5(nn.Module):
     if self.head is None:
       hidden = (hidden.astype(wide) * self.config.width**-0.5).astype(hidden.dtype)
       return layers.tied_logits(hidden, self.embedding, wide)
-    return self.head(hidden).astype(wide)
+    return self.head(hidden, wide)
 
   def target_logits(self, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Logits [B, T, V]: every place of the decoder predicts a target token or is padding."""

@@ -17,6 +17,7 @@ from fiat_jax.preparation import archives, counts, download
 from fiat_jax.preparation.files import Files
 from fiat_jax.preparation.sets import Set
 from fiat_jax.progress import say
+from fiat_jax.whole import refuse_unwritable
 
 MANIFEST = "prepared.json"
 
@@ -41,6 +42,7 @@ def prepare(
   Raises:
     UserError: the files are not to be had or not what is published; why, and what to do.
   """
+  refuse_unwritable(folder, folder=True)
   _refuse_to_replace(folder, sample)
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:

@@ -123,14 +123,18 @@ def best_step(folder: pathlib.Path, metric: str) -> int:
   """The same of a finished run: by its `results.json`, or else its `metrics.jsonl`.
 
   Raises:
-    UserError: there is no such file or no validation in it.
+    UserError: there is no such file or no validation in it, or it is damaged.
   """
   if (done := folder / "results.json").exists():
-    return int(json.loads(done.read_text(encoding="utf-8"))["best_step"])
+    try:
+      return int(json.loads(done.read_text(encoding="utf-8"))["best_step"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+      reason = f"cannot be read ({type(e).__name__}): delete it, and the command that trained writes it again"
+      raise UserError(reason, done) from None
   path = folder / "metrics.jsonl"
   try:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-  except (OSError, json.JSONDecodeError) as e:
+  except (OSError, ValueError) as e:
     raise UserError(f"cannot be read ({e}): train again in a new folder", path) from None
   return _best(records, metric)
 

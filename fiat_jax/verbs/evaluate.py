@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
-from fiat_jax import compilations, runtime
+from fiat_jax import compilations, run_folder, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import sources
-from fiat_jax.data.rows import locate
+from fiat_jax.data.rows import digest, locate
 from fiat_jax.data.tokenise import Tokenising
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, published, report
@@ -22,7 +23,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
 from fiat_jax.verbs.train import one_recipe
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import refuse_unwritable, write_whole
 from fiat_jax.workbench import Workbench, columns
 
 
@@ -73,6 +74,7 @@ class _Opened(NamedTuple):
   split: str
   bench: Workbench
   objective: Objective
+  place: pathlib.Path
   figures: list[published.Figure]
 
 
@@ -84,6 +86,8 @@ def _opened(configuration: Configuration, weights: list[Weights] | None = None) 
   split = next((split for split in ("test", "validation") if split in settings.files()), None)
   if split is None:
     raise UserError("no rows to evaluate on: give --test FILE")
+  place = _place(settings, split)
+  refuse_unwritable(place, folder=True)
   configuration = columns.as_trained(configuration, split).only(split)
   runtime.start(settings)
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution, bool(settings.judge))
@@ -92,16 +96,27 @@ def _opened(configuration: Configuration, weights: list[Weights] | None = None) 
   figures = published.read(settings.published)
   bench = Workbench(configuration, labelled=not settings.corrupts, weights=weights)
   bench.check_splits(pathlib.Path(settings.model_dir))
-  return _Opened(name, recipe, split, bench, objective_of(bench, recipe), figures)
+  return _Opened(name, recipe, split, bench, objective_of(bench, recipe), place, figures)
+
+
+def _place(settings: Settings, split: str) -> pathlib.Path:
+  """OUTPUT, or the run folder; below that, where the rows are not those that the run itself answered."""
+  if settings.output:
+    return pathlib.Path(settings.output)
+  folder, file = pathlib.Path(settings.model_dir), settings.files()[split]
+  known, found = run_folder.recorded(folder), digest(file)
+  if not known or known.get(split) == found:
+    return folder
+  name = re.sub(r"[^\w.-]+", "_", locate(file)[0].stem)
+  return folder / "evaluations" / f"{name}-{found[:8]}"
 
 
 def _judged(opened: _Opened) -> dict[str, Any]:
-  name, recipe, split, bench, objective, figures = opened
+  name, recipe, split, bench, objective, place, figures = opened
   settings = bench.settings
   compilations.make_room()
   folder = pathlib.Path(settings.model_dir)
   trained = restore_best(bench, recipe, folder)
-  place = pathlib.Path(settings.output) if settings.output else folder
   result = {"recipe": name, "title": recipe.title, split: objective.judge(split, trained, place)}
   result |= bench.shards.truncated(recipe)
   write_whole(place / f"evaluation_{split}.json", json.dumps(result, indent=2) + "\n")

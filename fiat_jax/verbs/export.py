@@ -27,6 +27,7 @@ from fiat_jax.settings import Settings
 from fiat_jax.training.journal import best_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.train import one_recipe
+from fiat_jax.whole import refuse_unwritable
 from fiat_jax.workbench import Workbench, columns
 
 Beside = Callable[[pathlib.Path], None]
@@ -49,6 +50,8 @@ def main(configuration: Configuration) -> None:
   runtime.start(settings)
   if settings.weights and settings.format != "peft":
     say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")
+  if not settings.by_loss:
+    columns.check_unchanged(settings)
   bench, split = _bench(configuration.replace(weights=""))
   bench.prepare([recipe])
   beside = _proven(bench, recipe, folder, split, settings)
@@ -136,6 +139,7 @@ def _check(settings: Settings, recipe: Recipe) -> None:
       "which PEFT loads beside the base, or orbax"
     )
   refuse_taken(settings.output)
+  refuse_unwritable(pathlib.Path(settings.output), folder=True)
 
 
 def _copy_adapter(folder: pathlib.Path, output: pathlib.Path, beside: Beside) -> None:

@@ -18,6 +18,7 @@ from fiat_jax.progress import progress, say
 from fiat_jax.serving.predict import Deployed
 from fiat_jax.serving.refusal import Refusal
 from fiat_jax.verbs import deployed, deployed_beta
+from fiat_jax.verbs.predict import check_output
 from fiat_jax.whole import writing
 
 ATTEMPTS = 3  # at a row whose big model fails
@@ -35,8 +36,7 @@ def main(configuration: Configuration) -> None:
   file = settings.data or settings.test
   if not file:
     raise UserError("no rows to answer: give --data FILE")
-  if not settings.output:
-    raise UserError("no place for the answers: give --output FILE")
+  check_output(settings)
   processes.check_alone(settings, "fiat predict --deployment")
   rows = read_rows(file, settings.layout, labelled=False)
   runtime.start(settings)

@@ -14,6 +14,7 @@ from fiat_jax.data.keys import keys_of
 from fiat_jax.data.lengths import SplitLengths, split_lengths
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.data.tokenizer import Tokenizer
+from fiat_jax.data.truncation import Truncation
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
 from fiat_jax.progress import watched
@@ -27,8 +28,8 @@ def main(configuration: Configuration) -> None:
   """Prints the report. Rows that would stop a run, and leaks, are warnings: they do not change the exit code.
 
   Raises:
-    UserError: no split is given, a row cannot be read, the instruction or the answer rule is faulty, a recipe's model
-      is not given, or its chat format has no template, two begin marks or no end mark.
+    UserError: no split is given, a row cannot be read, the instruction, the answer rule or the column to cut is faulty,
+      a recipe's model is not given, or its chat format has no template, two begin marks or no end mark.
   """
   settings = configuration.settings
   settings.answers("validate")
@@ -39,6 +40,9 @@ def main(configuration: Configuration) -> None:
   recipes = [configuration.recipe(name) for name in settings.recipes]
   needed = next((recipe.title for recipe in recipes if recipe.needs_reasoning or recipe.distils), None)
   splits = {split: read_rows(path, settings.layout) for split, path in settings.files().items()}
+  if cutting := Truncation.parse("" if settings.chats else settings.truncate, settings.source_length):
+    for rows in splits.values():
+      cutting.check(rows[0].fields)
   findings = Findings({split: settings.file(split) for split in splits}, splits)
   keys = {split: keys_of(rows) for split, rows in splits.items()}
   _check_instruction(settings.instruction, findings)

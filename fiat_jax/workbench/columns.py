@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from fiat_jax import prompts
+from fiat_jax import prompts, run_folder
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import layouts
 from fiat_jax.data.row import Row
-from fiat_jax.data.rows import locate, read_rows
+from fiat_jax.data.rows import digest, locate, read_rows
 from fiat_jax.data.tables import records
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
@@ -22,10 +23,15 @@ def as_trained(configuration: Configuration, split: str = "") -> Configuration:
   """The same with x made, of whatever rows are answered, of the columns that it was made of in training.
 
   Where the rows of `split` are made of them anyhow, nothing is said of it: they are tokenised already, as they were.
+
+  Raises:
+    UserError: as `check_unchanged`, where something was trained.
   """
   settings = configuration.settings
   if settings.by_loss:
     return configuration
+  if all(configuration.recipe(name).trains for name in settings.recipes):
+    check_unchanged(settings)
   made = template(settings)
   return configuration if split and _is_made_so(settings, split, made) else configuration.replace(input=made)
 
@@ -67,6 +73,31 @@ def template(settings: Settings, others: Iterable[Row] = (), beside: Iterable[Ro
     why = "rows differ in their columns" if len(found) > 1 else f"no template names the columns {', '.join(*found)}"
     say(f"warning: {why}: x is made of those that a row has; train with --input")
   return ""
+
+
+def check_unchanged(settings: Settings) -> None:
+  """Refuses training rows from which x cannot be told any more: there is no INPUT, and they are not what they were.
+
+  Rows that are gone are no fault, nor are those in a layout of another program, nor those with a store's
+  reasoning, which their digest goes by too.
+
+  Raises:
+    UserError: their digest is not the one in the run folder.
+  """
+  trained = run_folder.recorded(pathlib.Path(settings.model_dir)).get("train")
+  path = settings.bare_files().get("train", "")
+  if settings.input or settings.store or not trained or not path:
+    return
+  try:
+    same = digest(path) == trained or layouts.is_known(next(records(locate(path)[0]))[1], settings.layout)
+  except UserError:
+    return
+  if not same:
+    raise UserError(
+      f"the rows changed since {settings.model_dir} was trained on them, and x may have been made of other columns: "
+      "give the file as it was, or the columns with --input",
+      settings.file("train"),
+    )
 
 
 def differing(rows: Mapping[str, Sequence[Row]]) -> str:

@@ -135,6 +135,36 @@ def test_after_a_damaged_one_the_next_is_kept_though_its_step_is_smaller(saved, 
   assert found and int(found[0].step) == 6
 
 
+def test_what_is_kept_already_is_not_written_again(saved, states, tmp_path):
+  """As after a signal that comes right behind a save: what is written twice can be lost between."""
+  shutil.copytree(saved, tmp_path / "run")
+  written = lambda: (tmp_path / "run" / "latest" / "4" / manifest.ITEMS).stat().st_mtime_ns  # noqa: E731
+  before = written()
+  checkpoints = RunCheckpoints(tmp_path / "run")
+  checkpoints.save(4, states[4], [{"step": 4, "loss": 1.5}])
+  checkpoints.close()
+  assert written() == before
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_one_that_is_replaced_stays_until_its_successor_is_whole(saved, states, tmp_path, killed, monkeypatch):
+  """As where a validation that a signal broke off is made up for: the step is the same, the records are not."""
+  folder = tmp_path / "run"
+  shutil.copytree(saved, folder)
+  checkpoints = RunCheckpoints(folder)
+  with monkeypatch.context() as patch:
+    if killed:
+      patch.setattr(checkpoints._latest._manager, "save", lambda *_, **__: pytest.fail("killed"))
+      with pytest.raises(pytest.fail.Exception):
+        checkpoints.save(4, states[6], [])
+    else:
+      checkpoints.save(4, states[6], [])
+      checkpoints.close()
+  found = restored(folder, states[2])
+  assert found and int(found[0].step) == (4 if killed else 6) and found[1] == [{"step": 4, "loss": 1.5}] * killed
+  assert sorted(path.name for path in (folder / "latest").iterdir()) == ["2", "4"]
+
+
 def test_one_whose_process_was_killed_before_it_was_sealed_is_judged_by_its_items(saved, states, tmp_path):
   shutil.copytree(saved, tmp_path / "run")
   (tmp_path / "run" / "latest" / "4" / manifest.SEAL).unlink()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import t5 as small
 
 from fiat_jax.data.batches import Batches, choose_shape
 from fiat_jax.data.byt5_tokenizer import byt5_tokenizer
-from fiat_jax.data.corruption import CorruptedPieces, Corruption
+from fiat_jax.data.corruption import TRAINING, CorruptedPieces, Corruption
 from fiat_jax.data.pairs import Pairs
 from fiat_jax.data.rows import Layout
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
@@ -83,6 +84,22 @@ def test_each_epoch_corrupts_anew_and_a_batch_depends_on_its_number_alone(pieces
   assert not np.array_equal(np.sort(first.target_ids.ravel()), np.sort(second.target_ids.ravel()))
   np.testing.assert_array_equal(made()[1].encoder_tokens, second.encoder_tokens)
   np.testing.assert_array_equal(pieces[0].inputs, pieces[0].inputs)
+
+
+def test_what_an_example_takes_does_not_grow_with_the_corpus(pieces, folder, tokenizer, monkeypatch):
+  """Of each epoch there is one object, over ids that are read and checked once."""
+  later = pieces.of_epoch(3, 1)
+  assert later._ids is pieces._ids and later._ends is pieces._ends
+  anew = CorruptedPieces(folder, Corruption.of(tokenizer), (TRAINING, 3, 1))
+  for number in range(len(pieces)):
+    jax.tree.map(np.testing.assert_array_equal, later[number], anew[number])
+  asked, of_epoch = [], CorruptedPieces.of_epoch
+  monkeypatch.setattr(CorruptedPieces, "of_epoch", lambda self, *which: asked.append(which) or of_epoch(self, *which))
+  shape = choose_shape(pieces, 256, 4, packing=Pairs(0))
+  batches = Batches(pieces, size=2 * len(pieces), seed=3, shape=shape, packing=Pairs(0))
+  for number in (0, 0, 1):
+    batches[number]
+  assert asked == [(3, epoch) for epoch in range(4)]
 
 
 def test_byt5_has_the_last_bytes_for_sentinels_as_it_was_pretrained():

@@ -67,6 +67,9 @@ def test_a_target_that_was_named_is_not_looked_for_elsewhere(tmp_path: Path):
 
 def test_names_of_languages_become_codes():
   names = {"English": "en", "bengali": "bn", "বাংলা": "bn", "日本語": "ja", "Swahili": "sw", "Français": "fr"}
+  names |= {" English": "en", "EN": "en", "en ": "en", "eng": "en", "ENG": "en", "deu": "de", "ger": "de", "cmn": "cmn"}
+  names |= {"Lao": "lo", "Ewe": "ee", "Twi": "tw", "MUL": "mul"}
   assert {name: languages.code(name) for name in names} == names
-  for other in ("en", "pt-BR", "zh_Hans", "eng", "Elvish of the north", "", "level 1", "\0", "7"):
+  no_names = ("Elvish of the north", "", "level 1", "\0", "7", "a", "XX", "xyz")
+  for other in ("en", "pt-BR", "zh-Hant", "zh_Hans", "und", *no_names):
     assert languages.code(other) == other

@@ -102,6 +102,22 @@ def test_a_slice_counts_rows(tmp_path: Path, given: str, lines: list[int]):
   assert [row.line for row in read_rows(path + given, Layout())] == lines
 
 
+def test_a_slice_may_be_longer_than_any_file(tmp_path: Path):
+  path = write(tmp_path, {"input": "q", "target": "t"})
+  assert len(read_rows(f"{path}[:{'9' * 5000}]", Layout())) == 1
+  with pytest.raises(UserError, match="there are no rows in it"):
+    read_rows(f"{path}[{'9' * 23}:]", Layout())
+
+
+@pytest.mark.parametrize("given", ["[-5:]", "[10]", "[::2]", "[]"])
+def test_what_is_no_slice_is_refused_as_one(tmp_path: Path, given: str):
+  path = write(tmp_path, {"input": "q", "target": "t"})
+  with pytest.raises(UserError, match=r"is no slice: write \[N:M\], \[N:\] or \[:M\]"):
+    read_rows(path + given, Layout())
+  (tmp_path / f"x{given}").write_text('{"input": "q", "target": "t"}')
+  assert len(read_rows(str(tmp_path / f"x{given}"), Layout())) == 1, "a file may be called so"
+
+
 def test_a_slice_has_a_digest_of_its_own(tmp_path: Path):
   path = write(tmp_path, GOOD)
   assert len({digest(path), digest(path + "[:1]"), digest(path + "[:2]")}) == 3

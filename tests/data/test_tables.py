@@ -74,7 +74,12 @@ FAULTS = {
   "nul.csv": (b"input,target\na\0,b\n", ":2: holds a NUL byte"),
   "open.csv": (b'input,target\na,b\n"c,d\ne,f\n', ":3: the row cannot be read (a quote is opened and never closed"),
   "quote.csv": (b'input,target\n"a"b,c\n', ":2: the row cannot be read (a quote closes before the cell ends"),
-  "semicolons.csv": (b"input;target\na;b\n", ":1: the header's columns are separated by semicolons"),
+  "semicolons.tsv": (b"input;target\na;b\n", ":1: the header's columns are separated by semicolons: tabs are expected"),
+  "semicolons.csv": (
+    b"input;target\na;b;c\n",
+    ":2: the row has 3 cells, the header 2: put a cell that holds a semi",
+  ),
+  "tabs.csv": (b"input\ttarget\na\tb\n", ":1: the header's columns are separated by tabs: commas are expected"),
   "empty_cell.csv": (b"input,target\n,b\n", ":2: the field 'input' holds a null or is an empty cell"),
   "no_rows.csv": (b"input,target\n", ": there are no rows in it"),
   "torn.json": (b'[{"input": "a", "target": "b"},\n{"inp', ":2: is no JSON"),
@@ -107,6 +112,32 @@ def test_any_bytes_are_rows_or_a_user_error(tmp_path: Path, raw: bytes, suffix: 
     assert read_rows(str(path), Layout())
   except UserError as e:
     assert str(e).startswith(str(path)) and "\n" not in str(e)
+
+
+def test_semicolons_separate_a_csv_whose_header_has_no_comma(tmp_path: Path):
+  table = tmp_path / "rows.csv"
+  table.write_text('\n"input";"target"\n"a; b";1,5\n')
+  assert list(records(table)) == [(3, {"input": "a; b", "target": "1,5"})]
+
+
+def test_bytes_that_are_no_text_matter_only_where_a_row_is_made_of_them(tmp_path: Path):
+  path = str(write(tmp_path / "rows.parquet", [{"input": "q", "target": "t", "picture": b"\xff\xd8"}]))
+  assert read_rows(path, Layout())[0].x == "q"
+  with pytest.raises(UserError, match=r":1: the field 'picture' holds a binary value, not text: leave it out"):
+    read_rows(path, Layout(input="{input} {picture}"))
+
+
+def test_a_time_that_python_has_no_room_for_names_its_column(tmp_path: Path):
+  times = pyarrow.array([2**62], pyarrow.timestamp("us"))
+  parquet.write_table(pyarrow.table({"input": ["q"], "target": ["t"], "when": times}), tmp_path / "rows.parquet")
+  with pytest.raises(UserError, match=r"rows\.parquet: the column 'when' holds a time that Python has no room for"):
+    list(records(tmp_path / "rows.parquet"))
+
+
+def test_the_index_of_pandas_is_no_part_of_x_but_may_name_rows(tmp_path: Path):
+  path = str(write(tmp_path / "rows.parquet", [{"question": "q", "target": "t", "__index_level_0__": 7}]))
+  assert read_rows(path, Layout())[0].x == "question: q"
+  assert read_rows(path, Layout(id="__index_level_0__"))[0].id == "7"
 
 
 def test_parquet_numbers_count_as_text_and_lists_as_targets(tmp_path: Path):

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from company import check_orders
 
+from fiat_jax import compilations
 from fiat_jax.decoding import slots as device
 from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.family import family_of
@@ -69,6 +70,17 @@ def test_a_prefix_that_is_computed_once_changes_no_token(tiny_model, shared):
   alone, together = (engine_of(tiny_model).generate(requests, shared=n) for n in (0, shared))
   assert [c.tokens for c in together] == [c.tokens for c in alone]
   np.testing.assert_allclose([c.logprob for c in together], [c.logprob for c in alone], atol=1e-4)
+
+
+def test_prefixes_of_two_lengths_in_one_bucket_share_their_programs(tiny_model):
+  engine = engine_of(tiny_model, slots=6)  # as no other test has
+  made = []
+  for shared in (16, 21):
+    prefix = tiny.random_ids(shared, seed=99)
+    with compilations.counted() as programs:
+      engine.generate([Request(tokens=prefix + prompt, max_new_tokens=8) for prompt in PROMPTS[:2]], shared=shared)
+    made.append(programs.made)
+  assert made[0] > made[1] == 0
 
 
 def test_a_shared_prefix_takes_no_place_in_the_slots(tiny_model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -172,3 +173,12 @@ def test_bfloat16_computes_near_float32(tiny_model):
   near = tiny.logits_of(half, {"params": params}, ids)
   assert near.dtype == np.float32
   assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_bfloat16_logits_are_summed_and_kept_in_f32_by_a_head_of_its_own_too(tiny_model):
+  half = Decoder(dataclasses.replace(tiny.CONFIG, dtype="bfloat16"))
+  params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny_model.params)
+  hidden = jax.random.normal(jax.random.key(0), (5, tiny.CONFIG.width), jnp.bfloat16)
+  exact = np.float64(hidden) @ np.float64(params["head"]["kernel"])
+  logits: Any = half.apply({"params": params}, hidden, method="logits")
+  np.testing.assert_allclose(logits, exact, atol=1e-5)

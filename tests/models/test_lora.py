@@ -18,7 +18,9 @@ from fiat_jax.decoding.request import Request
 from fiat_jax.errors import UserError
 from fiat_jax.models import adapters, decoder, lora
 from fiat_jax.models.decoder import Decoder
+from fiat_jax.models.family import family_of
 from fiat_jax.models.lora import LoraConfig
+from fiat_jax.models.t5 import T5, T5Config
 from fiat_jax.training.step import summed_gradients
 
 pytestmark = pytest.mark.compiled_quickly
@@ -92,11 +94,22 @@ def test_the_engine_decodes_with_the_adapter(tiny_model):
   assert completion.tokens == logits[len(IDS) - 1 : -1].argmax(-1).tolist()
 
 
-def test_targets_that_match_nothing_are_named_with_what_there_is(tiny_model):
+@pytest.mark.parametrize("targets", ["q_proj", "head"])
+def test_targets_that_match_nothing_are_named_with_what_there_is(tiny_model, targets: str):
   with pytest.raises(UserError) as fault:
-    lora.init_adapter(jax.random.key(0), tiny_model.params, LoraConfig(targets="q_proj"))
-  for text in ("'q_proj'", "layers/attention/query", "layers/ffn/down", "head"):
+    lora.init_adapter(jax.random.key(0), tiny_model.params, LoraConfig(targets=targets))
+  for text in (f"'{targets}'", "layers/attention/query", "layers/ffn/down"):
     assert text in str(fault.value)
+
+
+def test_a_head_of_its_own_gets_no_adapter_whatever_the_targets(tiny_model):
+  """It would be applied by no forward pass, and merged all the same."""
+  every = LoraConfig(targets=".*")
+  adapter = lora.init_adapter(jax.random.key(0), tiny_model.params, every)
+  assert "head" in tiny_model.params and set(adapter) == {"layers"}
+  sizes = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "head_dim": 4, "ffn_width": 12}
+  shapes = family_of(T5(T5Config(vocab_size=20, width=8, **sizes))).shapes()
+  assert "head" in shapes and {path.split("/")[0] for path, _ in lora.targeted(shapes, every)} == {"encoder", "decoder"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -261,3 +262,12 @@ def test_bfloat16_computes_near_float32(models):
   )
   assert near.dtype == np.float32
   assert np.abs(near - exact).max() < 0.15 * np.abs(exact).max()
+
+
+def test_bfloat16_logits_are_summed_and_kept_in_f32(models):
+  module, params = models["t5_1_1"]
+  half = T5(dataclasses.replace(module.config, dtype="bfloat16"))
+  params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+  hidden = jax.random.normal(jax.random.key(0), (5, module.config.width), jnp.bfloat16)
+  logits: Any = half.apply({"params": params}, hidden, method="logits")
+  np.testing.assert_allclose(logits, np.float64(hidden) @ np.float64(params["head"]["kernel"]), atol=1e-5, rtol=1e-6)

@@ -173,7 +173,7 @@ def test_a_cap_is_never_passed_by_a_server_that_reports_twice_the_tokens(rows, c
 def test_a_cap_needs_a_price_and_a_dry_run_asks_nothing(rows, capsys):
   endpoint = Endpoint()
   with served(endpoint) as url:
-    assert cli.main([*words(rows, url, "--max_cost", "1"), "--price="]) == 2
+    assert cli.main(words(rows, url, "--max_cost", "1", "--price=")) == 2
     assert "give --price" in capsys.readouterr().err
     assert cli.main(words(rows, url, "--dry_run")) == 0
   shown = capsys.readouterr().out

@@ -20,7 +20,7 @@ def test_an_input_that_holds_the_target_is_refused_and_nothing_is_sent(rows, cap
       for more in (("--dry_run",), ()):
         assert cli.main(words(rows, url, *columns, *more)) == 2
         told = capsys.readouterr()
-        assert "the answers would be sent" in told.err and "SECRET" not in told.out
+        assert "the label would stand in the prompt" in told.err and "SECRET" not in told.out
   assert not endpoint.bodies
 
 

@@ -197,7 +197,7 @@ def test_without_a_batch_interface_or_with_a_wrong_key_nothing_is_sent_and_nothi
     endpoint.key, endpoint.batches.absent = "", True
     assert command(rows, url) == 2 and "has no batch interface (404)" in capsys.readouterr().err
   assert spent(rows).spent == 0 and not endpoint.batches.made
-  assert cli.main([*words(rows, ""), "--beta_url=", "--beta", "smollm2_135m_instruct", "--batch_api"]) == 2
+  assert cli.main(words(rows, "", "--beta", "smollm2_135m_instruct", "--batch_api")) == 2
   assert "is no endpoint" in capsys.readouterr().err
 
 

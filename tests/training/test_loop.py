@@ -120,6 +120,13 @@ def test_the_first_of_equally_good_checkpoints_is_returned(run, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, trained), seen[1])
 
 
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"best_step": null}'])
+def test_damaged_results_are_named(tmp_path, content):
+  (tmp_path / "results.json").write_text(content)
+  with pytest.raises(UserError, match=r"results\.json: cannot be read .* delete it"):
+    best_step(tmp_path, "f1_squad")
+
+
 def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_finite_checkpoint(run, tmp_path):
   def poisoned(step):
     def advance(state, frozen, batch):

@@ -58,6 +58,14 @@ def test_so_are_they_over_two_processes_of_four_devices(number, family, collecti
 
 
 @pytest.mark.slow
+def test_an_adapter_that_is_made_of_weights_begins_the_same_where_these_lie_across_processes():
+  cases = [["begun", "prompt", "fsdp=8"], ["begun", "dora", "tensor=4,fsdp=2"]]
+  (ones, others) = meshes.run([[*case[:2], None] for case in cases]), meshes.run(cases, processes=2)
+  for one, other in zip(ones, others, strict=True):
+    np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_the_sequence_of_examples_is_the_same_on_one_two_and_four_processes():
   cases = [["fed", "data=4,fsdp=2"], ["fed", "data=2,tensor=4"]]
   one, two, four = (meshes.run(cases, count) for count in (1, 2, 4))

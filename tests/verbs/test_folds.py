@@ -100,6 +100,7 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
   folder = tmp_path / "run"
   assert cli.main([*words, "--model_dir", str(tmp_path / "single"), "--dry_run"]) == 0
   assert "36 rows are few: --folds 5 makes a test row of each, not of" in capsys.readouterr().err
+  (tmp_path / "single" / "results.json").write_text("{}")
   assert cli.main([*words, "--folds", "3", "--model_dir", str(tmp_path / "single")]) == 2, "nothing of it is lost"
   assert "holds a run of another configuration" in capsys.readouterr().err
   assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0

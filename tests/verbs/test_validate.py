@@ -49,6 +49,7 @@ def test_the_shipped_set_has_one_warning(report):
   told = report("--gin_file", "gin/tasks/mini_xqa.gin")
   body, warnings = told.split("1 warning:\n")
   assert warnings.startswith("  - the vocabulary of smollm2_135m_instruct is poor for 5 languages (tokens a word: ar ")
+  assert "a multilingual one (--model) would serve better" in warnings
   assert body.startswith("train: ")
   assert "  224 rows in 28 groups\n  8 languages: ar 28, bn 28," in body
   assert "  longer than --source_length 768: 0 rows; 312 fits 99 %, 326 fits all\n" in body

@@ -12,6 +12,7 @@ import fiat_jax
 from fiat_jax import cli
 from fiat_jax.configuration import configure
 from fiat_jax.data.row import row_of
+from fiat_jax.data.rows import digest
 from fiat_jax.errors import UserError
 from fiat_jax.workbench import columns
 
@@ -75,6 +76,23 @@ def test_what_a_template_cannot_say_is_left_as_it_was_and_said(tmp_path, capsys)
   assert (
     template(tmp_path, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})[0] == ""
   )
+
+
+def test_training_rows_that_changed_since_are_refused(tmp_path):
+  train, run, new = tmp_path / "train.jsonl", tmp_path / "run", '{"question": "what?", "title": "t"}'
+  train.write_text(json.dumps(READING))
+  run.mkdir()
+  (run / "config.gin").write_text(f"# train: {digest(str(train))}\n")
+  (tmp_path / "test.jsonl").write_text(new)
+  files = {"TRAIN": str(train), "TEST": str(tmp_path / "test.jsonl"), "MODEL_DIR": str(run)}
+  assert columns.as_trained(configure([], [], files)).settings.input == "question: {question}\npassage: {passage}"
+  train.write_text(json.dumps({**READING, "title": "added since"}))
+  with pytest.raises(UserError, match=r"train\.jsonl: the rows changed since .*run was trained on them, .* --input"):
+    columns.as_trained(configure([], [], files))
+  assert columns.as_trained(configure([], [], {**files, "INPUT": "{question}"})).settings.input == "{question}"
+  columns.as_trained(configure([], [], {**files, "RECIPES": "untuned"}))  # nothing was trained
+  train.unlink()
+  columns.check_unchanged(configure([], [], files).settings)  # `template` says that they are gone
 
 
 def test_a_template_of_the_user_s_is_kept(tmp_path):

@@ -70,7 +70,7 @@ def warn_of_poor_vocabulary(found: Sequence[Fertility], model: str, setting: str
     shown = _listed([fertility for _, fertility in sorted(worst.items())])
     findings.warn(
       f"the vocabulary of {model} is poor for {many(len(worst), 'language')} (tokens a word: {shown}): prompts get "
-      "long, and the model can hardly read them: a multilingual one (--{setting}) would serve better"
+      f"long, and the model can hardly read them: a multilingual one (--{setting}) would serve better"
     )
 
 
