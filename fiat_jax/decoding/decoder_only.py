@@ -41,9 +41,6 @@ class DecoderOnly:
     padded[0, : len(tokens)] = tokens
     return Shared(_prefix(self.model, weights, padded), len(tokens))
 
-  def known(self, weights: Weights, ids: Sequence[int]) -> Shared:
-    return self.share(weights, ids)
-
   def start(self, tokens: Sequence[int], shared: int) -> Start:
     return Start(tokens[shared:-1], tokens[-1], len(tokens) - 1)
 

@@ -79,9 +79,6 @@ class EncoderDecoder:
     # What is kept of the prompt is the same in all of its slots.
     return cache._replace(own=jax.tree.map(lambda leaf: leaf[sources], cache.own))
 
-  def known(self, weights: Weights, ids: Sequence[int]) -> None:
-    return None
-
   def label_logprobs(
     self,
     weights: Weights,

@@ -42,8 +42,9 @@ class Family(Protocol):
     """A cache for so many slots."""
     ...
 
-  def share(self, weights: Weights, tokens: Sequence[int]) -> Any:
-    """What is kept of the first tokens of all requests, or None where nothing can be."""
+  def share(self, weights: Weights, tokens: Sequence[int]) -> Shared | None:
+    """What is kept of the tokens that all requests, or prompts whose labels are scored, begin with; None where nothing
+    can be."""
     ...
 
   def start(self, tokens: Sequence[int], shared: int) -> Start:
@@ -65,10 +66,6 @@ class Family(Protocol):
 
     A slot and its source have the same prompt, so that what stands before may be left as it is.
     """
-    ...
-
-  def known(self, weights: Weights, ids: Sequence[int]) -> Shared | None:
-    """What is kept of ids that prompts begin with whose labels are scored, or None where nothing can be."""
     ...
 
   def label_logprobs(

@@ -17,7 +17,7 @@ from fiat_jax.models.family import Module
 def share(model: Module, weights: Mapping[str, Any], ids: Sequence[int]) -> Shared | None:
   """Computes what prompts share; None of an encoder, whose states depend on the whole input."""
   ids = [*virtual(weights), *ids]
-  return family_of(model).known(weights, ids) if ids else None
+  return family_of(model).share(weights, ids) if ids else None
 
 
 def label_logprobs(

@@ -111,7 +111,8 @@ def measured(scored: Scored, first: str, second: str) -> Precision:
   variance = float(np.square(residuals).sum()) * (freedom + 1) / freedom
   seeds, of_seeds = scored.seed_error(first, second)
   if seeds:
-    freedom = (variance + seeds) ** 2 / (variance**2 / freedom + seeds**2 / of_seeds)
+    below = variance**2 / freedom + seeds**2 / of_seeds
+    freedom = (variance + seeds) ** 2 / below if below else math.inf
   changes = np.abs(weights * differences)
   step = float(np.min(changes, where=changes > 1e-9, initial=np.inf))
   error = math.sqrt(variance + seeds)

@@ -134,7 +134,8 @@ def of_runs(basis: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> l
     return []
   seeds = basis["seeds"]
   over = f"{len(seeds)} seeds, whose mean every score is" if len(seeds) > 1 else f"one seed ({seeds[0]})"
-  how = "; ".join(f"{of['title']}: {of['steps']:,} steps at a rate of {of['learning_rate']:g}" for of in trained)
+  steps = lambda of: f"{of['steps']:,} steps " if "steps" in of else ""  # noqa: E731  over folds they differ
+  how = "; ".join(f"{of['title']}: {steps(of)}at a rate of {of['learning_rate']:g}" for of in trained)
   return [f"{' and '.join(basis['models'])}, tuned on {basis['train_rows']:,} rows; {over}. {how}."]
 
 
