@@ -67,7 +67,7 @@ class Precision:
           return None
         wanted *= 2
       else:
-        wanted = rows * shrinking / (left**2 - self.lasting)
+        wanted = max(1.0, rows * shrinking / (left**2 - self.lasting))
     return math.ceil(max(wanted, rows * FEWEST_GROUPS / self.groups))
 
   def _critical(self) -> tuple[float, float]:
