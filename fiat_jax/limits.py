@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fiat_jax import prompts
 from fiat_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +91,21 @@ def _texts(s: Settings) -> None:
       raise UserError(f"--{name} is empty: name at least one")
 
 
+def check_input(s: Settings) -> None:
+  """Raises UserError for an INPUT that gives every row the same x, or x its own label."""
+  columns = prompts.fields(prompts.parse(s.input))
+  if s.input and not columns:
+    raise UserError(f"--input {s.input!r} names no column: write it in braces, as in '{{question}}'")
+  if s.target in (columns or ["input"]):
+    raise UserError(
+      f"x would hold the column {s.target!r}, which is the --target: the label would stand in the prompt; name "
+      "others with --input"
+    )
+
+
 def _rows(s: Settings) -> None:
+  if not s.corrupts:
+    check_input(s)
   if s.validation_share < 0 or s.test_share < 0 or s.validation_share + s.test_share >= 1:
     raise UserError(
       f"--validation_share {s.validation_share} and --test_share {s.test_share}: give shares from 0 that leave "

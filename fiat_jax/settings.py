@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fiat_jax import limits, prompts
+from fiat_jax import limits
 from fiat_jax.data import splits
 from fiat_jax.data.reasoned import Reasoned
 from fiat_jax.data.rows import Layout, locate
@@ -153,7 +153,6 @@ class Settings:
 
   def __post_init__(self):
     limits.check(self)
-    self._check_input()
 
   @property
   def corrupts(self) -> bool:
@@ -193,17 +192,6 @@ class Settings:
       raise UserError(
         f"--objective span_corruption: {verb} works with answers, and a model that fills in spans gives none: tune on "
         "(`fiat export` makes a --model of the run), or see its loss with `fiat evaluate`"
-      )
-
-  def _check_input(self) -> None:
-    """Refuses an INPUT that gives every row the same x, or x its own label."""
-    columns = prompts.fields(prompts.parse(self.input))
-    if self.input and not columns:
-      raise UserError(f"--input {self.input!r} names no column: write it in braces, as in '{{question}}'")
-    if self.target in (columns or ["input"]) and not self.corrupts:
-      raise UserError(
-        f"x would hold the column {self.target!r}, which is the --target: the label would stand in the prompt; name "
-        "others with --input"
       )
 
   @property

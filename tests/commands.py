@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from fiat_jax import cli
 
@@ -19,27 +19,13 @@ def write_questions(folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-def last(words: Iterable[str]) -> list[str]:
-  """The words without what they say of a flag before they say something else of it, which a command would refuse."""
-  said: dict[str, list[str]] = {}
-  name = ""
-  for number, word in enumerate(words):
-    if word.startswith("--"):
-      name = word.partition("=")[0]
-      if name == "--gin_file" or name.startswith("--gin."):
-        name = f"{name} {number}"
-      said.pop(name, None)
-    said.setdefault(name, []).append(word)
-  return [word for found in said.values() for word in found]
-
-
 def runner(rows: pathlib.Path, *settings: str) -> Callable[..., str]:
   """`run(verb, folder, *words)`: runs a verb that must succeed on `rows`; returns what it printed."""
 
   def run(verb: str, folder: pathlib.Path, *words: str, splits: tuple[str, ...] = SPLITS) -> str:
     files = [word for split in splits for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-      code = cli.main(last([verb, *files, *settings, "--model_dir", str(folder), *words]))
+      code = cli.main([verb, *files, *settings, "--model_dir", str(folder), *words])
     assert code == 0, err.getvalue()
     return out.getvalue()
 

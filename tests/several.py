@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from commands import last
-
 ROOT = Path(__file__).parents[1]
 SLURM_PORTS = range(2**16 - 2**12, 2**16)
 PATIENCE = 1200  # seconds: each collective waits for all devices' threads, which a machine with other work runs in turn
@@ -56,7 +54,7 @@ def begin(
     # As in meshes.py, most of the time is compiling.
     told = {"XLA_FLAGS": f"--xla_cpu_use_fusion_emitters=false --xla_force_host_platform_device_count={each[number]}"}
     return subprocess.Popen(
-      [sys.executable, "-m", "fiat_jax", *last([*words, *(address if flags else ()), *beside[number % len(beside)]])],
+      [sys.executable, "-m", "fiat_jax", *[*words, *(address if flags else ()), *beside[number % len(beside)]]],
       cwd=places[number % len(places)],
       env=environment | told | (of_slurm(port - SLURM_PORTS[0], count, number, "127.0.0.1") if slurm else {}),
       stdout=subprocess.PIPE,

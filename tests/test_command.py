@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import last
 
 from fiat_jax import cli, flags
 from fiat_jax.configuration import configure
@@ -44,7 +43,7 @@ def fiat(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def refused(folder: Path, *words: str) -> str:
   """Runs a command that must be refused and leave the folder as it was; returns its one line."""
   before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-  run = fiat(folder, *last(words))
+  run = fiat(folder, *words)
   assert (run.returncode, run.stdout) == (2, "")
   assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr
   assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "something was left behind"

@@ -9,7 +9,6 @@ import pathlib
 import tempfile
 
 import pytest
-from commands import last
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -176,7 +175,7 @@ def test_malformed_flag_line_is_refused(capsys, tiny_checkpoint, words):
     good = folder / "good.jsonl"
     good.write_text("\n".join(json_lines(records([("a", "b"), ("c", "d")]))))
     base = ["--train", str(good), "--validation", str(good), "--model", str(tiny_checkpoint)]
-    message = refusal(capsys, folder, last(["train", *base, "--model_dir", str(folder / "run"), *words]))
+    message = refusal(capsys, folder, ["train", *base, "--model_dir", str(folder / "run"), *words])
   told = words[0].lstrip("-").removeprefix("gin.").split("=")[0].split(".")[0]
   named = told in message or told.upper() in message or words[-1] in message
   assert named or "template" in message or "instruction" in message or "recipe" in message, (words, message)

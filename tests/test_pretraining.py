@@ -4,7 +4,7 @@ import json
 
 import pytest
 import t5 as small
-from commands import last, records, results, runner
+from commands import records, results, runner
 
 from fiat_jax import cli
 
@@ -100,5 +100,5 @@ def test_a_decoder_only_model_is_refused(rows, tiny_checkpoint, tmp_path, monkey
 def refused(rows, checkpoint, words, capsys) -> str:
   files = [word for split in ("train", "validation") for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
   given = ["--model", str(checkpoint), "--input", "{text}", "--objective", "span_corruption", *files]
-  assert cli.main(last([words[0], *given, "--model_dir", "run", *words[1:]])) == 2
+  assert cli.main([words[0], *given, "--model_dir", "run", *words[1:]]) == 2
   return capsys.readouterr().err

@@ -21,7 +21,7 @@ ERROR = 0.05
 REPLICATES = 10_000
 FEWEST_GROUPS = 6  # of five groups one subset in 32 is empty, which is more than half of ERROR: nothing can be shown
 CHUNK = 1 << 20  # coins tossed at a time
-SEED_SCATTER = 1.0  # points between runs of one recipe, beyond their rows: seven recipes of three seeds showed 1.03
+SEED_SCATTER = 1.0  # points between runs of one recipe, beyond their rows: what `launch/seed_scatter.py` found in seven
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,15 +57,23 @@ class Scored:
     return variance, variance**2 / below if below else math.inf
 
   def _seed_variance(self, recipe: str) -> float:
-    """Beyond what shows as scatter between groups already; assumed where there is one seed."""
+    """Of the mean over seeds; assumed where there is one."""
     seeds = len(self.scores[recipe])
     if seeds < 2:
       return SEED_SCATTER**2 if self.alone(recipe) else 0.0
+    return max(0.0, self.seed_scatter(recipe)) / seeds
+
+  def seed_scatter(self, recipe: str) -> float:
+    """The variance of one run's score from seed to seed, of two or more, beyond what shows between groups already.
+
+    Unbiased, so it may be negative.
+    """
+    seeds = len(self.scores[recipe])
     weights, scores = row_weights(self.langs), self.by_seed(recipe)
     sizes, totals = group_totals(weights, self.groups), group_totals(self.scores[recipe] * weights, self.groups)
     scatter = totals - totals.mean(axis=0) - np.outer(scores - scores.mean(), sizes)
     within = np.square(scatter).sum() / (seeds - 1) * len(sizes) / max(1, len(sizes) - 1)
-    return max(0.0, float(scores.var(ddof=1) - within)) / seeds
+    return float(scores.var(ddof=1) - within)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

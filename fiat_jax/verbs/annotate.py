@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fiat_jax import processes, prompts, runtime
+from fiat_jax import limits, processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.progress import progress, say, silent
@@ -98,23 +98,12 @@ def _check(settings: Settings) -> None:
   if not settings.store and not settings.dry_run:
     raise UserError("no place for the answers: give --store FOLDER, or --dry_run to ask nothing")
   if settings.files_given():
-    _check_input(settings)
+    limits.check_input(settings)
   reasoner.require_price(settings)
   if settings.filter_gold and "train" not in settings.bare_files():
     raise UserError("--filter_gold is about training rows and there are none: on other rows it would show the answers")
   if settings.batch_api and not settings.beta.startswith(reasoner.ENDPOINT):
     raise UserError(f"--batch_api: {settings.beta!r} is no endpoint, which alone has one; leave it out")
-
-
-def _check_input(settings: Settings) -> None:
-  """Raises UserError where the answer itself is part of what would be asked."""
-  template, target = settings.layout.input, settings.layout.target
-  if target in (prompts.fields(prompts.parse(template)) if template else ("input",)):
-    named = f"--input {template!r} names" if template else "without --input the input is"
-    raise UserError(
-      f"{named} the column {target!r}, which is the target: the answers would be sent. Name other columns in "
-      "--input, or the right one with --target"
-    )
 
 
 def _annotate(

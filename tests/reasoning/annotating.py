@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from commands import last, records
+from commands import records
 
 from fiat_jax.reasoning.ledger import Ledger
 
@@ -22,7 +22,7 @@ def write_rows(file: pathlib.Path, count: int = 36) -> pathlib.Path:
 
 def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
   store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
-  return last(["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more])
+  return ["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more]
 
 
 def spent(rows: pathlib.Path) -> Ledger:

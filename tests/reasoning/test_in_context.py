@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from commands import last, records, results
+from commands import records, results
 from endpoint import Endpoint, served
 
 from fiat_jax import cli
@@ -43,7 +43,7 @@ def told(prompt: str, attempt: int) -> str:
 def words(rows, url, *more):
   files = [word for split, _ in SPLITS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
   store = ["--store", str(rows / "S"), "--price", "1000,1000", "--beta", "openai:big", "--beta_url", url]
-  return last(["compare", *files, *store, "--exemplars", str(rows / "train.jsonl"), "--shots", "2", *more])
+  return ["compare", *files, *store, "--exemplars", str(rows / "train.jsonl"), "--shots", "2", *more]
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_exemplars_are_chosen_on_validation_alone(rows, monkeypatch, capsys):
     assert len(prompts) == 3 * 4 + 12 and len(tested) == 12, "test with what was chosen, and validation not again"
     assert all(prompt.count("of train") == 3 for prompt in tested)
     before = len(endpoint.bodies)
-    assert cli.main(last([*run, "--try_shots", "3,1"])) == 0 and len(endpoint.bodies) == before
+    assert cli.main([*run, "--try_shots", "3,1"]) == 0 and len(endpoint.bodies) == before
   (found,) = results(folder)["recipes"]
   assert found["test"]["overall"]["exact_match"] == 100 and found["shots"] == 3
   assert found["tried"] == [{"shots": 3, "validation": 100.0, "chosen": True}, {"shots": 1, "validation": 0.0}]
@@ -137,7 +137,7 @@ def test_an_endpoint_that_was_not_named_is_asked_only_up_to_a_cost_that_was(rows
       (("--price", "0,0"), True),
       (("--budget", "9,9"), True),
     ):
-      assert cli.main(last([*run, *more])) == 0
+      assert cli.main([*run, *more]) == 0
       said = capsys.readouterr().err
       assert ("| beta, CoT" in said) is asks
       assert ("beta, CoT: not run: need --max_cost: it asks openai:big" in said) is not asks
@@ -181,7 +181,7 @@ def test_a_cap_on_what_is_asked_in_context_needs_a_price(rows, monkeypatch, caps
   endpoint = Endpoint(answer=told)
   with served(endpoint) as url:
     run = words(rows, url, "--recipes", "icl,icl_self_consistency", "--model_dir", str(rows / "run"))
-    assert cli.main(last([*run, "--price=", "--max_cost", "5"])) == 2
+    assert cli.main([*run, "--price=", "--max_cost", "5"]) == 2
   assert not endpoint.bodies and "--max_cost 5 cannot be kept without the price" in capsys.readouterr().err
 
 

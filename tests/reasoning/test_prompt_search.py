@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from commands import last, records, results
+from commands import records, results
 from endpoint import Endpoint, served
 
 from fiat_jax import cli
@@ -49,7 +49,7 @@ def words(verb, rows, url, *more):
   files = [word for split, _ in COUNTS for word in (f"--{split}", str(rows / f"{split}.jsonl"))]
   store = ["--store", str(rows / "S"), "--price", "1000,1000", "--beta", "openai:big", "--beta_url", url]
   tried = ["--try_reasoning_instructions", str(rows / "wordings.txt"), "--propose_reasoning_instructions", "2"]
-  return last([verb, *files, *store, *tried, "--metrics", "exact_match", "--reasoning_length", "100", *more])
+  return [verb, *files, *store, *tried, "--metrics", "exact_match", "--reasoning_length", "100", *more]
 
 
 def scored(prompts, split):
