@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from fiat_jax import processes
 from fiat_jax.errors import UserError
@@ -43,6 +44,23 @@ def write_whole(path: pathlib.Path, text: str) -> None:
   if processes.first():
     with writing(path) as file:
       file.write(text)
+
+
+def read_result(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object that a command wrote when it was done.
+
+  Raises:
+    UserError: it cannot be read or is none.
+  """
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as e:
+    fault = type(e).__name__
+  else:
+    if isinstance(found, dict):
+      return found
+    fault = "no object"
+  raise UserError(f"cannot be read ({fault}): delete it, and the command that wrote it writes it again", path)
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def _yes(there: bool) -> str:
 def _results(settings: Settings, run: pathlib.Path) -> list[str]:
   """A line for each split that the run was judged on, the first metric with its interval over groups."""
   file = run / "results.json"
-  result: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+  result: Mapping[str, Any] = read_result(file) if file.exists() else {}
   lines = []
   for split in ("validation", "test"):
     if "overall" not in (found := result.get(split, {})):

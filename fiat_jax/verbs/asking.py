@@ -68,7 +68,7 @@ def judge(
   """
   asked = prepare(bench, recipe, folder)
   done, more = folder / "results.json", {"tried": list(tried)} if tried else {}
-  if done.exists() and (found := json.loads(done.read_text()))["asked"] == asked.digest:
+  if done.exists() and (found := read_result(done)).get("asked") == asked.digest:
     return found | more
   compilations.make_room()
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "asked": asked.digest, "shots": asked.plan.shots}

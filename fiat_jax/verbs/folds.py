@@ -103,7 +103,7 @@ def _written(
   scored = Scored(scores=scores, langs=langs, groups=groups, tuned=record.tuned(recipes))
   found = record.judge(recipes, results, scored, metric, apart=False)
   count = configuration.settings.folds
-  of_folds = [json.loads((folded.home(folder, n) / "results.json").read_text()) for n in range(count)]
+  of_folds = [read_result(folded.home(folder, n) / "results.json") for n in range(count)]
   warnings = [*dict.fromkeys(warning for of in of_folds for warning in of["warnings"])]
   said = {
     "folds": len(of_folds),

@@ -57,7 +57,7 @@ def _untuned(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) 
   """The model as it came, whose answers are kept in its folder, or the big model's own answers, which need no work."""
   done = folder / "results.json"
   if processes.by_first(done.exists):
-    return json.loads(done.read_text())
+    return read_result(done)
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, **bench.shards.truncated(recipe)}
   answers = Answers(bench, recipe)
   result |= {split: answers.judge(split, None, folder) for split in SPLITS[1:] if split in bench.rows}
@@ -104,7 +104,7 @@ def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str
     found = Answers(bench, form).judge("test", restore_best(bench, recipe, folder), folder / UNAIDED)
     write_whole(done, json.dumps(found, indent=2) + "\n")
     processes.wait()
-  return {UNAIDED: json.loads(done.read_text())}
+  return {UNAIDED: read_result(done)}
 
 
 def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:

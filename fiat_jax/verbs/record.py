@@ -52,7 +52,7 @@ class Record:
     self._by_size: dict[int, dict[str, np.ndarray]] = {}
     self._verdict: Verdict | None = None
     found = folder / "results.json"
-    self._programs = json.loads(found.read_text()).get("programs", {}) if found.exists() else {}
+    self._programs = read_result(found).get("programs", {}) if found.exists() else {}
 
   @property
   def results(self) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def train_recipe(
     done = folder / "results.json"
     if processes.by_first(done.exists):
       say(f"{folder} is done")
-      return json.loads(done.read_text())
+      return read_result(done)
     compilations.make_room()
     with compilations.counted() as programs:
       result = _result(bench, name, recipe, folder, seed, first or folder / "first", judged)

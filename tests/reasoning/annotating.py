@@ -22,7 +22,8 @@ def write_rows(file: pathlib.Path, count: int = 36) -> pathlib.Path:
 
 def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
   store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
-  return ["annotate", "--train", str(rows), "--beta", "openai:big", "--beta_url", url, *store, *more]
+  train = () if "--train" in more else ("--train", str(rows))
+  return ["annotate", *train, "--beta", "openai:big", "--beta_url", url, *store, *more]
 
 
 def spent(rows: pathlib.Path) -> Ledger:
