@@ -50,17 +50,38 @@ def read_result(path: pathlib.Path) -> dict[str, Any]:
   """The JSON object that a command wrote when it was done.
 
   Raises:
-    UserError: it cannot be read or is none.
+    UserError: it is missing, cannot be read or is none.
   """
+  with _naming(path):
+    return _object(path.read_text(encoding="utf-8"))
+
+
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The JSON object in each line of a file that a run wrote.
+
+  Raises:
+    UserError: it is missing or cannot be read, or a line is none.
+  """
+  with _naming(path), open(path, encoding="utf-8") as file:  # not `splitlines`: a text may hold other separators
+    return [_object(line) for line in file]
+
+
+def _object(text: str) -> dict[str, Any]:
+  if not isinstance(found := json.loads(text), dict):
+    raise ValueError("no object")
+  return found
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+  """Says what a user can do about a file of a run that cannot be read."""
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    yield
+  except FileNotFoundError:
+    raise UserError("is missing: run the command that writes it again", path) from None
   except (OSError, ValueError, RecursionError) as e:
-    fault = type(e).__name__
-  else:
-    if isinstance(found, dict):
-      return found
-    fault = "no object"
-  raise UserError(f"cannot be read ({fault}): delete it, and the command that wrote it writes it again", path)
+    hint = "delete it and the results.json of its run, and the run's command writes them again"
+    raise UserError(f"cannot be read ({type(e).__name__}): {hint}", path) from None
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from fiat_jax.evaluation import metrics, ranking
 from fiat_jax.evaluation.shared import Group, grouped
 from fiat_jax.evaluation.statistics import standard_error
 from fiat_jax.reasoning.answers import AnswerRule, chosen
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_records, write_whole
 
 OnDone = Callable[[], None]
 
@@ -172,8 +172,7 @@ def write_predictions(
 
 def read_predictions(path: pathlib.Path) -> list[Prediction]:
   """What `write_predictions` wrote of rows with targets: all that is scored and shown of them."""
-  with open(path, encoding="utf-8") as file:
-    return [_prediction(json.loads(line)) for line in file]
+  return [_prediction(record) for record in read_records(path)]
 
 
 def _prediction(record: dict[str, Any]) -> Prediction:
@@ -201,5 +200,4 @@ def _prediction(record: dict[str, Any]) -> Prediction:
 
 def read_scores(path: pathlib.Path, metric: str) -> list[float]:
   """One metric of every row, in the rows' order, from what `write_predictions` wrote."""
-  with open(path, encoding="utf-8") as file:  # not `splitlines`: a text may hold other line separators
-    return [json.loads(line)[metric] for line in file]
+  return [record[metric] for record in read_records(path)]

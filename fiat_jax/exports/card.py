@@ -17,6 +17,7 @@ from fiat_jax.evaluation.verdict import score_interval
 from fiat_jax.exports.licences import of_rows
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
+from fiat_jax.whole import read_records, read_result
 from fiat_jax.workbench import Workbench
 
 VLLM_RANK = 16  # the largest that vLLM takes unless told otherwise
@@ -146,8 +147,7 @@ def _interval(settings: Settings, run: pathlib.Path, split: str) -> str:
   file, metric = run / "predictions" / f"{split}.jsonl", settings.scores[0]
   if not file.exists():
     return ""
-  with open(file, encoding="utf-8") as lines:
-    answers = [json.loads(line) for line in lines]
+  answers = read_records(file)
   if not all(metric in answer for answer in answers):
     return ""
   scores = np.array([[answer[metric] for answer in answers]])

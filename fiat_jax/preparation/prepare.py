@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from fiat_jax import resources, signals
 from fiat_jax.errors import UserError
 from fiat_jax.preparation import archives, counts, download
-from fiat_jax.preparation.files import Files
+from fiat_jax.preparation.files import Files, whole_object
 from fiat_jax.preparation.sets import Set
 from fiat_jax.progress import say
 from fiat_jax.whole import refuse_unwritable
@@ -83,7 +83,7 @@ def _refuse_to_replace(folder: pathlib.Path, sample: bool) -> None:
     return
   if not (folder / MANIFEST).exists():
     raise UserError("is there and was not made by fiat prepare: give another --output", folder)
-  if sample and not json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sample"]:
+  if sample and not whole_object(folder / MANIFEST).get("sample"):
     raise UserError("holds the set itself, which its sample does not replace: give another --output", folder)
 
 

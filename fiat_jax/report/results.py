@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation.published import Figure
 from fiat_jax.recipe import Recipe
+from fiat_jax.whole import read_records, read_result
 
 SWITCHES: Mapping[str, Any] = {  # with what they are in runs that are older than they
   field.name: field.default for field in dataclasses.fields(Recipe) if field.name not in ("title", "overrides")
@@ -205,7 +205,7 @@ def read(folder: pathlib.Path) -> Comparison:
   Raises:
     UserError: a file is missing or broken, or predictions are of other rows than the first recipe's.
   """
-  record = _json(folder / "results.json")
+  record = read_result(folder / "results.json")
   results = tuple(_result(folder, recipe) for recipe in record["recipes"] if "test" in recipe)
   if not results:
     raise UserError("holds no scores on test: run `fiat compare` with --test FILE", folder / "results.json")
@@ -244,17 +244,5 @@ def _scores(of_seeds: Sequence[Sequence[Answer]], metric: str) -> np.ndarray:
   return np.array([[answer[metric] for answer in answers] for answers in of_seeds])
 
 
-def _answers(run: pathlib.Path) -> list[Answer]:
-  path = run / "predictions" / "test.jsonl"
-  try:
-    with open(path, encoding="utf-8") as file:
-      return [json.loads(line) for line in file]
-  except (OSError, ValueError) as e:
-    raise UserError(f"cannot be read ({e}): run `fiat compare` again", path) from None
-
-
-def _json(path: pathlib.Path) -> Any:
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as e:
-    raise UserError(f"cannot be read ({e}): run `fiat compare` again", path) from None
+def _answers(run: pathlib.Path) -> Sequence[Answer]:
+  return read_records(run / "predictions" / "test.jsonl")

@@ -17,7 +17,7 @@ from fiat_jax import processes
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
 from fiat_jax.training.picture import loss_picture
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_records, read_result, write_whole
 
 FLUSH_SECONDS = 10.0  # flushing events waits for the disk
 
@@ -126,17 +126,10 @@ def best_step(folder: pathlib.Path, metric: str) -> int:
     UserError: there is no such file or no validation in it, or it is damaged.
   """
   if (done := folder / "results.json").exists():
-    try:
-      return int(json.loads(done.read_text(encoding="utf-8"))["best_step"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
-      reason = f"cannot be read ({type(e).__name__}): delete it, and the command that trained writes it again"
-      raise UserError(reason, done) from None
-  path = folder / "metrics.jsonl"
-  try:
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-  except (OSError, ValueError) as e:
-    raise UserError(f"cannot be read ({e}): train again in a new folder", path) from None
-  return _best(records, metric)
+    if not isinstance(step := read_result(done).get("best_step"), int):
+      raise UserError("names no best_step: delete it, and the command that trained writes it again", done)
+    return step
+  return _best(read_records(folder / "metrics.jsonl"), metric)
 
 
 def _best(records: Sequence[Record], metric: str) -> int:

@@ -33,7 +33,7 @@ from fiat_jax.reasoning.request import Request, digest
 from fiat_jax.reasoning.store import Store
 from fiat_jax.recipe import Recipe
 from fiat_jax.settings import Settings
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_result, write_whole
 from fiat_jax.workbench import Workbench
 
 ASKED = ("validation", "test")

@@ -6,7 +6,6 @@ judged as one. A group of rows is in one fold as a whole.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.fold_runs import FoldRuns
 from fiat_jax.verbs.forecast import forecasts
 from fiat_jax.verbs.record import Compared
+from fiat_jax.whole import read_result
 from fiat_jax.workbench import Workbench
 
 

@@ -22,7 +22,7 @@ from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.choice import SPLITS
 from fiat_jax.verbs.objectives import Answers
 from fiat_jax.verbs.tuning import first_stage, train_recipe
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_result, write_whole
 from fiat_jax.workbench import Workbench
 
 UNAIDED = "without_reasoning"

@@ -23,7 +23,7 @@ from fiat_jax.verbs import learning_curve, prompt_search, recipe_runs
 from fiat_jax.verbs.budget import Runs
 from fiat_jax.verbs.choice import Choice
 from fiat_jax.verbs.made import note
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_result, write_whole
 from fiat_jax.workbench import Workbench
 
 

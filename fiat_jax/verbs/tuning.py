@@ -30,7 +30,7 @@ from fiat_jax.training.optimizers import OptimizerConfig
 from fiat_jax.training.step import init_state, make_step
 from fiat_jax.verbs.best import restore_best
 from fiat_jax.verbs.objectives import Objective, objective_of
-from fiat_jax.whole import write_whole
+from fiat_jax.whole import read_result, write_whole
 from fiat_jax.workbench import Workbench
 from fiat_jax.workbench.batches import make_batches
 

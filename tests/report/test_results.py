@@ -30,7 +30,7 @@ def test_a_pair_read_from_its_other_end_has_the_other_sign(tmp_path):
 
 
 def test_a_broken_folder_is_named(tmp_path):
-  with pytest.raises(UserError, match="run `fiat compare` again"):
+  with pytest.raises(UserError, match=r"results\.json: is missing: run the command that writes it again"):
     results.read(tmp_path)
   folder = simulated.write(tmp_path, ("fiat", "beta"))
   file = folder / "beta" / "predictions" / "test.jsonl"
