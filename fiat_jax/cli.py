@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ended(code: int, fault: str, shown: str) -> int:
   """The exit code, once `shown` stands on stderr; one of several processes ends here, and the others hear why."""
   if _several():
-    sys.modules["fiat_jax.processes"].leave(code, fault, shown)
+    from fiat_jax import cluster
+
+    cluster.leave(code, fault, shown)
   if shown:
     print(shown, file=sys.stderr)
   return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from fiat_jax import meshes, processes, sharding
+from fiat_jax import cluster, meshes, sharding
 from fiat_jax.resources import cache_folder
 from fiat_jax.settings import Settings
 
@@ -15,7 +15,7 @@ def start(settings: Settings) -> None:
   Raises:
     UserError: a process did not come or has other settings, the mesh does not fit the devices, or SLOTS do not fit it.
   """
-  processes.join(settings)
+  cluster.join(settings)
   jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled")))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -53,10 +53,10 @@ def run(cases: Sequence[Sequence[Any]], processes: int = 1) -> list[Any]:
 
 def join(address: str, count: str, number: str) -> None:
   """Joins the other processes, as the command line does."""
-  from fiat_jax import configuration, processes
+  from fiat_jax import cluster, configuration
 
   names = {"COORDINATOR": address, "PROCESSES": count, "PROCESS": number}
-  processes.join(configuration.configure([], [], names, []).settings)
+  cluster.join(configuration.configure([], [], names, []).settings)
 
 
 @contextlib.contextmanager

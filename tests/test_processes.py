@@ -186,8 +186,8 @@ sys.exit(cli.main([]))
 LISTENING = """
 import sys
 import meshes
-from fiat_jax import processes
-processes.LOOK_SECONDS = 0.0
+from fiat_jax import cluster
+cluster.LOOK_SECONDS = 0.0
 meshes.join(*sys.argv[1:])
 """
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fiat_jax import processes, stopwatch
 from fiat_jax.data.batches import Shard
+from fiat_jax.data.row import Row
+from fiat_jax.data.tokenizer import Tokenizer
 from fiat_jax.decoding.engine import Engine, Lengths, Session
+from fiat_jax.decoding.likelihood import share
 from fiat_jax.decoding.request import Request
+from fiat_jax.evaluation.evaluate import label_scores
 
 MOST, FEWEST = 20, 10  # prompts; fewer do not tell
 ENOUGH = 20.0  # seconds after which the fewest do
@@ -23,8 +27,20 @@ def measured(engine: Engine, shard: Shard, target_length: int) -> dict[str, floa
   return of_requests(engine, requests, shard.shared_prefix())
 
 
+def of_labels(engine: Engine, tokenizer: Tokenizer, rows: Sequence[Row], shard: Shard) -> dict[str, float]:
+  """The same of rows whose label is chosen; what all prompts begin with is computed once, and not timed."""
+  if len(rows) < FEWEST:
+    return {}
+  known = share(engine.model, engine.weights, shard[0].inputs[: shard.shared_prefix()].tolist())
+
+  def choose(number: int) -> None:
+    label_scores(engine, tokenizer, rows[number].labels, shard[number].inputs.tolist(), known)
+
+  return _timed(len(rows), choose)
+
+
 def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int) -> dict[str, float]:
-  """The same of requests, a row's together where it takes several. All processes decode as many: the first one's clock.
+  """The same of requests, a row's together where it takes several.
 
   Args:
     shared: so many first tokens are the same in all, and not the whole of any: they are computed once, and not timed.
@@ -33,15 +49,24 @@ def of_requests(engine: Engine, asked: Sequence[Sequence[Request]], shared: int)
     return {}
   every = [request for of_row in asked for request in of_row]
   session = Session(engine, Lengths.of(every), every[0].tokens[:shared])
+
+  def decode(number: int) -> None:
+    for request in asked[number]:
+      session.add(request)
+    while session:
+      session.advance()
+
+  return _timed(len(asked), decode)
+
+
+def _timed(count: int, answer: Callable[[int], None]) -> dict[str, float]:
+  """The quantiles of the first of so many rows. All processes answer as many: the first one's clock."""
   seconds: list[float] = []
-  for of_row in asked[:MOST]:
+  for number in range(min(count, MOST)):
     if processes.of_first(len(seconds) >= FEWEST and sum(seconds) > ENOUGH):
       break
-    for request in of_row:
-      session.add(request)
     with stopwatch.warm() as elapsed:
-      while session:
-        session.advance()
+      answer(number)
     seconds.append(elapsed.seconds)
     processes.check_signals()
   return quantiles(seconds)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fiat_jax import limits, processes, runtime
+from fiat_jax import cluster, limits, processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.progress import progress, say, silent
@@ -45,7 +45,7 @@ def main(configuration: Configuration) -> None:
 
     configuration = prompt_search.of_annotate(configuration)
   rule = AnswerRule.parse(settings.answer) if settings.answer else None
-  processes.join(settings)
+  cluster.join(settings)
   if processes.count() > 1:
     runtime.start(settings)  # what all refuse is refused before one leads the others
     engine = _engine(configuration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping
 
-from fiat_jax import compilations, processes, runtime
+from fiat_jax import compilations, launcher, processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, published, report
@@ -50,7 +50,7 @@ def prepare(configuration: Configuration) -> tuple[Workbench, Choice]:
   chosen = choice.choose(bench)
   recipes = dict(chosen.recipes)
   if any(recipe.in_context for recipe in recipes.values()):
-    processes.check_alone(settings, "a comparison with recipes in context")
+    launcher.check_alone(settings, "a comparison with recipes in context")
   first = [found for recipe in recipes.values() for found in first_stage(bench, recipe).values()]
   bench.prepare([*recipes.values(), *first, *filter(None, map(bench.templates.unaided, recipes.values()))])
   bench.check()

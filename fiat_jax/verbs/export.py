@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fiat_jax import processes, runtime
+from fiat_jax import launcher, runtime
 from fiat_jax.checkpoints.huggingface import read_json
 from fiat_jax.checkpoints.locate import public_name
 from fiat_jax.checkpoints.merged import write_hugging_face
@@ -46,7 +46,7 @@ def main(configuration: Configuration) -> None:
   folder, output = pathlib.Path(settings.model_dir), pathlib.Path(settings.output)
   recipe = configuration.recipe(one_recipe(settings))
   _check(settings, recipe)
-  processes.check_alone(settings, "fiat export")
+  launcher.check_alone(settings, "fiat export")
   runtime.start(settings)
   if settings.weights and settings.format != "peft":
     say(f"the adapter was trained on weights in {settings.weights}; it is merged into the checkpoint's own")

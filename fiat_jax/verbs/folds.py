@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fiat_jax import processes, run_folder
+from fiat_jax import launcher, run_folder
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit, splits
 from fiat_jax.evaluation import diagnosis, report
@@ -34,7 +34,7 @@ from fiat_jax.workbench import Workbench
 def run(configuration: Configuration) -> Compared | None:
   """Runs every fold's comparison, as far as it is not done; None where only the plan was asked for."""
   settings, folder = configuration.settings, pathlib.Path(configuration.settings.model_dir)
-  processes.check_alone(settings, "a comparison over folds")
+  launcher.check_alone(settings, "a comparison over folds")
   paths = splits.folds(settings.data, settings.folds, settings.split_seed)
   parts = [
     configuration.replace(**of, data="", folds=0, budget="", model_dir=str(folded.home(folder, n)))

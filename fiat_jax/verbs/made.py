@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from fiat_jax import configuration, processes, resources, runtime, signals
+from fiat_jax import configuration, launcher, resources, runtime, signals
 from fiat_jax.checkpoints.locate import MADE, Checkpoint, locate, made_folder
 from fiat_jax.checkpoints.merged import write_hugging_face
 from fiat_jax.configuration import Configuration
@@ -65,7 +65,7 @@ def settled(configured: Configuration) -> Configuration:
   folder = made_folder(source)
   with _alone(folder.parent):
     if not folder.is_dir():
-      processes.check_alone(configured.settings, "making the tuned model")
+      launcher.check_alone(configured.settings, "making the tuned model")
       _make(folder, configured.settings)
   return configured.replace(model=source)
 

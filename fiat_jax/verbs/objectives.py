@@ -83,9 +83,8 @@ class Answers:
     predictions, seconds = answered(self._bench, self._recipe, split, tree)
     if self._recipe.runs_model:
       self.seconds[split] = round(seconds, 3)
-    if self._recipe.runs_model and split == "test" and not self._bench.settings.labels:
-      shard, length = self._bench.shards.of(split, self._recipe), self._bench.settings.target_length
-      self.latency = latency.measured(self._bench.models.engine(self._recipe, tree), shard, length)
+    if self._recipe.runs_model and split == "test":
+      self.latency = self._latency(split, tree)
     if any(name in metrics.JUDGED for name in self._metrics):
       from fiat_jax.evaluation.judge import judged  # the package `openai` is slow to import
 
@@ -93,6 +92,13 @@ class Answers:
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
+
+  def _latency(self, split: str, tree: Any | None) -> dict[str, float]:
+    bench, recipe = self._bench, self._recipe
+    engine, shard = bench.models.engine(recipe, tree), bench.shards.of(split, recipe)
+    if not bench.settings.labels:
+      return latency.measured(engine, shard, bench.settings.target_length)
+    return latency.of_labels(engine, bench.models.of(recipe).tokenizer, bench.shards.read(split, recipe), shard)
 
   def show(self, results: Sequence[Mapping[str, Any]], split: str) -> None:
     print(report.table(results, self._metrics, split))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fiat_jax import processes, runtime, signals
+from fiat_jax import launcher, runtime, signals
 from fiat_jax.configuration import Configuration
 from fiat_jax.data.rows import Row, read_rows
 from fiat_jax.decoding.engine import Lengths
@@ -37,7 +37,7 @@ def main(configuration: Configuration) -> None:
   if not file:
     raise UserError("no rows to answer: give --data FILE")
   check_output(settings)
-  processes.check_alone(settings, "fiat predict --deployment")
+  launcher.check_alone(settings, "fiat predict --deployment")
   rows = read_rows(file, settings.layout, labelled=False)
   runtime.start(settings)
   found, recipe, bench = deployed.bench_of(configuration.replace(data="", test=""))

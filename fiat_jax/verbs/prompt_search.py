@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fiat_jax import processes, runtime
+from fiat_jax import launcher, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics
@@ -40,7 +40,7 @@ def check(configuration: Configuration, names: Sequence[Sought]) -> None:
     UserError: a file of wordings is wrong, or rows, the big model, the store, the price are missing.
   """
   settings = configuration.settings
-  processes.check_alone(settings, "a search of prompts")
+  launcher.check_alone(settings, "a search of prompts")
   metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
   if "reasoning_instruction" in names:
     AnswerRule.parse(settings.answer)

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 import socket
 
-from fiat_jax import processes, runtime, signals
+from fiat_jax import launcher, runtime, signals
 from fiat_jax.configuration import Configuration
 from fiat_jax.decoding import warm
 from fiat_jax.decoding.engine import Engine, Session
@@ -36,7 +36,7 @@ def main(configuration: Configuration) -> None:
   """
   settings = configuration.settings
   settings.answers("serve")
-  processes.check_alone(settings, "fiat serve")
+  launcher.check_alone(settings, "fiat serve")
   token = token_for(settings.host)
   with server.bind(settings.host, settings.port) as bound:
     runtime.start(settings)

@@ -107,6 +107,7 @@ def _result(
   objective = objective_of(bench, recipe)
   begun = _begun(bench, recipe, first, seed)
   figures, trained = _train(bench, recipe, objective, folder, seed, begun)
+  assert not objective.seconds, "the checkpoint is chosen on validation, before any split is judged"
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapts:
@@ -147,23 +148,17 @@ def _train(
   if size < settings.batch:
     say(f"--batch {settings.batch} is more than the {count} training {objective.unit}: an update takes them all once")
   steps = settings.steps or max(1, math.ceil(settings.epochs * count / size))
-  full, params = recipe.adapter == "full", bench.models.params(recipe)
-  if full:
-    trained, frozen = bench.models.masters(recipe) if begun is None else jax.tree.map(jnp.copy, begun), {}
-  else:
-    trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
-    frozen = bench.models.variables(recipe, None)
-  # Bound to where it lies, as what a checkpoint gives back is: the same programs then serve both.
-  trained = jax.device_put(trained, jax.tree.map(lambda leaf: leaf.sharding, trained))
+  trained, frozen = _parts(bench, recipe, seed, begun)
   config = optimizer_config(settings)
   optimizer, rates = optimizers.optimizer(config), optimizers.learning_rates(config, steps)
   state = init_state(trained, optimizer)
   batches = make_batches(bench, recipe, size, seed, held=microbatch.size((frozen, state, trained)))
   say(
-    f"{recipe.title}: {count} {objective.unit}, {steps} steps of {size}, packed into rows of "
-    f"{batches.shape.length} tokens; {lora.count(trained):,} of {lora.count(params):,} parameters are tuned"
+    f"{recipe.title}: {count} {objective.unit}, {steps} steps of {size}, packed into rows of {batches.shape.length} "
+    f"tokens; {lora.count(trained):,} of {lora.count(bench.models.params(recipe)):,} parameters are tuned"
   )
 
+  full = recipe.adapter == "full"
   work = loop.Training(
     config=loop.LoopConfig(
       steps=steps,
@@ -188,11 +183,26 @@ def _train(
   checkpoints, journal = RunCheckpoints(folder / "checkpoints"), Journal(folder)
   with contextlib.closing(journal), contextlib.closing(checkpoints):
     best, tree = loop.train(work, state, checkpoints, journal)
-    last = journal.records[-1]["step"]
-    before = {"before": journal.validation(0)} if settings.by_loss else {}
-    curve = [{"step": r["step"], **r["validation"]} for r in journal.records if "validation" in r]
-    about = {"best_step": best, "steps": last, "stopped_early": last < steps, "learning_rate": settings.learning_rate}
-    return {**about, **before, "curve": curve}, tree
+  return {"best_step": best, "learning_rate": settings.learning_rate, **_told(journal, steps, settings)}, tree
+
+
+def _parts(bench: Workbench, recipe: Recipe, seed: int, begun: Any | None) -> tuple[Any, Any]:
+  """What is trained, new or as begun, and what stays frozen beside it, which full fine-tuning has none of."""
+  if recipe.adapter == "full":
+    trained, frozen = bench.models.masters(recipe) if begun is None else jax.tree.map(jnp.copy, begun), {}
+  else:
+    trained = bench.models.new_adapter(recipe, seed) if begun is None else begun
+    frozen = bench.models.variables(recipe, None)
+  # Bound to where it lies, as what a checkpoint gives back is: the same programs then serve both.
+  return jax.device_put(trained, jax.tree.map(lambda leaf: leaf.sharding, trained)), frozen
+
+
+def _told(journal: Journal, steps: int, settings: Settings) -> dict[str, Any]:
+  """How training went: how many steps were taken, and the scores on validation over them."""
+  last = journal.records[-1]["step"]
+  before = {"before": journal.validation(0)} if settings.by_loss else {}
+  curve = [{"step": r["step"], **r["validation"]} for r in journal.records if "validation" in r]
+  return {"steps": last, "stopped_early": last < steps, **before, "curve": curve}
 
 
 def optimizer_config(settings: Settings) -> OptimizerConfig:

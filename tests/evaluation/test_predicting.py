@@ -7,6 +7,7 @@ import tiny
 from fiat_jax.data.packing import Example
 from fiat_jax.data.rows import Row
 from fiat_jax.decoding.engine import Engine
+from fiat_jax.evaluation import latency
 from fiat_jax.evaluation.evaluate import choose_label, generate
 from fiat_jax.models import decoder, pretrained
 from fiat_jax.models.lora import LoraConfig
@@ -90,3 +91,12 @@ def test_the_likeliest_label_is_chosen_end_mark_included(described, params, rows
     assert p.label_logprobs == pytest.approx(expected, abs=1e-3)
     assert p.text == max(expected, key=expected.__getitem__) and p.fault == ""
     assert p.logprob == max((p.label_logprobs or {}).values())
+
+
+def test_each_of_the_first_choices_is_timed_alone(described, params, rows_and_shard, tmp_path):
+  (rows, shard), times = rows_and_shard, 8
+  engine = engine_of(described, params, stop_ids=[])
+  many = tiny.write_shard(tmp_path, [shard[n % len(rows)] for n in range(len(rows) * times)])
+  found = latency.of_labels(engine, described.tokenizer, rows * times, many)
+  assert found["rows"] == latency.MOST and 0 < found["p50"] <= found["p95"] < 5
+  assert latency.of_labels(engine, described.tokenizer, rows, shard) == {}
