@@ -112,7 +112,8 @@ def markdown(
     searched: the trail of a search of prompts.
     not_run: `title` and `needs` of recipes that were left out.
     folds: over how many, 0 where there are none.
-    basis: `models`, `train_rows` and `seeds` of what was tuned.
+    basis: `models`, `train_rows` and `seeds` of what was tuned, whether settings were `searched`, and the column of
+      `reasoning`, where a recipe reads one.
     warnings: of the rows and of scores that look odd.
   """
   told = [*of_runs(basis, results), *([over_folds(folds)] if folds else [])]
@@ -136,7 +137,9 @@ def of_runs(basis: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> l
   over = f"{len(seeds)} seeds, whose mean every score is" if len(seeds) > 1 else f"one seed ({seeds[0]})"
   steps = lambda of: f"{of['steps']:,} steps " if "steps" in of else ""  # noqa: E731  over folds they differ
   how = "; ".join(f"{of['title']}: {steps(of)}at a rate of {of['learning_rate']:g}" for of in trained)
-  return [f"{' and '.join(basis['models'])}, tuned on {basis['train_rows']:,} rows; {over}. {how}."]
+  searched = "" if basis.get("searched", True) else "; not searched (--try_learning_rates and --try_epochs do)"
+  read = f" The reasoning is the column {column}." if (column := basis.get("reasoning")) else ""
+  return [f"{' and '.join(basis['models'])}, tuned on {basis['train_rows']:,} rows; {over}. {how}{searched}.{read}"]
 
 
 def over_folds(count: int) -> str:

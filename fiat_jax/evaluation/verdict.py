@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from fiat_jax.evaluation import cost, power, statistics
@@ -24,12 +24,12 @@ other recipe; a difference counts where p is at most {ERROR:g}. The outcome is
 
 - clear: the pick is above every other recipe. It is the one to use.
 - indistinguishable: it is not above all, and the {100 * (1 - ERROR):g} % interval of its difference to each of the rest
-  stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use: by money per 1,000 answers where
-  that is known of all, else without reasoning before with, which costs an answer of the big model each time; then by
-  seconds, the big model's with the tuned one's, where they are known of all that are left (less than a quarter more is
-  the same); then without reasoning before with, untuned before tuned, and the big model's own answer before what a
-  second model makes of it; of equals the better on validation. Whether it is MODEL or BASE_MODEL that answers does not
-  count as a cost, but in seconds.
+  stays within {MARGIN:g} points. The cheapest of those and the pick is the one to use, but for any that another of them
+  is above: by money per 1,000 answers where that is known of all, else without reasoning before with, which costs an
+  answer of the big model each time; then by seconds, the big model's with the tuned one's, where they are known of all
+  that are left (less than a quarter more is the same); then without reasoning before with, untuned before tuned, and
+  the big model's own answer before what a second model makes of it; of equals the better on validation. Whether it is
+  MODEL or BASE_MODEL that answers does not count as a cost, but in seconds.
 - too little data: an interval reaches further, and the pick is the best guess; or a recipe is above the pick on test,
   so that validation and test disagree, and that one is.
 
@@ -91,7 +91,7 @@ class Pair:
 
   @property
   def shown(self) -> bool:
-    return self.p <= ERROR
+    return bool(self.p <= ERROR)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,15 +157,21 @@ def _decided(
   """By `RULE`, of the pick's pairs, by the other's name, and the rest."""
   above = [c for c in others if own[c.name].shown and own[c.name].difference < 0]
   rivals = [c for c in others if not (own[c.name].shown and own[c.name].difference > 0)]
-  small = all(max(map(abs, own[c.name].interval)) <= MARGIN for c in rivals)
+  reach = {c.name: max(map(abs, own[c.name].interval)) for c in rivals}
   if not rivals:
     outcome, chosen = "clear", pick
-  elif small and not above:
-    outcome, chosen = "indistinguishable", _cheapest([pick, *rivals])
+  elif not above and max(reach.values()) <= MARGIN:
+    worse = _below(rest, reach)
+    outcome, chosen = "indistinguishable", _cheapest([pick, *(c for c in rivals if c.name not in worse)])
   else:
     outcome, chosen = "too little data", min(above, key=lambda c: own[c.name].difference, default=pick)
-  against = chosen if chosen is not pick else min(rivals or others, key=lambda c: own[c.name].difference)
-  main = own[against.name]
+  if chosen is not pick:
+    main = own[chosen.name]
+  elif outcome == "too little data":
+    main = own[max(reach, key=reach.__getitem__)]
+  else:
+    main = min((own[c.name] for c in rivals or others), key=lambda pair: pair.difference)
+  against = next(c for c in others if c.name == main.second)
   return Verdict(
     recipe=chosen.name,
     outcome=outcome,
@@ -179,6 +185,12 @@ def _decided(
     words=_words(outcome, pick, chosen, against, main) + _more_rows(outcome, main, drawn.scored) + _seeds(main, drawn),
     costs=chosen.cost.words(),
   )
+
+
+def _below(pairs: Sequence[Pair], names: Collection[str]) -> set[str]:
+  """Those of the names that another of them is shown to be above."""
+  shown = [pair for pair in pairs if pair.shown and pair.first in names and pair.second in names]
+  return {pair.second if pair.difference > 0 else pair.first for pair in shown}
 
 
 def _cheapest(candidates: Sequence[Candidate]) -> Candidate:
@@ -224,7 +236,9 @@ def _words(outcome: Outcome, pick: Candidate, chosen: Candidate, against: Candid
   best = f"{pick.title} was best on validation"
   if outcome == "indistinguishable":
     cheap = f"{chosen.title} is cheaper" if chosen is not pick else "none that is as good is cheaper"
-    return f"Use {chosen.title}. {best}; on test it cannot be told from {against.title}: {gap}; {cheap}."
+    worse = pair.interval[1] if chosen is not pick else -pair.interval[0]
+    left = f"; it may be up to {worse:.1f} points worse" if worse > 0.05 else ""
+    return f"Use {chosen.title}. {best}; on test it cannot be told from {against.title}: {gap}; {cheap}{left}."
   if pair.could_show is None:
     return (
       f"Too little data. {best} and is the best guess; fewer than {FEWEST_GROUPS} groups of test rows show nothing."

@@ -19,6 +19,7 @@ BEGUN = "begun"  # an extension of httpx requests
 LONGEST_WAIT = 600.0  # seconds, whatever an endpoint asks for
 MOST_STOPS = 4  # that the protocol takes; what an answer holds beyond others is cut off here
 _begun: contextvars.ContextVar[list[int]] = contextvars.ContextVar("begun")
+REFUSING = ("unsupported", "not support", "unrecognized", "not allowed", "not permitted", "only the default")
 OPTIONAL = {"max_tokens": "max_tokens", "temperature": "temperature", "'stop'": "stop"}  # as refusals name them
 
 
@@ -89,7 +90,7 @@ def read(body: Any, *, chat: bool) -> Answer:
 
 
 def _blamed(status: int, text: str) -> set[str]:
-  if status != 400 or not ("unsupported" in text.lower() or "not support" in text):
+  if status not in (400, 422) or not any(word in text.lower() for word in REFUSING):
     return set()
   return {name for said, name in OPTIONAL.items() if said in text}
 

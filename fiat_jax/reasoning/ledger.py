@@ -83,6 +83,7 @@ class Ledger:
     self._worst_ratio, self._count = 1.0, 0
     self._open: dict[str, Held] = {}
     self._sessions = folder / "sessions"
+    self.log.make_folder()
     self._sessions.mkdir(exist_ok=True)
     self._alive = open(self._sessions / session, "a")  # noqa: SIM115  open, and locked, while this process lives
     fcntl.flock(self._alive, fcntl.LOCK_EX)

@@ -26,7 +26,7 @@ class Outcome:
     key: of the request whose text counts; empty where no text came.
     answer: what is read out of it.
     lenient: what may be the answer where the rule finds none (`read_leniently`); such a row has failed all the same.
-    fault: why the text cannot be used, or that none came; empty where it can, None where nobody was asked yet.
+    fault: why the text cannot be used, or that none came; empty where it can, None where samples are still to come.
     votes: samples that agree, samples that came.
   """
 
@@ -47,12 +47,14 @@ def outcomes(plan: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Out
   for row in plan.inputs:
     keys = plan.keys_of(row)
     said = [key for key in keys if store.answered(key)]
-    if said:
+    if not all(key in store.kept or key in store.failures for key in keys):
+      found[row] = Outcome()  # some of its samples are still to come
+    elif said:
       found[row] = _of_texts(said, store, rule, plan.row(row).labels)
     else:
       faults = [store.kept[key].fault for key in keys if key in store.kept]
       faults += [store.failures[key] for key in keys if key in store.failures]
-      found[row] = Outcome(fault=faults[0] if faults else None)
+      found[row] = Outcome(fault=faults[0])
   return found
 
 

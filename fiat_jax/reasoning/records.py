@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ class Records:
   """The shards `{name}-NNNNN.jsonl` of a folder.
 
   Between two calls other processes may add records: `fresh` gives those that this object has not seen, its own too.
+  The folder is made when something is written.
 
   Attributes:
     place: of the record that `fresh` gave last.
@@ -41,14 +43,28 @@ class Records:
     self.folder, self.name = folder, name
     self._shard, self._place, self._line = 0, 0, 0
     self.place: Place = (0, 0)
+    for place in (folder, *folder.parents):
+      try:
+        fits = stat.S_ISDIR(place.stat().st_mode)
+      except FileNotFoundError:
+        continue
+      except OSError:  # below a file, or of too long a name
+        fits = False
+      if fits:
+        break
+      raise UserError("is no folder: give another --store", place)
+
+  def make_folder(self) -> None:
+    """What is only read of a store makes none."""
     try:
-      folder.mkdir(parents=True, exist_ok=True)
+      self.folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-      raise UserError(f"cannot be made ({e.strerror}): give another --store", folder) from None
+      raise UserError(f"cannot be made ({e.strerror}): give another --store", self.folder) from None
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
     """Keeps other processes from writing to anything in the folder."""
+    self.make_folder()
     with open(self.folder / "lock", "a") as file:
       fcntl.flock(file, fcntl.LOCK_EX)
       yield
@@ -103,6 +119,7 @@ class Records:
     path = self.folder / BALLAST
     if path.exists():
       return
+    self.make_folder()
     with open(path, "wb") as file:
       try:
         os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)

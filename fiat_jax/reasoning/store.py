@@ -122,6 +122,7 @@ class Store:
   @contextlib.contextmanager
   def looked_at(self) -> Iterator[None]:
     """For making files of what the store holds now, which other processes make too: one after another."""
+    self.log.make_folder()
     with open(self.folder / "views.lock", "a") as file:
       fcntl.flock(file, fcntl.LOCK_EX)
       self.refresh()

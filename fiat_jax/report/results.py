@@ -138,8 +138,8 @@ class Comparison:
   """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
   `not_run` has `title` and `needs` of those that lack something; `prompts` are the wordings that a search of prompts
   tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where there
-  are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows` and the `seeds`; `sizes`
-  are differences between recipes by the number of training rows.
+  are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows`, the `seeds` and more;
+  `sizes` are differences between recipes by the number of training rows.
   """
 
   results: tuple[Result, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -95,20 +96,24 @@ def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path)
   runs = Runs(found, budget, paid=lambda: budgeting.paid_on(bench.settings.store))
   say(budgeting.table(found, runs.names, budget))
   learning_curve.say_too_large(bench)
-  _offer_folds(bench, sum(one.minutes or 0.0 for one in found if one.name in runs.names))
+  _offer_folds(bench, {name: recipes[name] for name in runs.names}, folder)
   if not runs.names:
     raise UserError(f"--budget {bench.settings.budget} allows no run: raise it, or name cheaper --recipes")
   return runs
 
 
-def _offer_folds(bench: Workbench, minutes: float) -> None:
+def _offer_folds(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> None:
   """Few rows of DATA can all be test rows; what that takes is said."""
   data, rows = bench.settings.data, sum(map(len, bench.rows.values()))
-  if data and rows < FEW and set(bench.settings.bare_files()) == {"train", "validation", "test"}:
-    say(
-      f"{rows} rows are few: --folds {OFFERED} makes a test row of each, not of {len(bench.rows['test'])} alone, and "
-      f"takes about {OFFERED * minutes:.0f} minutes"
-    )
+  if not data or rows >= FEW or set(bench.settings.bare_files()) != {"train", "validation", "test"}:
+    return
+  anew = forecasts(bench, recipes, folder / "fold_0")  # nothing of a fold is done
+  minutes, money = OFFERED * sum(one.minutes or 0.0 for one in anew), OFFERED * sum(one.money for one in anew)
+  paid = " and what an endpoint without --price takes" if math.isinf(money) else f" and {money:.2f} of money"
+  say(
+    f"{rows} rows are few: --folds {OFFERED} makes a test row of each, not of {len(bench.rows['test'])} alone, and "
+    f"takes about {minutes:.0f} minutes{paid if money else ''}"
+  )
 
 
 def _show_example(bench: Workbench, recipes: dict[str, Recipe]) -> None:

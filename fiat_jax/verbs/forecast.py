@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fiat_jax import machine
 from fiat_jax.models import lora
@@ -43,6 +44,14 @@ class Forecast:
     return self.money > 0, self.money, math.inf if self.minutes is None else self.minutes
 
 
+class Run(NamedTuple):
+  """One run of a recipe: the rows that it learns from, its changes of settings, whether it answers test, too."""
+
+  rows: int = 0
+  changes: Mapping[str, Any] = {}
+  test: bool = True
+
+
 def forecasts(
   bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path, like: Workbench | None = None
 ) -> list[Forecast]:
@@ -60,32 +69,37 @@ def _order(forecast: Forecast) -> tuple[bool, float, float]:
 
 def _forecast(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path, like: Workbench) -> Forecast:
   several = bench.settings.seeds if recipe.trains else (0,)
-  count, money = float(len(_not_done(seeds.found(folder, several)))), 0.0
+  count, money = len(_not_done(seeds.found(folder, several))), 0.0
   if recipe.answer_of_beta:
     minutes: float | None = 0.0
   elif recipe.in_context:
     minutes, money = _of_asking(bench, recipe, folder)
   else:
-    count = trainings(bench, recipe, folder) if recipe.trains else count
-    minutes = count * _of_model(like, recipe)
+    left = runs_left(bench, recipe, folder) if recipe.trains else [Run()] * int(count)
+    count, minutes = len(left), sum(_of_model(like, recipe, run) for run in left)
   done = minutes == money == 0 if recipe.in_context else not count and not recipe.answer_of_beta
   return Forecast(name=name, title=recipe.title, runs=len(several), minutes=minutes, money=money, done=done)
 
 
-def trainings(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> float:
-  """How often the recipe is still to be trained on all rows; on fewer, a part of once.
+def runs_left(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[Run]:
+  """The runs in which the recipe is still to be trained.
 
-  Where settings are still to be tried, all of its runs may be other ones, of which the best trial's is the first.
+  Where settings are still to be tried, all but the trials may be other runs, as long as the longest trial.
   """
   several, whole = bench.settings.seeds, learning_curve.whole(bench)
   ways = search.trials(bench.settings, recipe)
-  tried = _not_done(search.places(folder, ways)) if len(ways) > 1 else []
-  places = {size: seeds.found(learning_curve.place_of(folder, size), several) for size in learning_curve.sizes(bench)}
-  if tried:
-    return len(tried) + len(several) - 1 + len(several) * sum(places) / whole
-  return (
-    len(_not_done(seeds.found(folder, several))) + sum(size * len(_not_done(places[size])) for size in places) / whole
-  )
+  homes = search.places(folder, ways) if len(ways) > 1 else []
+  tried = [
+    Run(rows=whole, changes=way, test=False) for way, home in zip(ways, homes, strict=False) if _not_done([home])
+  ]
+  longest = max(ways, key=lambda way: (way.get("steps", 0), way.get("epochs", 0.0)))
+  found = [
+    Run(rows=whole, changes=longest) for _ in (several[1:] if tried else _not_done(seeds.found(folder, several)))
+  ]
+  for size in learning_curve.sizes(bench):
+    places = seeds.found(learning_curve.place_of(folder, size), several)
+    found += [Run(rows=size, changes=longest) for _ in (places if tried else _not_done(places))]
+  return [*tried, *found, *([Run(changes=longest)] if tried else [])]
 
 
 def _not_done(homes: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -117,17 +131,18 @@ def of_requests(
   return ((reading + writing) / speed + COMPILING / 4) / 60, 0.0
 
 
-def _of_model(bench: Workbench, recipe: Recipe) -> float:
+def _of_model(bench: Workbench, recipe: Recipe, run: Run) -> float:
   """Minutes of one run of a recipe in which MODEL or BASE_MODEL reads the tokenised rows."""
   bench = bench.of(recipe)
-  settings = bench.settings
+  settings = dataclasses.replace(bench.settings, **{k: v for k, v in run.changes.items() if k in ("epochs", "steps")})
   size = lora.count(bench.models.of(recipe).family.shapes())
-  passes = {split: 1.0 for split in ("validation", "test") if split in bench.rows}
+  judged = ("validation", "test") if run.test else ("validation",)
+  passes = {split: 1.0 for split in judged if split in bench.rows}
   training = 0.0
-  if recipe.trains:
+  if run.rows:
     shards = [bench.shards.of("train", recipe), *([bench.shards.explained(recipe)] if recipe.distils else [])]
     there = len(shards[0])
-    count = min(there, settings.train_rows or there)
+    count = min(there, run.rows)
     tokens = sum(int((s.lengths("inputs") + s.lengths("targets")).sum()) for s in shards) * count / there
     size_of_update = min(settings.batch, count)
     steps = settings.steps or max(1, math.ceil(settings.epochs * count / size_of_update))
@@ -138,7 +153,7 @@ def _of_model(bench: Workbench, recipe: Recipe) -> float:
   if bench.templates.unaided(recipe) and "test" in passes:
     answering += _of_answers(bench, recipe, "test", size)
   speed = machine.products_a_second(settings.dtype)
-  minutes = ((training + answering) / speed + (COMPILING if recipe.trains else COMPILING / 4)) / 60
+  minutes = ((training + answering) / speed + (COMPILING if run.rows else COMPILING / 4)) / 60
   return 2 * minutes if recipe.begins_with else minutes
 
 

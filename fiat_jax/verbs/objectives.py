@@ -17,7 +17,7 @@ from fiat_jax.evaluation.evaluate import summarise, write_predictions
 from fiat_jax.progress import progress, say
 from fiat_jax.recipe import Recipe
 from fiat_jax.training import microbatch
-from fiat_jax.verbs.answered import answered
+from fiat_jax.verbs.answered import Answered, answered
 from fiat_jax.verbs.predictions import say_doubts
 from fiat_jax.workbench import Workbench
 
@@ -30,12 +30,14 @@ class Objective(Protocol):
     written: what stands in the run folder afterwards.
     seconds: that answering took, by split, once it was judged; without compiling.
     latency: of single test rows, once those were judged; empty where it was not measured.
+    asked: the splits that were looked at so far.
   """
 
   unit: str
   written: str
   seconds: dict[str, float]
   latency: dict[str, float]
+  asked: set[str]
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     """The scores on validation."""
@@ -71,16 +73,17 @@ class Answers:
     self._stuck = diagnosis.Stuck(self._metrics)
     self.seconds: dict[str, float] = {}
     self.latency: dict[str, float] = {}
+    self.asked: set[str] = set()
 
   def validate(self, tree: Any | None) -> dict[str, float]:
-    found = answered(self._bench, self._recipe, "validation", tree, searched=False)
+    found = self._answered("validation", tree, searched=False)
     summary = summarise(found.predictions, self._metrics)
     for doubt in self._stuck.heard(summary):
       say(f"warning: {self._recipe.title}: {doubt}")
     return summary["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
-    predictions, seconds = answered(self._bench, self._recipe, split, tree)
+    predictions, seconds = self._answered(split, tree)
     if self._recipe.runs_model:
       self.seconds[split] = round(seconds, 3)
     if self._recipe.runs_model and split == "test":
@@ -92,6 +95,10 @@ class Answers:
     file = folder / "predictions" / f"{split}.jsonl"
     write_predictions(file, predictions, self._metrics, with_reasoning=self._recipe.needs_reasoning)
     return summarise(predictions, self._metrics)
+
+  def _answered(self, split: str, tree: Any | None, *, searched: bool = True) -> Answered:
+    self.asked.add(split)
+    return answered(self._bench, self._recipe, split, tree, searched=searched)
 
   def _latency(self, split: str, tree: Any | None) -> dict[str, float]:
     bench, recipe = self._bench, self._recipe
@@ -121,11 +128,13 @@ class ByLoss:
     self._bench, self._recipe = bench, recipe
     self.seconds: dict[str, float] = {}
     self.latency: dict[str, float] = {}
+    self.asked: set[str] = set()
 
   def validate(self, tree: Any | None) -> dict[str, float]:
     return self.judge("validation", tree, pathlib.Path())["overall"]
 
   def judge(self, split: str, tree: Any | None, folder: pathlib.Path) -> dict[str, Any]:
+    self.asked.add(split)
     bench, described = self._bench, self._bench.models.of(self._recipe)
     examples = prompted(bench.shards.examples(split, self._recipe), bench.models.virtual(self._recipe))
     packing = packing_of(described.family.start_id)

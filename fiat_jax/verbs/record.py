@@ -106,11 +106,17 @@ def seeds(configuration: Configuration, recipes: Mapping[str, Recipe]) -> int:
 
 
 def basis(bench: Workbench, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
-  """What recipes are tuned from: their models, the number of training rows, the seeds."""
+  """What recipes are tuned from: their models, the number of training rows, the seeds; whether settings are searched.
+
+  Where a recipe reads reasoning from a column that has another name than it is looked for under, that is told, too.
+  """
   settings, used = bench.settings, {recipe.model_setting for recipe in recipes.values() if recipe.runs_model}
   models = [getattr(settings, name) for name in ("model", "base_model") if name in used]
   rows = learning_curve.whole(bench) if "train" in bench.rows else 0
-  return {"models": models, "train_rows": rows, "seeds": list(settings.seeds)}
+  searched = bool(settings.try_learning_rates or settings.try_epochs)
+  found = {"models": models, "train_rows": rows, "seeds": list(settings.seeds), "searched": searched}
+  read = any(recipe.needs_reasoning for recipe in recipes.values()) and not settings.store
+  return found | ({"reasoning": settings.reasoning} if read and settings.reasoning != "reasoning" else {})
 
 
 def not_run(configuration: Configuration, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:

@@ -107,7 +107,7 @@ def _result(
   objective = objective_of(bench, recipe)
   begun = _begun(bench, recipe, first, seed)
   figures, trained = _train(bench, recipe, objective, folder, seed, begun)
-  assert not objective.seconds, "the checkpoint is chosen on validation, before any split is judged"
+  assert objective.asked <= {"validation"}, "the checkpoint is chosen on validation"
   result: dict[str, Any] = {"recipe": name, "title": recipe.title, "seed": seed, **figures}
   result["tuned_parameters"] = lora.count(trained)
   if recipe.adapts:

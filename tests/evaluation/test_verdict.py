@@ -50,6 +50,23 @@ def test_of_recipes_that_cannot_be_told_apart_the_cheapest_is_used():
   assert found.words.startswith("Use fine-tuning. FIAT was best on validation") and "cheaper" in found.words
 
 
+def test_of_those_the_cheapest_is_not_used_where_another_is_above_it():
+  """As the pick is told apart from neither, though they are from each other."""
+  scores = {"fiat": right(0.27, start=0.5), "tuned": right(0.28), "untuned": right(0.24)}
+  found = judge(scores, fiat=(FIAT, 40.0), tuned=(TUNED, 30.0), untuned=(UNTUNED, 29.0))
+  shown = {(pair.first, pair.second): pair.shown for pair in found.pairs}
+  assert shown == {("fiat", "tuned"): False, ("fiat", "untuned"): False, ("tuned", "untuned"): True}
+  assert (found.outcome, found.recipe) == ("indistinguishable", "tuned")
+
+
+def test_what_is_too_little_is_said_of_the_pair_that_is_open_the_furthest():
+  scores = {"fiat": right(0.5), "near": right(0.5, start=0.01), "far": right(0.44, start=0.5)}
+  found = judge(scores, fiat=(FIAT, 60.0), near=(TUNED, 50.0), far=(TUNED, 50.0))
+  reach = {pair.second: max(map(abs, pair.interval)) for pair in found.pairs[:2]}
+  assert reach["near"] < MARGIN < reach["far"]
+  assert (found.outcome, found.against) == ("too little data", "far") and "takes about" in found.words
+
+
 @pytest.mark.parametrize(
   ("cheap", "dear"),
   [(UNTUNED, TUNED), (TUNED, FIAT), (TUNED, BETA), (UNTUNED, BETA), (BETA, FIAT)],

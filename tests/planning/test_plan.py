@@ -194,12 +194,15 @@ def test_times_are_read_as_people_say_them():
 @pytest.mark.skipif(not child.has_compiler(), reason="libtpu is not to be had")
 def test_a_plan_for_a_tpu_is_compiled_by_its_own_compiler(capsys):
   words = ("--topology", "v5e:2x2", "--mesh", "fsdp=4", "--model", "flan_t5_small", "--batch", "8")
+  before = {name: os.environ.get(name) for name in child.COMPILES}
   assert planned(*words, "--source_length", "128", "--target_length", "32") == 0
   told = capsys.readouterr().out
   assert "compiled by libtpu" in told and "all-gather" in told
   train = next(line.split() for line in told.splitlines() if line.startswith("train"))
   assert train[6] == "yes" and 0.9 < float(train[8]) < 1.2
-  assert "TPU_SKIP_MDS_QUERY" not in os.environ
+  assert before == {name: os.environ.get(name) for name in child.COMPILES}, (
+    "what is set for the compiler is the child's"
+  )
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,18 @@ def test_a_cap_is_never_passed_by_a_server_that_reports_twice_the_tokens(rows, c
   assert max(map(langs.count, LANGS)) - min(map(langs.count, LANGS)) <= 1
 
 
+def test_a_row_is_done_when_all_its_samples_have_come(rows, capsys):
+  endpoint = Endpoint()
+  asked = ("--train", f"{rows}[:1]", "--samples", "5", "--temperature", "0.7", "--concurrency", "1")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, *asked, "--max_cost", "0.7")) == 2
+    assert 0 < len(endpoint.bodies) < 5
+    told = capsys.readouterr().err
+    assert "0 rows done, 0 failed, 1 left" in told and "to go on: " in told
+    assert cli.main(words(rows, url, *asked, "--max_cost", "5")) == 0
+  assert len(endpoint.bodies) == 5 and "1 rows done, 0 failed, 0 left" in capsys.readouterr().err
+
+
 def test_a_cap_needs_a_price_and_a_dry_run_asks_nothing(rows, capsys):
   endpoint = Endpoint()
   with served(endpoint) as url:

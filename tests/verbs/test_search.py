@@ -80,20 +80,32 @@ def test_what_is_tried_later_is_foretold(tmp_path):
   rows, run = write_questions(tmp_path), tmp_path / "run"
   files = {split.upper(): str(rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
 
-  def left(**flags: str) -> float:
+  def left(**flags: str) -> list[tuple[int, bool]]:
+    """The rows of each run that is still to be made, and whether it answers test."""
     bench = Workbench(configure([], [], files | flags))
-    return forecast.trainings(bench, bench.configuration.recipe("fine_tuning"), run / "fine_tuning")
+    runs = forecast.runs_left(bench, bench.configuration.recipe("fine_tuning"), run / "fine_tuning")
+    return [(run.rows, run.test) for run in runs]
 
-  assert left(SEEDS="0,1") == 2
+  whole, trial, of_test = (8, True), (8, False), (0, True)
+  assert left(SEEDS="0,1") == [whole] * 2
   done(run / "fine_tuning" / "seed_0", run / "fine_tuning" / "seed_1")
-  assert left(SEEDS="0,1") == 0 and left(SEEDS="0,1,2") == 1
-  assert left(SEEDS="0,1", TRY_SIZES="2,4,8") == 2 * (2 + 4) / 8
+  assert left(SEEDS="0,1") == [] and left(SEEDS="0,1,2") == [whole]
+  assert left(SEEDS="0,1", TRY_SIZES="2,4,8") == [(2, True)] * 2 + [(4, True)] * 2
   done(run / "sizes" / "fine_tuning" / "2" / "seed_0")
-  assert left(SEEDS="0,1", TRY_SIZES="2,4,8") == 2 * (2 + 4) / 8 - 2 / 8
+  assert left(SEEDS="0,1", TRY_SIZES="2,4,8") == [(2, True)] + [(4, True)] * 2
   rates = {"SEEDS": "0,1", "TRY_LEARNING_RATES": "0.001,0.01"}
-  assert left(**rates) == 2 + 1, "the runs may all have to be others"
+  assert left(**rates) == [trial, trial, whole, of_test], "the runs may all have to be others"
   done(*(run / "tried" / "fine_tuning" / f"learning_rate_{rate}" for rate in ("0.001", "0.01")))
-  assert left(**rates) == 0 and left(**rates | {"TRY_LEARNING_RATES": "0.001,0.01,0.1"}) == 1 + 1
+  assert left(**rates) == []
+  assert left(**rates | {"TRY_LEARNING_RATES": "0.001,0.01,0.1"}) == [trial, whole, of_test]
+
+
+def test_long_trials_are_foretold_as_long(tmp_path):
+  rows = write_questions(tmp_path)
+  files = {split.upper(): str(rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
+  bench = Workbench(configure([], [], files | {"TRY_EPOCHS": "1,20", "SEEDS": "0,1"}))
+  runs = forecast.runs_left(bench, bench.configuration.recipe("fine_tuning"), tmp_path / "run" / "fine_tuning")
+  assert [run.changes.get("epochs") for run in runs if run.rows] == [1, 20, 20]
 
 
 @pytest.mark.slow

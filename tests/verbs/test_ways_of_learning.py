@@ -122,7 +122,12 @@ def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path
   ]
   assert cli.main([*words, "--dry_run"]) == 0
   told = capsys.readouterr().err
-  assert "| together" in told and "FIAT" in told and not (tmp_path / "run" / "fiat").exists()
+  assert "| together" in told and "FIAT" in told
+  assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.gin"]
+  assert cli.main([*words, "--batch", "4", "--dry_run"]) == 0, (
+    "nothing has begun that another configuration would mix with"
+  )
+  capsys.readouterr()
   assert cli.main([*words, "--budget", "0"]) == 0
   found = results(tmp_path / "run")
   assert [result["recipe"] for result in found["recipes"]] == ["beta"] and "over --budget" in capsys.readouterr().err
