@@ -61,7 +61,7 @@ def choose(bench: Workbench) -> Choice:
   asked = bench.settings.recipes
   named = [name for name in asked if name not in SETS and name != "all"]
   names = [name for word in asked or ["default"] for name in expanded(word)]
-  recipes = {name: bench.configuration.recipe(name) for name in names}
+  recipes = _known(bench, names)
   if any(recipe.needs_reasoning or recipe.distils for recipe in recipes.values()):
     bill.tell(bench)
   lacks = {name: found for name, recipe in recipes.items() if (found := lacking(bench, recipe))}
@@ -80,6 +80,19 @@ def choose(bench: Workbench) -> Choice:
     raise UserError("; ".join(without))
   short = {name: ", ".join(lack.partition(": ")[0] for lack in found) for name, found in lacks.items()}
   return Choice(left, short)
+
+
+def _known(bench: Workbench, names: Sequence[str]) -> dict[str, Recipe]:
+  """Raises UserError with all names that are of no recipe."""
+  found, unknown = dict[str, Recipe](), list[str]()
+  for name in names:
+    try:
+      found[name] = bench.configuration.recipe(name)
+    except UserError as e:
+      unknown.append(str(e))
+  if unknown:
+    raise UserError("; ".join(dict.fromkeys(unknown)))
+  return found
 
 
 def expanded(word: str) -> Sequence[str]:
