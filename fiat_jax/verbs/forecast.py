@@ -88,10 +88,8 @@ def runs_left(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[Ru
   """
   several, whole = bench.settings.seeds, learning_curve.whole(bench)
   ways = search.trials(bench.settings, recipe)
-  homes = search.places(folder, ways) if len(ways) > 1 else []
-  tried = [
-    Run(rows=whole, changes=way, test=False) for way, home in zip(ways, homes, strict=False) if _not_done([home])
-  ]
+  homes = zip(ways, search.places(folder, ways), strict=True) if len(ways) > 1 else ()
+  tried = [Run(rows=whole, changes=way, test=False) for way, home in homes if _not_done([home])]
   longest = max(ways, key=lambda way: (way.get("steps", 0), way.get("epochs", 0.0)))
   found = [
     Run(rows=whole, changes=longest) for _ in (several[1:] if tried else _not_done(seeds.found(folder, several)))
