@@ -27,7 +27,7 @@ SAID = {  # of what differs from FIAT
   "every linear projection": ("adapted", "linear"),
   "write the big model's reasoning": ("distils", True),
   "starts from the adapter of distilled": ("begins_with", "distilled"),
-  "5e-5": ("overrides", {"OPTIMIZER": "adamw", "LEARNING_RATE": 5e-5, "BATCH": 64}),
+  "5e-5": ("overrides", {"OPTIMIZER": "adamw", "LEARNING_RATE": 5e-5, "BATCH": 64, "STEPS": 10_000}),
   "big model, asked": ("in_context", "beta"),
   "tuned model, asked": ("in_context", "model"),
   "rows with their answers are shown": ("exemplars", "shown"),

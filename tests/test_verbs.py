@@ -3,6 +3,7 @@
 import html
 import json
 import pathlib
+import shlex
 from typing import NamedTuple
 
 import pytest
@@ -214,7 +215,12 @@ def test_without_reasoning_compare_says_what_it_leaves_out(fiat, tmp_path, rows,
   ran = ["fine_tuning", "lora", "full_fine_tuning", "untuned_without_reasoning"]
   assert [result["recipe"] for result in found["recipes"]] == ran and found["verdict"]["recipe"] in ran
   assert [result["learning_rate"] for result in found["recipes"][:3]] == [0.001, 0.001, 0.0001]
-  assert found["not_run"]["base_full_fine_tuning"] == {"title": "full fine-tuning, base model", "needs": "--base_model"}
+  whole = shlex.join(["fiat", "compare", *words])
+  ladder = {"title": "full fine-tuning, base model", "needs": "--base_model", "command": f"{whole} --base_model NAME"}
+  assert found["not_run"]["base_full_fine_tuning"] == ladder and f"to run it: {ladder['command']}" in captured.err
+  files = " ".join(words[:6])
+  asked = f"fiat annotate {files} --beta openai:NAME --beta_url URL --store reasoning && {whole} --store reasoning"
+  assert found["not_run"]["fiat"]["command"] == asked and f"to run them: {asked}" in captured.err
 
 
 def test_without_validation_rows_there_is_no_verdict(fiat, tmp_path):

@@ -101,6 +101,7 @@ def markdown(
   folds: int = 0,
   basis: Mapping[str, Any] = MappingProxyType({}),
   warnings: Sequence[str] = (),
+  to_come: Sequence[str] = (),
 ) -> str:
   """The page of a comparison: its table on test, the verdict in words, every pair, and the rule.
 
@@ -110,13 +111,14 @@ def markdown(
     note: what is to be known of the model.
     beside: what papers publish of these recipes.
     searched: the trail of a search of prompts.
-    not_run: `title` and `needs` of recipes that were left out.
+    not_run: `title`, `needs` and `command` of recipes that were left out.
     folds: over how many, 0 where there are none.
     basis: `models`, `train_rows` and `seeds` of what was tuned, whether settings were `searched`, and the column of
       `reasoning`, where a recipe reads one.
     warnings: of the rows and of scores that look odd.
+    to_come: what is still to be run, in words.
   """
-  told = [*of_runs(basis, results), *([over_folds(folds)] if folds else [])]
+  told = [*goes_on(to_come), *of_runs(basis, results), *([over_folds(folds)] if folds else [])]
   parts = [table(results, names, "test"), *told, *left_out(not_run), *filter(None, [note, published(beside)])]
   parts += [f"Warning: {warning}." for warning in warnings]
   if found:
@@ -142,16 +144,25 @@ def of_runs(basis: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> l
   return [f"{' and '.join(basis['models'])}, tuned on {basis['train_rows']:,} rows; {over}. {how}{searched}.{read}"]
 
 
+def goes_on(to_come: Sequence[str]) -> list[str]:
+  """A line where something is still to be run."""
+  return [f"The comparison goes on; to come: {', '.join(to_come)}."] if to_come else []
+
+
 def over_folds(count: int) -> str:
   return f"Over {count} folds: each row was tested once, by models that learned from other folds' rows."
 
 
 def left_out(not_run: Mapping[str, Mapping[str, str]]) -> list[str]:
   """A line for all that need the same."""
-  titles: dict[str, list[str]] = {}
+  titles: dict[tuple[str, str], list[str]] = {}
   for of in not_run.values():
-    titles.setdefault(of["needs"], []).append(of["title"])
-  return [f"Not run: {'; '.join(of)}: needs {needs}." for needs, of in titles.items()]
+    titles.setdefault((of["needs"], of.get("command", "")), []).append(of["title"])
+  lines = []
+  for (needs, command), of in titles.items():
+    line = f"Not run: {'; '.join(of)}: {'needs' if len(of) == 1 else 'need'} {needs}."
+    lines.append(f"{line} To run {'it' if len(of) == 1 else 'them'}: `{command}`" if command else line)
+  return lines
 
 
 def prompts_table(trail: Sequence[Mapping[str, Any]]) -> str:

@@ -52,11 +52,11 @@ def page(comparison: Comparison) -> str:
     pairs=tables.pairs(comparison, SURE),
     rule=_paragraphs(verdict.RULE),
     told=[
+      *report.goes_on(comparison.to_come),
       *report.of_runs(comparison.basis, [result.record for result in comparison.results]),
       *([report.over_folds(comparison.folds)] if comparison.folds else []),
       *report.left_out(comparison.not_run),
     ],
-    left=[name for name in comparison.planned if name not in {result.name for result in comparison.results}],
     sure=SURE,
   )
 

@@ -135,17 +135,16 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-  """A run folder. The rows are those of test, in their order; `planned` names the recipes that are to be run in all;
-  `not_run` has `title` and `needs` of those that lack something; `prompts` are the wordings that a search of prompts
-  tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where there
-  are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows`, the `seeds` and more;
-  `sizes` are differences between recipes by the number of training rows.
+  """A run folder. The rows are those of test, in their order; `to_come` says in words what is still to be run;
+  `not_run` has `title`, `needs` and `command` of those that lack something; `prompts` are the wordings that a search of
+  prompts tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where
+  there are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows`, the `seeds` and
+  more; `sizes` are differences between recipes by the number of training rows.
   """
 
   results: tuple[Result, ...]
   metrics: tuple[str, ...]
   verdict: Mapping[str, Any] | None
-  planned: tuple[str, ...]
   could_show: str
   rows: Mapping[str, Mapping[str, int]]
   warnings: tuple[str, ...]
@@ -156,6 +155,7 @@ class Comparison:
   folds: int = 0
   basis: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   sizes: tuple[Mapping[str, Any], ...] = ()
+  to_come: tuple[str, ...] = ()
 
   @property
   def metric(self) -> str:
@@ -219,7 +219,6 @@ def read(folder: pathlib.Path) -> Comparison:
     results=results,
     metrics=tuple(record.get("metrics") or results[0].test["overall"]),
     verdict=record.get("verdict"),
-    planned=tuple(record.get("planned", ())),
     could_show=record.get("could_show", ""),
     rows=record.get("rows", {}),
     warnings=tuple(record.get("warnings", ())),
@@ -228,6 +227,7 @@ def read(folder: pathlib.Path) -> Comparison:
     programs=record.get("programs", {}),
     basis=record.get("basis", {}),
     sizes=tuple(record.get("sizes", ())),
+    to_come=tuple(record.get("to_come", ())),
     prompts=tuple(record.get("prompt_search", ())),
     folds=record.get("folds", 0),
   )

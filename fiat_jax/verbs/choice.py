@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from fiat_jax.configuration import NEEDED
 from fiat_jax.errors import UserError
 from fiat_jax.progress import say
-from fiat_jax.reasoning import forms, reasoner
-from fiat_jax.reasoning.answers import AnswerRule
-from fiat_jax.reasoning.ledger import Price
 from fiat_jax.recipe import Recipe
-from fiat_jax.verbs import asking, bill
-from fiat_jax.verbs.budget import Budget
+from fiat_jax.verbs import bill
+from fiat_jax.verbs.lacking import enabling, head, lacking
 from fiat_jax.workbench import Workbench
 
 SPLITS = ("train", "validation", "test")
@@ -46,10 +41,10 @@ ALL = tuple(dict.fromkeys([*ALONE, *(name for names in SETS.values() for name in
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """The recipes to run, by name, and why the others of a set are not: what each needs."""
+  """The recipes to run, by name, and of the others of a set what each `needs` and the `command` that runs it."""
 
   recipes: Mapping[str, Recipe]
-  not_run: Mapping[str, str]
+  not_run: Mapping[str, Mapping[str, str]]
 
 
 def choose(bench: Workbench) -> Choice:
@@ -66,6 +61,7 @@ def choose(bench: Workbench) -> Choice:
     bill.tell(bench)
   lacks = {name: found for name, recipe in recipes.items() if (found := lacking(bench, recipe))}
   told = {name: ", and ".join(found) for name, found in lacks.items()}
+  commands = {told[name]: enabling(bench.configuration, found) for name, found in lacks.items()}
   left = {name: recipe for name, recipe in recipes.items() if name not in lacks}
   refused = [f"the recipe {recipes[name].title!r} needs {told[name]}" for name in named if name in told]
   without = _missing(bench, [recipe for name, recipe in recipes.items() if name in left or name in named])
@@ -74,12 +70,13 @@ def choose(bench: Workbench) -> Choice:
   for lack in dict.fromkeys(told.values()):
     titles = [recipes[name].title for name in told if told[name] == lack]
     say(f"{'; '.join(titles)}: not run: {'needs' if len(titles) == 1 else 'need'} {lack}")
+    say(f"  to run {'it' if len(titles) == 1 else 'them'}: {commands[lack]}")
   if not left:
     raise UserError(f"none of the recipes can be run: {'; '.join(f'{name} needs {told[name]}' for name in told)}")
   if without:
     raise UserError("; ".join(without))
-  short = {name: ", ".join(lack.partition(": ")[0] for lack in found) for name, found in lacks.items()}
-  return Choice(left, short)
+  short = {name: ", ".join(map(head, found)) for name, found in lacks.items()}
+  return Choice(left, {name: {"needs": short[name], "command": commands[told[name]]} for name in lacks})
 
 
 def _known(bench: Workbench, names: Sequence[str]) -> dict[str, Recipe]:
@@ -100,69 +97,9 @@ def expanded(word: str) -> Sequence[str]:
   return ALL if word == "all" else DEFAULT if word == "default" else SETS.get(word, [word])
 
 
-def lacking(bench: Workbench, recipe: Recipe) -> list[str]:
-  """All that the recipe needs beside rows and is not there, with what to do."""
-  return [lack for look in LOOKS if (lack := look(bench.of(recipe), recipe))]
-
-
 def _missing(bench: Workbench, recipes: Collection[Recipe]) -> list[str]:
   """The splits without rows that these recipes cannot do without, with what to do."""
   needed = SPLITS if any(recipe.trains for recipe in recipes) else SPLITS[-1:]
   return [
     f"no --{split} rows: give --{split} FILE, or --data FILE to be split" for split in needed if split not in bench.rows
   ]
-
-
-def _model(bench: Workbench, recipe: Recipe) -> str:
-  setting = recipe.model_setting
-  there = not recipe.runs_model or getattr(bench.settings, setting)
-  return "" if there else f"--{setting}: {NEEDED[setting]}"
-
-
-def _whole_weights(bench: Workbench, recipe: Recipe) -> str:
-  if recipe.adapter != "full" or not bench.settings.weights:
-    return ""
-  return "whole weights: it trains all weights, and what is quantized is frozen: leave --weights out"
-
-
-def _reasoning(bench: Workbench, recipe: Recipe) -> str:
-  if not (recipe.needs_reasoning or recipe.distils):
-    return ""
-  settings = bench.settings
-  splits = [split for split in bench.rows if split == "train" or not recipe.distils]
-  count = sum(len(bench.rows[split]) for split in splits)
-  bare = sum(not row.reasoning for split in splits for row in bench.rows[split])
-  if bare <= ((1 - settings.completeness) * count if settings.store else 0):
-    return ""
-  place = f"the store {settings.store}" if settings.store else f"the column {settings.reasoning!r}"
-  return (
-    f"the big model's reasoning: {bare} of {count} rows have none in {place}; name its column with --reasoning, or ask "
-    "for it with `fiat annotate` and give its --store"
-  )
-
-
-def _answers(bench: Workbench, recipe: Recipe) -> str:
-  if recipe.reasoning_form not in forms.BY_ANSWER:
-    return ""
-  read = AnswerRule.parse(bench.settings.answer).read
-  if any(read(row.reasoning or "") for rows in bench.rows.values() for row in rows):
-    return ""
-  return "--answer: the pattern by which the big model's answer is read out of its reasoning"
-
-
-def _in_context(bench: Workbench, recipe: Recipe) -> str:
-  return asking.lacking(bench.settings, recipe, bench.rows) if recipe.in_context else ""
-
-
-def _cost(bench: Workbench, recipe: Recipe) -> str:
-  """What is not named may spend money only where it is said how much."""
-  settings = bench.settings
-  endpoint = recipe.in_context == "beta" and settings.beta.startswith(reasoner.ENDPOINT)
-  if not endpoint or settings.recipes or settings.max_cost or Budget.parse(settings.budget).money < math.inf:
-    return ""
-  if settings.price and not Price.parse(settings.price).of((1, 1)):
-    return ""
-  return f"--max_cost: it asks {settings.beta}, which costs money; or name it in --recipes"
-
-
-LOOKS: Sequence[Callable[[Workbench, Recipe], str]] = (_model, _whole_weights, _reasoning, _answers, _in_context, _cost)

@@ -10,6 +10,7 @@ from fiat_jax import compilations, launcher, processes, runtime
 from fiat_jax.configuration import Configuration
 from fiat_jax.errors import UserError
 from fiat_jax.evaluation import metrics, published, report
+from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
 from fiat_jax.reasoning import view
 from fiat_jax.reasoning.answers import AnswerRule
@@ -42,12 +43,15 @@ def check(configuration: Configuration) -> None:
   optimizer_config(configuration.own(Recipe()).settings)
 
 
-def prepare(configuration: Configuration) -> tuple[Workbench, Choice]:
-  """Reads rows and models' descriptions, chooses the recipes, and tokenises; nothing is run."""
+def prepare(configuration: Configuration, weights: list[Weights] | None = None) -> tuple[Workbench, Choice]:
+  """Reads rows and models' descriptions, chooses the recipes, and tokenises; nothing is run.
+
+  `weights`: as `Workbench` wants them.
+  """
   settings = configuration.settings
   runtime.start(settings)
   processes.by_first(lambda: view.make_room(settings))
-  bench = Workbench(configuration)
+  bench = Workbench(configuration, weights=weights)
   chosen = choice.choose(bench)
   recipes = dict(chosen.recipes)
   if any(recipe.in_context for recipe in recipes.values()):
@@ -58,9 +62,9 @@ def prepare(configuration: Configuration) -> tuple[Workbench, Choice]:
   return bench, chosen
 
 
-def run(configuration: Configuration) -> Compared | None:
-  """Runs what is not done yet; None where only the plan was asked for."""
-  bench, chosen = prepare(configuration)
+def run(configuration: Configuration, weights: list[Weights] | None = None) -> Compared | None:
+  """Runs what is not done yet; None where only the plan was asked for. `weights`: as `Workbench` wants them."""
+  bench, chosen = prepare(configuration, weights)
   recipes = dict(chosen.recipes)
   folder, used = pathlib.Path(configuration.settings.model_dir), bench.fingerprints(recipes.values())
   test, seeds = bench.rows["test"], record.seeds(configuration, recipes)
@@ -79,7 +83,7 @@ def run(configuration: Configuration) -> Compared | None:
     found = Record(bench, chosen, folder, power, warnings)
     _show_example(bench, {name: recipes[name] for name in runs.undone})
     while name := processes.of_first(runs.next()):
-      found.add(name)
+      found.add(name, runs, programs)
       runs.end(name)
       found.write(runs, programs)
   say(f"{programs} of earlier commands")
@@ -103,15 +107,16 @@ def _plan(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path)
 
 
 def _offer_folds(bench: Workbench, recipes: Mapping[str, Recipe], folder: pathlib.Path) -> None:
-  """Few rows of DATA can all be test rows; what that takes is said."""
-  data, rows = bench.settings.data, sum(map(len, bench.rows.values()))
-  if not data or rows >= FEW or set(bench.settings.bare_files()) != {"train", "validation", "test"}:
+  """Few rows can all be test rows; what that takes is said."""
+  rows = sum(map(len, bench.rows.values()))
+  if rows >= FEW or set(bench.settings.bare_files()) != {"train", "validation", "test"}:
     return
   anew = forecasts(bench, recipes, folder / "fold_0")  # nothing of a fold is done
   minutes, money = OFFERED * sum(one.minutes or 0.0 for one in anew), OFFERED * sum(one.money for one in anew)
   paid = " and what an endpoint without --price takes" if math.isinf(money) else f" and {money:.2f} of money"
+  of = "" if bench.settings.data else ", with all of them in one file, --data FILE,"
   say(
-    f"{rows} rows are few: --folds {OFFERED} makes a test row of each, not of {len(bench.rows['test'])} alone, and "
+    f"{rows} rows are few: --folds {OFFERED}{of} makes a test row of each, not of {len(bench.rows['test'])} alone, and "
     f"takes about {minutes:.0f} minutes{paid if money else ''}"
   )
 

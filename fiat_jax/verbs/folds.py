@@ -18,8 +18,8 @@ from fiat_jax.data import audit, splits
 from fiat_jax.evaluation import diagnosis, report
 from fiat_jax.evaluation.evaluate import read_predictions, read_scores
 from fiat_jax.evaluation.statistics import Scored
+from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
-from fiat_jax.recipe import Recipe
 from fiat_jax.verbs import budget as budgeting
 from fiat_jax.verbs import comparison, folded, record
 from fiat_jax.verbs.budget import Budget
@@ -41,27 +41,24 @@ def run(configuration: Configuration) -> Compared | None:
     for n, of in enumerate(paths)
   ]
   run_folder.require_own(folder)
-  bench, chosen = comparison.prepare(parts[-1].replace(budget=settings.budget))
+  weights: list[Weights] = []  # read once for all folds
+  bench, chosen = comparison.prepare(parts[-1].replace(budget=settings.budget), weights)
   whole, used = configuration.replace(recipes=tuple(chosen.recipes)).text(), bench.fingerprints(chosen.recipes.values())
   with run_folder.occupied(folder, whole, used, widens=True, bare=bench.bare_fingerprints()):
     runs = _plan(configuration, parts, bench, chosen)
-    del bench  # its rows and models: every fold has its own
+    del bench  # its rows: every fold has its own
     if settings.dry_run:
       return None
     run_folder.widen(folder, whole, used)
-    compared = [_fold(part, n, len(parts), chosen, runs) for n, part in enumerate(parts)]
-    recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
-    of = {name: [one for fold in compared for one in fold.results if one["recipe"] == name] for name in recipes}
-    results = [folded.result(configuration, folder, name, found) for name, found in of.items()]
-    return _written(configuration, folder, recipes, results, record.not_run(configuration, chosen, runs.over))
-
-
-def _fold(part: Configuration, number: int, count: int, chosen: Choice, runs: FoldRuns) -> Compared:
-  say(f"\nfold {number + 1} of {count}")
-  allowed = runs.begin(number)
-  found = comparison.run(part.replace(recipes=tuple(name for name in chosen.recipes if name in allowed)))
-  assert found, "no fold is only planned"
-  return found
+    done, found = list[Compared](), None
+    for n, part in enumerate(parts):
+      say(f"\nfold {n + 1} of {len(parts)}")
+      allowed = runs.begin(n)
+      fold = comparison.run(part.replace(recipes=tuple(name for name in chosen.recipes if name in allowed)), weights)
+      assert fold, "no fold is only planned"
+      done.append(fold)
+      found = _written(configuration, folder, chosen, runs, done)
+    return found
 
 
 def _plan(configuration: Configuration, parts: Sequence[Configuration], bench: Workbench, chosen: Choice) -> FoldRuns:
@@ -87,13 +84,12 @@ def _plan(configuration: Configuration, parts: Sequence[Configuration], bench: W
 
 
 def _written(
-  configuration: Configuration,
-  folder: pathlib.Path,
-  recipes: Mapping[str, Recipe],
-  results: list[dict[str, Any]],
-  not_run: Mapping[str, Mapping[str, str]],
+  configuration: Configuration, folder: pathlib.Path, chosen: Choice, runs: FoldRuns, done: Sequence[Compared]
 ) -> Compared:
-  """Judges all rows as one, and writes results and pages."""
+  """Judges the rows of the folds that are done as one, and writes results and pages; a verdict where all are."""
+  recipes = {name: recipe for name, recipe in chosen.recipes.items() if name in runs.names}
+  of = {name: [one for fold in done for one in fold.results if one["recipe"] == name] for name in recipes}
+  results = [folded.result(configuration, folder, name, found) for name, found in of.items()]
   names, metric = configuration.settings.metrics, configuration.settings.metrics[0]
   homes = {r["recipe"]: _runs(folder, r) for r in results}
   asked = [answer.row for answer in read_predictions(next(iter(homes.values()))[0] / "predictions" / "test.jsonl")]
@@ -102,21 +98,21 @@ def _written(
   langs, groups = [row.lang for row in asked], [row.group for row in asked]
   scored = Scored(scores=scores, langs=langs, groups=groups, tuned=record.tuned(recipes))
   found = record.judge(recipes, results, scored, metric, apart=False)
-  count = configuration.settings.folds
-  of_folds = [read_result(folded.home(folder, n) / "results.json") for n in range(count)]
+  of_folds = [read_result(folded.home(folder, n) / "results.json") for n in range(len(done))]
+  left = [f"fold {n + 1}" for n in range(len(done), configuration.settings.folds)]
   warnings = [*dict.fromkeys(warning for of in of_folds for warning in of["warnings"])]
   said = {
     "folds": len(of_folds),
     "could_show": report.power_line(langs, groups, record.seeds(configuration, recipes)),
     "warnings": [*warnings, *diagnosis.doubts(results, names, "test")],
-    "not_run": not_run,
-    "planned": list(recipes),
+    "not_run": record.not_run(configuration, chosen, runs.over),
+    "to_come": left,
     "recipes": results,
     "programs": {key: sum(of["programs"][key] for of in of_folds) for key in ("made", "found")},
     "rows": {"test": audit.languages(asked)},
     "basis": of_folds[0]["basis"],
   }
-  record.write(configuration, folder, said, found)
+  record.write(configuration, folder, said, None if left else found)
   return Compared(recipes=recipes, results=results, verdict=found)
 
 

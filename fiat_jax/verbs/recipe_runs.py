@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,18 @@ from fiat_jax.workbench import Workbench
 UNAIDED = "without_reasoning"
 
 
-def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> dict[str, Any]:
-  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside."""
+def run(
+  bench: Workbench,
+  name: str,
+  recipe: Recipe,
+  folder: pathlib.Path,
+  ran: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+  """One recipe's result; over several seeds, the mean of the scores, with each seed's own run beside.
+
+  Args:
+    ran: gets what there is after each run of a seed that another run comes after.
+  """
   ways = search.trials(bench.settings, recipe)
   bench = bench.of(recipe)
   settings = bench.settings
@@ -44,11 +54,12 @@ def run(bench: Workbench, name: str, recipe: Recipe, folder: pathlib.Path) -> di
   firsts = folders(bench, recipe, folder.parent / recipe.begins_with)
   found = search.best(bench, name, recipe, folder, firsts[0], ways)
   bench, recipe = found.bench, found.recipe
-  runs = [
-    train_recipe(bench, name, recipe, run, seed, first) | _unaided(bench, recipe, run)
-    for seed, run, first in zip(settings.seeds, folders(bench, recipe, folder), firsts, strict=True)
-  ]
-  more = {"tried": found.tried} if found.tried else {}
+  runs, more = list[dict[str, Any]](), {"tried": found.tried} if found.tried else {}
+  for seed, home, first in zip(settings.seeds, folders(bench, recipe, folder), firsts, strict=True):
+    known = processes.by_first((home / "results.json").exists)
+    runs.append(train_recipe(bench, name, recipe, home, seed, first) | _unaided(bench, recipe, home))
+    if not known and (len(runs) < len(settings.seeds) or learning_curve.sizes(bench)):
+      ran(over_seeds(runs, len(settings.seeds)) | more)
   result = over_seeds(runs) | more
   return result | _learning_curve(bench, name, recipe, folder, result)
 
@@ -82,9 +93,9 @@ def _learning_curve(
   return {"sizes": curve.judge(scores_by_size(bench, recipe, folder), validation, langs, groups)}
 
 
-def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
-  """The mean of the scores, with each seed's own run beside; of one seed, its run."""
-  if len(runs) == 1:
+def over_seeds(runs: list[dict[str, Any]], of: int = 1) -> dict[str, Any]:
+  """The mean of the scores, with each seed's own run beside; where there are to be but one `of` them, its run."""
+  if max(len(runs), of) == 1:
     return runs[0]
   means = {key: _mean([run[key] for run in runs]) for key in (*SPLITS[1:], UNAIDED) if all(key in run for run in runs)}
   of_one = {key: value for key, value in runs[0].items() if key != UNAIDED}
@@ -123,9 +134,9 @@ def folders(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> list[path
   return seeds.homes(folder, bench.settings.seeds) if recipe.trains else [folder]
 
 
-def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> np.ndarray:
-  """The first metric of every test row, [seeds, N]."""
-  return _of_rows(folders(bench, recipe, folder), bench.settings.metrics[0])
+def scores(bench: Workbench, recipe: Recipe, folder: pathlib.Path, count: int | None = None) -> np.ndarray:
+  """The first metric of every test row, [seeds, N]; of the first `count` seeds where not all are done."""
+  return _of_rows(folders(bench, recipe, folder)[:count], bench.settings.metrics[0])
 
 
 def scores_by_size(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[int, np.ndarray]:

@@ -63,11 +63,19 @@ class Record:
   def compared(self) -> Compared:
     return Compared(recipes=self._chosen.recipes, results=self.results, verdict=self._verdict)
 
-  def add(self, name: str) -> None:
-    """Runs a recipe, as far as it is not done, and takes in what it comes to."""
+  def add(self, name: str, runs: Runs, programs: Compilations) -> None:
+    """Runs a recipe, as far as it is not done, and takes in what it comes to; what there is after a seed is written."""
     bench, recipe, home = self._bench, self._chosen.recipes[name], self._folder / name
-    self._results[name] = {**recipe_runs.run(bench, name, recipe, home), **recipe_runs.about(bench, recipe)}
-    self._scores[name] = recipe_runs.scores(bench, recipe, home)
+
+    def take(result: dict[str, Any]) -> None:
+      self._results[name] = {**result, **recipe_runs.about(bench, recipe)}
+      self._scores[name] = recipe_runs.scores(bench, recipe, home, len(result.get("seeds", [result])))
+
+    def ran(result: dict[str, Any]) -> None:
+      take(result)
+      self.write(runs, programs)
+
+    take(recipe_runs.run(bench, name, recipe, home, ran))
     for size, scores in recipe_runs.scores_by_size(bench, recipe, home).items():
       self._by_size.setdefault(size, {})[name] = scores
 
@@ -85,7 +93,7 @@ class Record:
       "could_show": self._power,
       "warnings": [*self._warnings, *diagnosis.doubts(self.results, metrics, "test")],
       "not_run": not_run(bench.configuration, self._chosen, runs.over),
-      "planned": [name for name in self._chosen.recipes if name in runs.names],
+      "to_come": [self._left(name) for name in runs.left],
       "recipes": self.results,
       "basis": basis(bench, self._chosen.recipes),
       "sizes": curve.between(self._by_size, langs, groups),
@@ -93,6 +101,10 @@ class Record:
       "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
     }
     write(bench.configuration, self._folder, said, None if runs.left else self._verdict)
+
+  def _left(self, name: str) -> str:
+    title, result = self._chosen.recipes[name].title, self._results.get(name)
+    return f"{title}, of which {len(result.get('seeds', [result]))} seeds are done" if result else title
 
 
 def tuned(recipes: Mapping[str, Recipe]) -> list[str]:
@@ -120,9 +132,10 @@ def basis(bench: Workbench, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
 
 
 def not_run(configuration: Configuration, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
-  """What recipes that were left out need, with their titles, for the report."""
-  needs = {**chosen.not_run, **dict.fromkeys(over, "more than --budget")}
-  return {name: {"title": configuration.recipe(name).title, "needs": need} for name, need in needs.items()}
+  """What recipes that were left out need, with their titles and the command that runs them, for the report."""
+  more = {"needs": "more than --budget", "command": f"{configuration.command} --budget MINUTES"}
+  left = {**chosen.not_run, **dict.fromkeys(over, more)}
+  return {name: {"title": configuration.recipe(name).title, **of} for name, of in left.items()}
 
 
 def judge(
@@ -163,7 +176,7 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   told = note(configuration.settings.model)
   beside = published.beside(figures, said["recipes"], "test")
   of_run = {"not_run": said["not_run"], "folds": said.get("folds", 0), "basis": said["basis"]}
-  of_run |= {"warnings": [warning for warning in said["warnings"] if warning != told]}
+  of_run |= {"to_come": said["to_come"], "warnings": [warning for warning in said["warnings"] if warning != told]}
   text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched, **of_run)
   write_whole(folder / "report.md", text)
   page.write(folder)

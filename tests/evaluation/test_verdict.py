@@ -218,10 +218,13 @@ def test_the_page_holds_table_words_pairs_and_rule():
   assert "| 95 % interval |" in page and "1.0 to 2.0" in page
   assert "## Verdict: clear" in page and found.words in page and found.costs in page and RULE in page
   assert "| fiat" not in page and "| FIAT - beta alone" in page and page.count("(Holm)") == 1 and "Not run" not in page
-  lacking = {name: {"title": name.upper(), "needs": "--base_model"} for name in ("a", "b")}
+  command = "fiat compare --data my.csv --base_model NAME"
+  lacking = {name: {"title": name.upper(), "needs": "--base_model", "command": command} for name in ("a", "b")}
   folded = dataclasses.replace(found, apart=False)
   page = report.markdown(results, ("m",), folded, not_run=lacking, folds=5)
-  assert page.count("(Holm)") == 3 and "Not run: A; B: needs --base_model." in page and "Over 5 folds: each row" in page
+  assert page.count("(Holm)") == 3
+  assert f"Not run: A; B: need --base_model. To run them: `{command}`" in page
+  assert "Over 5 folds: each row" in page
 
 
 def test_what_can_be_shown_is_told_before():

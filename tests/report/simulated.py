@@ -104,7 +104,7 @@ def write(
   found = dataclasses.asdict(verdict.decide(candidates, drawn, METRICS[0])) if len(names) > 1 else None
   record = {
     "metrics": METRICS,
-    "planned": list(names),
+    "to_come": [],
     "recipes": results,
     "verdict": found,
     "could_show": "test: many rows can show much",

@@ -70,7 +70,6 @@ def test_chance_makes_pearsons_correlation_negative_and_oldhams_not(comparison):
     results=(results.Result(record=more.record, answers=(answers,)), less),
     metrics=("exact_match",),
     verdict=None,
-    planned=(),
     could_show="",
     rows={},
     warnings=(),
