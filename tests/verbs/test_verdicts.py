@@ -12,6 +12,7 @@ from fiat_jax.evaluation.evaluate import read_scores
 from fiat_jax.evaluation.statistics import Scored, resample
 from fiat_jax.evaluation.verdict import Candidate, decide
 from fiat_jax.recipe import Recipe
+from fiat_jax.verbs import record
 
 SIZES = {"train": 192, "validation": 64, "test": 240}
 SETTINGS = ("--gin.LABELS=('yes', 'no')", "--metrics", "accuracy", "--batch", "16", "--target_length", "4")
@@ -19,17 +20,21 @@ SETTINGS += ("--learning_rate", "0.002", "--epochs", "2", "--validate_every", "2
 SETTINGS += ("--template", "plain")  # a chat's words around a row are longer than the row
 
 
-def write(folder, told):
-  """Rows of which half say their answer, the others' is yes in four of five; `told`: what the reasoning tells."""
-  generator = random.Random(0)
+def write(folder, told, noisy=False):
+  """Rows of which half say their answer, the others' is yes in four of five; `told`: what the reasoning tells.
+
+  `noisy`: the others' is yes in one of two, and every row is another.
+  """
+  generator, share = random.Random(0), 0.5 if noisy else 0.2
   folder.mkdir()
   for split, count in SIZES.items():
     lines = []
     for n in range(count):
-      answer = generator.choice(("yes", "no")) if n % 2 else "no" if generator.random() < 0.2 else "yes"
+      answer = generator.choice(("yes", "no")) if n % 2 else "no" if generator.random() < share else "yes"
       said = {"yes": "red", "no": "blue"}[answer] if n % 2 else "grey"
       reasoning = f"It is known. The answer is {told(answer, generator)}."
-      row = {"id": f"{split}{n}", "input": f"Is the {said} one right?", "target": answer, "reasoning": reasoning}
+      asked = f"Is the {said} one right{f', of {generator.randrange(1000)}' if noisy else ''}?"
+      row = {"id": f"{split}{n}", "input": asked, "target": answer, "reasoning": reasoning}
       lines.append(json.dumps({**row, "group": f"{split}{n}"}))
     (folder / f"{split}.jsonl").write_text("\n".join(lines))
   return folder
@@ -71,18 +76,22 @@ def test_reasoning_is_recommended_where_it_tells_and_not_where_it_is_noise(true,
 
 @pytest.mark.slow
 def test_a_recipe_under_two_seeds_is_not_told_from_itself(tiny_checkpoint, tmp_path):
-  rows, recipe = write(tmp_path / "rows", lambda answer, _: answer), Recipe(title="full fine-tuning")
-  words = ("--recipes", "full_fine_tuning", "--seeds", "0,1,2,3,4,5", "--learning_rate", "0.01")
+  rows, recipe = write(tmp_path / "rows", lambda answer, _: answer, noisy=True), Recipe(title="full fine-tuning")
+  words = ("--recipes", "full_fine_tuning", "--seeds", "0,1,2,3,4,5", "--learning_rate", "0.01", "--epochs", "10")
+  words += ("--validate_every", "60")
   runner(rows, *SETTINGS, "--model", str(tiny_checkpoint))("compare", tmp_path / "run", *words)
   (found,) = results(tmp_path / "run")["recipes"]
   homes = [tmp_path / "run" / "full_fine_tuning" / f"seed_{seed}" for seed in range(6)]
   scores = [np.array([read_scores(home / "predictions" / "test.jsonl", "accuracy")]) for home in homes]
   names = [f"test{n}" for n in range(SIZES["test"])]
   outcomes = []
-  for one, other in ((0, 1), (2, 3), (4, 5)):
-    pair = {str(seed): scores[seed] for seed in (one, other)}
-    drawn = resample(Scored(scores=pair, langs=["und"] * len(names), groups=names))
-    validation = {seed: found["seeds"][int(seed)]["validation"]["overall"]["accuracy"] for seed in pair}
-    candidates = [Candidate(name=seed, recipe=recipe, validation=validation[seed]) for seed in pair]
-    outcomes.append(decide(candidates, drawn, "accuracy").outcome)
+  for pair in ((0, 1), (2, 3), (4, 5)):
+    assert not np.array_equal(scores[pair[0]], scores[pair[1]]), "the seed tells"
+    recipes = {f"seed_{seed}": recipe for seed in pair}
+    scored = Scored(scores={f"seed_{s}": scores[s] for s in pair}, langs=["und"] * len(names), groups=names,
+                    tuned=record.tuned(recipes))  # fmt: skip
+    runs = [found["seeds"][seed] | {"recipe": f"seed_{seed}"} for seed in pair]
+    verdict = record.judge(recipes, runs, scored, "accuracy")
+    assert verdict
+    outcomes.append(verdict.outcome)
   assert "clear" not in outcomes, outcomes
