@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
@@ -17,3 +19,15 @@ class UserError(Exception):
   def __init__(self, message: str, path: str | os.PathLike[str] | None = None, line: int | None = None):
     place = "" if path is None else f"{os.fspath(path)}:" + ("" if line is None else f"{line}:") + " "
     super().__init__(place + " ".join(message.split()))
+
+
+def all_of(*checks: Callable[[], Any]) -> None:
+  """Raises one UserError with whatever is wrong by any of the checks, each of which raises its own."""
+  wrong = list[str]()
+  for check in checks:
+    try:
+      check()
+    except UserError as e:
+      wrong.append(str(e))
+  if wrong:
+    raise UserError("; ".join(dict.fromkeys(wrong)))

@@ -132,6 +132,14 @@ def test_wrong_flag_or_value(words, files, refused, tiny_checkpoint):
   assert FLAGS[words] in refused("train", *base, *words)
 
 
+def test_all_that_is_wrong_with_a_comparisons_settings_is_said_at_once(files, refused):
+  rows = files("train.jsonl", GOOD)
+  words = ["--data", rows, "--model_dir", "run", "--metrics", "f1", "--answer", "(", "--budget", "soon"]
+  message = refused("compare", *words, "--optimizer", "adam")
+  for told in ("f1_squad", "--answer", "--budget 'soon': give minutes", "the optimizer 'adam' is unknown"):
+    assert told in message
+
+
 def test_a_t5_in_float16_is_refused_with_the_reason(files, refused, tmp_path):
   small.write_model(tmp_path / "t5")
   rows = files("train.jsonl", GOOD)

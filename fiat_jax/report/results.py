@@ -139,7 +139,8 @@ class Comparison:
   `not_run` has `title`, `needs` and `command` of those that lack something; `prompts` are the wordings that a search of
   prompts tried; `programs` counts those that JAX `made`, and those of them that it `found` compiled; `folds` is 0 where
   there are none; `basis` has the `models` that recipes are tuned from, the number of `train_rows`, the `seeds` and
-  more; `sizes` are differences between recipes by the number of training rows.
+  more; `sizes` are differences between recipes by the number of training rows; `labels` has the rows of each label by
+  split, where targets are labels.
   """
 
   results: tuple[Result, ...]
@@ -156,6 +157,7 @@ class Comparison:
   basis: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   sizes: tuple[Mapping[str, Any], ...] = ()
   to_come: tuple[str, ...] = ()
+  labels: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
   @property
   def metric(self) -> str:
@@ -228,6 +230,7 @@ def read(folder: pathlib.Path) -> Comparison:
     basis=record.get("basis", {}),
     sizes=tuple(record.get("sizes", ())),
     to_come=tuple(record.get("to_come", ())),
+    labels=record.get("labels", {}),
     prompts=tuple(record.get("prompt_search", ())),
     folds=record.get("folds", 0),
   )

@@ -71,7 +71,7 @@ def _unaided(comparison: Comparison) -> Part | None:
 
 
 def audit(comparison: Comparison) -> Part:
-  found = [table for table in (tables.rows(comparison), tables.faults(comparison)) if table]
+  found = [table for make in (tables.rows, tables.labels, tables.tokens, tables.faults) if (table := make(comparison))]
   words = [*comparison.warnings, *([_of_programs(comparison.programs)] if comparison.programs else [])]
   return Part(name="audit", heading="The rows and the answers", words=words, tables=found)
 

@@ -187,6 +187,32 @@ def rows(comparison: Comparison) -> Table | None:
   return Table(name="rows", caption="Rows of each split, by language", columns=["split", "all", *langs], rows=found)
 
 
+def labels(comparison: Comparison) -> Table | None:
+  """How many rows of each split have which label."""
+  if not comparison.labels:
+    return None
+  names = list(dict.fromkeys(label for counts in comparison.labels.values() for label in counts))
+  found = [
+    [Cell(text=split), *(number(counts.get(name, 0), ",") for name in names)]
+    for split, counts in comparison.labels.items()
+  ]
+  return Table(name="labels", caption="Rows of each split, by label", columns=["split", *names], rows=found)
+
+
+def tokens(comparison: Comparison) -> Table | None:
+  """How long prompts and targets are in each recipe's form."""
+  known = [result for result in comparison.results if "tokens" in result.record]
+  found = [
+    [Cell(text=result.title), *(number(of, ",") for what in result.record["tokens"].values() for of in what.values())]
+    for result in known
+  ]
+  if not found:
+    return None
+  quantiles = known[0].record["tokens"]["inputs"]
+  columns = ["recipe", *(f"{what}, {name}" for what in ("prompt", "target") for name in quantiles)]
+  return Table(name="tokens", caption="Tokens of the rows, all splits together", columns=columns, rows=found)
+
+
 def faults(comparison: Comparison) -> Table:
   """Answers that are none, and rows of which a column was cut."""
   cut = any("truncated" in result.record for result in comparison.results)

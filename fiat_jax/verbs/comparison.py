@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from fiat_jax import compilations, launcher, processes, runtime
 from fiat_jax.configuration import Configuration
-from fiat_jax.errors import UserError
+from fiat_jax.errors import UserError, all_of
 from fiat_jax.evaluation import metrics, published, report
 from fiat_jax.models.pretrained import Weights
 from fiat_jax.progress import say
@@ -32,15 +32,18 @@ OFFERED = 5
 
 
 def check(configuration: Configuration) -> None:
-  """Refuses settings with which no comparison works, before anything is read."""
+  """Refuses settings with which no comparison works, all at once, before anything is read."""
   settings = configuration.settings
   settings.answers("compare")
   if settings.chats:
     raise UserError("--objective chat: compare sets answers side by side; use `fiat train`, then `fiat evaluate`")
-  metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution)
-  published.read(settings.published)
-  AnswerRule.parse(settings.answer)
-  optimizer_config(configuration.own(Recipe()).settings)
+  all_of(
+    lambda: metrics.check(settings.metrics, bool(settings.labels), settings.allow_code_execution),
+    lambda: published.read(settings.published),
+    lambda: AnswerRule.parse(settings.answer),
+    lambda: optimizer_config(configuration.own(Recipe()).settings),
+    lambda: Budget.parse(settings.budget),
+  )
 
 
 def prepare(configuration: Configuration, weights: list[Weights] | None = None) -> tuple[Workbench, Choice]:
@@ -77,7 +80,7 @@ def run(configuration: Configuration, weights: list[Weights] | None = None) -> C
     if configuration.settings.dry_run:
       return None
     processes.by_first(lambda: widen(folder, whole, used))
-    warnings = repeats.exact(bench)
+    warnings = repeats.of_bench(bench)
     for warning in warnings:
       say(f"warning: {warning}")
     found = Record(bench, chosen, folder, power, warnings)

@@ -37,7 +37,7 @@ def result(
     run = pathlib.Path(name) if seed is None else pathlib.Path(name) / f"seed_{seed}"
     of_seed = [one["seeds"][place] if seed is not None else one for one in found]
     runs.append(_of_seed(configuration, folder, run, of_seed))
-  kept = {"switches": found[0]["switches"]} if "switches" in found[0] else {}
+  kept = {key: found[0][key] for key in ("switches", "tokens") if key in found[0]}  # every fold has all rows
   more = of_beta(found) | tried(found) | _sizes(configuration, folder, name, found)
   return {**over_seeds(runs), **kept, **more}
 

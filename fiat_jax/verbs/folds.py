@@ -110,6 +110,7 @@ def _written(
     "recipes": results,
     "programs": {key: sum(of["programs"][key] for of in of_folds) for key in ("made", "found")},
     "rows": {"test": audit.languages(asked)},
+    "labels": audit.labels({"test": asked}),
     "basis": of_folds[0]["basis"],
   }
   record.write(configuration, folder, said, None if left else found)

@@ -124,7 +124,9 @@ class Trials:
       said += [*tried, *({"setting": name, "by": "beta", **fault, "chosen": False} for fault in faults)]
       self._write(said)
       told = f"{best['score']:.1f} {best['metric']} on {len(self.rows)} rows, after {tried[0]['score']:.1f}"
-      if best is not tried[0] and (best["above_set"] is None or best["above_set"][0] <= 0):
+      if len(tried) > 1 and len({one["score"] for one in tried}) == 1:
+        told += f", as under all {len(tried)} wordings: these rows do not tell them apart, and the first stays"
+      elif best is not tried[0] and (best["above_set"] is None or best["above_set"][0] <= 0):
         told += ", which so few rows do not show to be better than the one that is set"
       say(f"--{name}: {told}: {best['text']!r}")
     return chosen

@@ -119,8 +119,11 @@ def _unaided(bench: Workbench, recipe: Recipe, folder: pathlib.Path) -> dict[str
 
 
 def about(bench: Workbench, recipe: Recipe) -> dict[str, Any]:
-  """For who reads `results.json`: the recipe's switches, and what the reasoning that it reads took per 1,000 rows."""
-  found = {"switches": {name: value for name, value in dataclasses.asdict(recipe).items() if name != "title"}}
+  """For who reads `results.json`: its switches, lengths in tokens, what the reasoning that it reads took per 1,000."""
+  found: dict[str, Any] = {"switches": dataclasses.asdict(recipe)}
+  del found["switches"]["title"]
+  if recipe.reads_rows:
+    found["tokens"] = bench.of(recipe).shards.lengths(recipe)
   if not (recipe.needs_reasoning and bench.settings.store):
     return found
   asked, inputs = view.keys(view.find(bench.settings)), [row.x for row in bench.rows["test"]]

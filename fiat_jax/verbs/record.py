@@ -99,6 +99,7 @@ class Record:
       "sizes": curve.between(self._by_size, langs, groups),
       "programs": {name: self._programs.get(name, 0) + n for name, n in dataclasses.asdict(programs).items()},
       "rows": {split: audit.languages(rows) for split, rows in bench.rows.items()},
+      "labels": audit.labels(bench.rows),
     }
     write(bench.configuration, self._folder, said, None if runs.left else self._verdict)
 

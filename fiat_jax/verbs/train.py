@@ -36,7 +36,7 @@ def main(configuration: Configuration) -> None:
   bench.prepare([recipe, *first_stage(bench, recipe).values()])
   result = train_recipe(bench, name, recipe, pathlib.Path(settings.model_dir), settings.seeds[0])
   objective.show([result], "test" if "test" in result else "validation")
-  for warning in repeats.exact(bench):
+  for warning in repeats.of_bench(bench):
     say(f"warning: {warning}")
   adapter = f"; its adapter, in PEFT's format, is in {settings.model_dir}/adapter" if recipe.adapts else ""
   print(f"\n{settings.model_dir} holds the run{adapter}")

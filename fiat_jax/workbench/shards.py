@@ -25,6 +25,8 @@ from fiat_jax.settings import Settings
 from fiat_jax.workbench.models import Models
 from fiat_jax.workbench.templates import Templates, prefix, without_reasoning
 
+QUANTILES = {"median": 0.5, "99 %": 0.99, "longest": 1.0}  # of lengths, for a report
+
 
 class Shards:
   """Each split's in each recipe's form. `made_by` comes before everything else: a process of its own tokenises."""
@@ -155,6 +157,15 @@ class Shards:
     if self._settings.chats:
       found["left_out"] = {split: tokenise.left_out(folder) for split, folder in folders.items()}
     return found
+
+  def lengths(self, recipe: Recipe) -> dict[str, dict[str, int]]:
+    """Tokens of the prompts and of the targets, end mark included, over all splits."""
+    found = [self.of(split, recipe) for split in self._rows]
+    return {
+      what: {name: int(np.quantile(tokens, share, method="inverted_cdf")) for name, share in QUANTILES.items()}
+      for what in ("inputs", "targets")
+      for tokens in [np.concatenate([shard.lengths(what) for shard in found])]
+    }
 
   def _path(self, split: str, recipe: Recipe) -> str:
     path = self._settings.files()[split]

@@ -146,7 +146,9 @@ def test_the_shipped_run_names_wordings_that_can_be_used():
 
 
 @pytest.mark.slow
-def test_the_tuned_models_instruction_is_tried_in_context_and_of_equals_the_first_is_kept(rows, tiny_checkpoint):
+def test_the_tuned_models_instruction_is_tried_in_context_and_of_equals_the_first_is_kept(
+  rows, tiny_checkpoint, capsys
+):
   endpoint, folder = Endpoint(answer=told), rows / "run"
   with served(endpoint) as url:
     run = words(
@@ -158,6 +160,7 @@ def test_the_tuned_models_instruction_is_tried_in_context_and_of_equals_the_firs
     for _ in range(2):
       assert cli.main([*run, "--target_length", "4", "--steps", "1"]) == 0
     assert len(endpoint.bodies) == 2 + 24, "two wordings, and the recipe"
+  assert "as under all 5 wordings: these rows do not tell them apart, and the first stays" in capsys.readouterr().err
   trail = records(folder / "prompt_search.jsonl")
   assert [(one["by"], one["chosen"]) for one in trail] == [
     *(("settings", True), ("file", False), ("file", False), ("beta", False), ("beta", False))

@@ -52,6 +52,35 @@ PROMPTS = [  # the trail of a search
 ]  # fmt: skip
 
 
+TRIAL = {"learning_rate": 0.002, "validation": 61.0, "best_step": 4, "steps": 8}
+LEARNED = {  # of a recipe that was searched and tried on fewer rows
+  "sizes": {
+    "points": [{"rows": n, "test": n / 4, "interval": (10.0, 70.0), "validation": n / 4} for n in (100, 200)],
+    "more": {"rows": 400, "gain": 5.8, "interval": (-2.0, 9.0)},
+  },
+  "tried": [TRIAL, {**TRIAL, "learning_rate": 0.001, "chosen": True}],
+  "tokens": {key: {"median": 12, "99 %": 40, "longest": 55} for key in ("inputs", "targets")},
+}
+BESIDE = {  # of a comparison that has all that a page can show
+  "labels": {"train": {"yes": 4, HOSTILE: 3}, "test": {"yes": 40}},
+  "published": [
+    {"who": f"they {HOSTILE}", "recipe": "fiat", "metric": METRICS[0], "langs": [], "score": 71.2, "differs": HOSTILE}
+  ],
+  "sizes": [
+    {"first": "fiat", "second": "fine_tuning", "rows": 100, "difference": 9.0, "interval": [2.0, 15.0], "p": 0.01}
+  ],
+}
+
+
+def complete(folder: pathlib.Path) -> pathlib.Path:
+  """Adds to a comparison with `fiat` and `fine_tuning` whatever else a page can show."""
+  record = json.loads((folder / "results.json").read_text())
+  record |= BESIDE
+  record["recipes"] = [of | LEARNED if of.get("curve") else of for of in record["recipes"]]
+  (folder / "results.json").write_text(json.dumps(record))
+  return folder
+
+
 def rows(groups: int = 12, langs: Sequence[str] = LANGS) -> list[Row]:
   """A row a group and language."""
   return [

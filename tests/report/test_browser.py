@@ -40,7 +40,9 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-  folder = simulated.write(tmp_path_factory.mktemp("compared"), tuple(simulated.EVERY), seeds=(1, 2))
+  folder = simulated.complete(
+    simulated.write(tmp_path_factory.mktemp("compared"), tuple(simulated.EVERY), seeds=(1, 2))
+  )
   page.write(folder)
   return (folder / "report.html").as_uri()
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import simulated
 
-from fiat_jax.report import page, results, standing
+from fiat_jax.report import page, results, sections, standing
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -224,6 +224,16 @@ def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
   page.write(folder)
   text = (folder / "report.html").read_text(encoding="utf-8")
   assert "The comparison goes on; to come: FIAT, " in text and "There is no verdict" not in text
+
+
+def test_the_audit_has_labels_and_lengths(tmp_path):
+  folder = simulated.complete(simulated.write(tmp_path, ("fiat", "fine_tuning", "beta")))
+  shown = sections.audit(results.read(folder))
+  tables = {table.name: [[cell.text for cell in row] for row in table.rows] for table in shown.tables}
+  assert tables["labels"] == [["train", "4", "3"], ["test", "40", "0"]]
+  assert tables["tokens"] == [["FIAT", *["12", "40", "55"] * 2], ["fine-tuning", *["12", "40", "55"] * 2]]
+  text = page.page(results.read(folder))
+  assert 'id="table-labels"' in text and 'id="table-tokens"' in text and "<img" not in text
 
 
 def test_the_learning_curve_and_what_was_tried_are_shown(tmp_path):

@@ -17,10 +17,12 @@ from fiat_jax.verbs.validation.findings import Findings, many
 if TYPE_CHECKING:
   from fiat_jax.workbench import Workbench
 
+MANY = 50_000  # rows, beyond which comparing all with all is left to `fiat validate`
+
 
 def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys], findings: Findings) -> None:
   """Exact ones first. Across splits they are leaks: a score would be too good."""
-  warn_of_exact_repeats(keys, findings)
+  _warn_of_exact_repeats(keys, findings)
   with watched("looking for near duplicates", sum(map(len, splits.values()))) as advance:
     found = duplicates.near(splits, keys, advance)
   by_splits: dict[tuple[str, str], list[Near]] = collections.defaultdict(list)
@@ -30,14 +32,18 @@ def warn_of_repeats(splits: Mapping[str, Sequence[Row]], keys: Mapping[str, Keys
     findings.warn(_near(one, other, pairs, findings))
 
 
-def exact(bench: Workbench) -> list[str]:
-  """What is said of a bench's rows before any work on them; near duplicates, which take long, are `fiat validate`'s."""
+def of_bench(bench: Workbench) -> list[str]:
+  """What is said of a bench's rows before any work on them; of very many, near duplicates are `fiat validate`'s."""
   findings = Findings({split: bench.settings.file(split) for split in bench.rows}, bench.rows)
-  warn_of_exact_repeats({split: keys_of(rows) for split, rows in bench.rows.items()}, findings)
+  keys = {split: keys_of(rows) for split, rows in bench.rows.items()}
+  if sum(map(len, bench.rows.values())) <= MANY:
+    warn_of_repeats(bench.rows, keys, findings)
+  else:
+    _warn_of_exact_repeats(keys, findings)
   return findings.warnings
 
 
-def warn_of_exact_repeats(keys: Mapping[str, Keys], findings: Findings) -> None:
+def _warn_of_exact_repeats(keys: Mapping[str, Keys], findings: Findings) -> None:
   """The quick part."""
   for overlap in audit.overlaps(keys):
     findings.warn(_exact(overlap, findings))
