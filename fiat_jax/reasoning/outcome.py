@@ -87,14 +87,18 @@ def records(plan: Plan, store: Store, found: Mapping[str, Outcome]) -> Iterator[
       }
 
 
-def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome]) -> None:
-  """Lists every row that was asked about in vain, with the reason, and what may be its answer all the same."""
+def write_failed(path: pathlib.Path, plan: Plan, found: Mapping[str, Outcome], unasked: str = "") -> None:
+  """Lists every row that was asked about in vain, with the reason, and what may be its answer all the same.
+
+  Args:
+    unasked: why what is left has no answer; empty where that is still to come.
+  """
   with writing(path) as file:
     for split, rows in plan.rows.items():
       for row in rows:
         outcome = found.get(row_key(row.x))
-        if outcome and outcome.fault:
-          record = {"split": split, "id": row.id, "line": row.line, "reason": outcome.fault}
+        if outcome and (reason := unasked if outcome.fault is None else outcome.fault):
+          record = {"split": split, "id": row.id, "line": row.line, "reason": reason}
           record |= {} if outcome.lenient is None else {"lenient": outcome.lenient}
           file.write(json.dumps(record, ensure_ascii=False) + "\n")
 

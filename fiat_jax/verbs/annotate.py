@@ -130,11 +130,15 @@ def _annotate(
           say("\n".join(seen.lines(few)))
         say(f"{asked.name}, {seen.shots()}; {len(desk)} requests to ask, {before} answered before")
         store.begin(view.asked(settings), requests[0].prompt)
+      unasked = ""
       try:
         if len(desk):
           asked.run(desk, planned.requests)
+      except UserError as e:
+        unasked = f"left unanswered: {e}"
+        raise
       finally:
-        found = _keep(settings, planned, store, rule)
+        found = _keep(settings, planned, store, rule, unasked)
         _say_state(configuration, found, ledger, price)
   finally:
     ledger.close()
@@ -156,12 +160,12 @@ def _check_batches(settings: Settings, store: Store, keys: Sequence[str]) -> Non
     )
 
 
-def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None) -> dict[str, Outcome]:
-  """Makes the view, `failed.jsonl` and `rows/` say what the store holds now."""
+def _keep(settings: Settings, planned: Plan, store: Store, rule: AnswerRule | None, unasked: str) -> dict[str, Outcome]:
+  """Makes the view, `failed.jsonl` and `rows/` say what the store holds now, and why what is left is left."""
   with store.looked_at():
     found = outcome.outcomes(planned, store, rule)
     view.write(settings, outcome.records(planned, store, found), found)
-    outcome.write_failed(store.folder / "failed.jsonl", planned, found)
+    outcome.write_failed(store.folder / "failed.jsonl", planned, found, unasked)
     outcome.write_rows(store.folder / "rows", settings, planned, store, found)
   return found
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
+import subprocess
+import time
+from collections.abc import Sequence
 
 from commands import records
+from endpoint import Endpoint
 
 from fiat_jax.reasoning.ledger import Ledger
 
@@ -24,6 +29,19 @@ def words(rows: pathlib.Path, url: str, *more: str) -> list[str]:
   store = ["--store", str(rows.parent / "S"), "--price", "1000,1000", "--reasoning_length", "100"]
   train = () if "--train" in more else ("--train", str(rows))
   return ["annotate", *train, "--beta", "openai:big", "--beta_url", url, *store, *more]
+
+
+def interrupted(command: Sequence[str], endpoint: Endpoint, generator: random.Random, most: int, sent: int) -> bool:
+  """Stops a command with a signal once it has sent up to `most` requests more; whether it was still at work."""
+  before, more = len(endpoint.bodies), generator.randint(1, most)
+  child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+  while child.poll() is None and len(endpoint.bodies) < before + more:
+    time.sleep(0.002)
+  time.sleep(generator.uniform(0, 2 * endpoint.delay))
+  working = child.poll() is None
+  child.send_signal(sent)
+  child.wait()
+  return working
 
 
 def spent(rows: pathlib.Path) -> Ledger:

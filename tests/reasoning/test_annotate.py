@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import email.utils
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-from annotating import LANGS, failed, spent, words
+from annotating import LANGS, failed, interrupted, spent, words
 from commands import records
 from endpoint import Endpoint, picky, served
 
@@ -199,11 +197,9 @@ def test_killed_at_random_moments_it_ends_with_the_store_of_one_that_was_not(row
   rng = random.Random(0)
   with served(endpoint) as url:
     command = [sys.executable, "-m", "fiat_jax", *words(rows, url, "--concurrency", "2")]
-    for n in range(20):
-      child = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-      time.sleep(rng.uniform(0.6, 1.1))
-      child.send_signal(signal.SIGKILL if n % 2 else signal.SIGTERM)
-      child.wait()
+    sent = (signal.SIGKILL if n % 2 else signal.SIGTERM for n in range(20))
+    within = sum(interrupted(command, endpoint, rng, 2, one) for one in sent)
+    assert within >= 12, "they fell into its work"
     assert cli.main(words(rows, url)) == 0
   store = Store(rows.parent / "S", "reader")
   assert len(store.kept) == 36 and not store.failures

@@ -15,7 +15,7 @@ import sys
 import time
 
 import pytest
-from annotating import failed, spent, words, write_rows
+from annotating import failed, interrupted, spent, words, write_rows
 from commands import records
 from endpoint import Endpoint, served
 
@@ -124,6 +124,16 @@ def test_rows_that_are_refused_keep_no_other_from_being_asked(rows, monkeypatch)
     assert cli.main(words(rows, url, "--concurrency", "16")) == 2, "fewer than --completeness"
   check(rows, endpoint, {f"r{n}" for n in range(20, 36)})
   assert len(failed(rows)) == 20
+
+
+def test_an_endpoint_that_is_given_up_leaves_every_row_with_a_reason(rows, monkeypatch):
+  monkeypatch.setattr(client, "HOPELESS", 5)
+  endpoint = Endpoint(lambda e, prompt, attempt: "500")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "2")) == 2
+  check(rows, endpoint, set())
+  unasked = [record for record in failed(rows) if record["reason"].startswith("left unanswered: ")]
+  assert len(unasked) == 36 - 5 and "came to nothing" in unasked[0]["reason"]
 
 
 def test_what_was_refused_before_is_asked_last(rows, monkeypatch):
@@ -274,11 +284,10 @@ def test_killed_at_random_moments_under_all_faults_nothing_is_lost(tmp_path):
   endpoint.delay = 0.03
   rng = random.Random(0)
   with served(endpoint) as url:
-    for n in range(20):
-      child = subprocess.Popen([*FIAT, *words(rows, url, "--concurrency", "4", "--quiet")], stderr=subprocess.DEVNULL)
-      time.sleep(rng.uniform(0.8, 1.6))
-      child.send_signal(signal.SIGKILL if n % 2 else signal.SIGTERM)
-      child.wait()
+    command = [*FIAT, *words(rows, url, "--concurrency", "4", "--quiet")]
+    sent = (signal.SIGKILL if n % 2 else signal.SIGTERM for n in range(20))
+    within = sum(interrupted(command, endpoint, rng, 6, one) for one in sent)
+    assert within >= 12, "they fell into its work"
     endpoint.delay = 0.0
     code = cli.main(words(rows, url))
   useless = {row for row in range(90) if fault(endpoint, prompt(endpoint, row), 99)}
