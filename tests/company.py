@@ -33,11 +33,11 @@ class Run(NamedTuple):
   seats: list[Seat]
 
 
-def decoded(engine: Engine, requests: Sequence[Request], order: int) -> Run:
+def decoded(engine: Engine, requests: Sequence[Request], order: int, shared: int = 0) -> Run:
   """The requests shuffled by the seed `order`. Each has a seed of its own for sampling, by which its slot is known."""
   draw = random.Random(order)
   waiting = draw.sample(range(len(requests)), k=len(requests))
-  session, numbers, answers = Session(engine, Lengths.of(requests)), {}, {}
+  session, numbers, answers = Session(engine, Lengths.of(requests), requests[0].tokens[:shared]), {}, {}
   with pytest.MonkeyPatch.context() as patch:
     seats = _watched(patch)
     while waiting or session:
@@ -78,11 +78,11 @@ def _watched(patch: pytest.MonkeyPatch) -> dict[int, Seat]:
   return seats
 
 
-def check_orders(engine: Engine, requests: Sequence[Request], orders: int) -> None:
+def check_orders(engine: Engine, requests: Sequence[Request], orders: int, shared: int = 0) -> None:
   """What `generate` answers is what each request gets in any company: the tokens, and how likely each of them is."""
-  expected = engine.generate(requests)
+  expected = engine.generate(requests, shared=shared)
   assert len({tuple(answer.tokens) for answer in expected}) > len(requests) / 2, "answers that are alike show nothing"
-  runs = [decoded(engine, requests, order) for order in range(orders)]
+  runs = [decoded(engine, requests, order, shared) for order in range(orders)]
   for seats in zip(*(run.seats for run in runs), strict=True):
     assert len({seat.slot for seat in seats}) > 1, "a request had the same slot in every order"
     assert len({seat.beside for seat in seats}) > orders / 2, "a request had the same neighbours"

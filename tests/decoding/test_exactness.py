@@ -14,7 +14,8 @@ import t5 as small
 import tiny
 from company import caches, check_orders
 
-from fiat_jax.decoding.engine import Engine, Lengths
+from fiat_jax.decoding import slots as device
+from fiat_jax.decoding.engine import Engine, Lengths, Session
 from fiat_jax.decoding.request import Completion, Request
 from fiat_jax.decoding.sampling import GREEDY, Sampling
 from fiat_jax.models import decoder, t5_cached
@@ -72,6 +73,29 @@ def test_a_request_gets_the_same_answer_in_any_company(family):
   check_orders(engine_of(family()), requests_of(), ORDERS)
 
 
+def test_behind_a_shared_prefix_too():
+  lead = tiny.random_ids(40, seed=9)
+  requests = [dataclasses.replace(request, tokens=[*lead, *request.tokens]) for request in requests_of()]
+  check_orders(engine_of(decoder_only()), requests, ORDERS, shared=len(lead))
+
+
+@pytest.mark.slow
+def test_samples_of_a_prompt_share_its_encoding(monkeypatch):
+  computed, prefill = [], device.prefill
+  monkeypatch.setattr(device, "prefill", lambda *a: computed.append(a[4].slot.tolist()) or prefill(*a))
+  prompts, samples = [tiny.random_ids(30 + n, seed=n) for n in range(3)], range(5)
+  requests = [
+    Request(tokens=prompt, max_new_tokens=3 + 4 * n, sampling=Sampling(temperature=1.0, seed=n))
+    for prompt in prompts
+    for n in samples
+  ]
+  engine = engine_of(encoder_decoder())
+  together = engine.generate(requests)
+  assert len(computed) == len(prompts)
+  assert [answer.tokens for answer in together] == [engine.generate([request])[0].tokens for request in requests]
+  assert len({tuple(answer.tokens) for answer in together}) > 10
+
+
 @pytest.mark.parametrize("dtype", NEAR)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prompt_leaves_the_same_bits_in_the_cache_alone_and_among_others(family, dtype):
@@ -104,7 +128,7 @@ def same_up_to_near_ties(one: Completion, other: Completion, near: float) -> boo
 @pytest.mark.parametrize("dtype", NEAR)
 @pytest.mark.parametrize("family", [decoder_only, encoder_decoder])
 def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(family, dtype):
-  """Of an encoder–decoder nothing is kept of what prompts share: that must not show either."""
+  """Nor does a cache of more room. Of an encoder–decoder nothing is kept of what prompts share: that must not show."""
   model = sharpened(family(dtype), 16.0)
   lead = tiny.random_ids(40, seed=9)
   requests = [Request(tokens=[*lead, *r.tokens], max_new_tokens=20, alternatives=2) for r in requests_of(seed=1)[:24]]
@@ -112,7 +136,11 @@ def test_slots_and_a_shared_prefix_change_nothing_before_a_near_tie(family, dtyp
     Engine(*model, stop_ids=(), slots=slots).generate(requests, shared=shared)
     for slots, shared in ((5, 0), (2, 0), (16, 0), (5, 40), (5, 17))
   )
-  for other in others:
+  session = Session(Engine(*model, stop_ids=(), slots=5), Lengths(400, 800, 400))  # of much more room
+  numbers, roomy = [session.add(request) for request in requests], dict[int, Completion]()
+  while session:
+    roomy |= dict(session.advance())
+  for other in (*others, [roomy[number] for number in numbers]):
     assert all(same_up_to_near_ties(a, b, NEAR[dtype]) for a, b in zip(plain, other, strict=True))
   if dtype == "float32":
     assert sum(a.tokens == b.tokens for a, b in zip(plain, others[2], strict=True)) >= 23
