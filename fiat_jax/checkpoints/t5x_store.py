@@ -66,9 +66,10 @@ def read_leaves(path: str) -> dict[str, Leaf]:
       return _orbax(state, metadata, path)
     if (content := _file(state, "checkpoint", path)) is not None:
       return _msgpack(state, content, path)
+  remote = "; no such bucket, or a private one, looks the same" if "://" in path else ""
   raise UserError(
     "is no T5X checkpoint: it has no file `checkpoint` (native), and neither `_METADATA` nor `checkpoint` stands in a "
-    "folder `state` (Orbax); give the folder of one step, whole, such as checkpoint_1000",
+    f"folder `state` (Orbax); give the folder of one step, whole, such as checkpoint_1000{remote}",
     path,
   )
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import t5 as small
+from t5x_folder import SPECS, t5x_arrays, write, write_form
 from transformers import ByT5Tokenizer
 
 from fiat_jax.checkpoints.locate import Checkpoint, locate, public_name
@@ -82,14 +84,21 @@ def test_without_a_vocabulary_it_is_said_where_one_belongs(t5x: Path):
 
 
 BUCKET = """
-import http.server, json, os, pathlib, sys, threading
+import http.server, json, os, pathlib, sys, threading, urllib.parse
 
 class Bucket(http.server.SimpleHTTPRequestHandler):
   def do_GET(self):
-    found = self.path.startswith("/storage/v1/b/bucket/o/spiece.model?")
-    body = pathlib.Path(sys.argv[1]).read_bytes() if found else b"{}"
-    self.send_response(200 if found else 404)
-    for name, value in (("Content-Length", len(body)), ("x-goog-generation", 1)):
+    _, bucket, name = urllib.parse.unquote(self.path.partition("?")[0]).partition("/storage/v1/b/bucket/o/")
+    file = pathlib.Path(sys.argv[1]) / name
+    found = bool(bucket) and file.is_file()
+    body = file.read_bytes() if found else b"{}"
+    begin, _, end = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+    span = slice(int(begin), int(end) + 1 if end else len(body)).indices(len(body))
+    part = found and "Range" in self.headers
+    sent = [("Content-Range", f"bytes {span[0]}-{span[1] - 1}/{len(body)}")] if part else []
+    body = body[slice(*span)] if part else body
+    self.send_response(206 if part else 200 if found else 404)
+    for name, value in (*sent, ("Content-Length", len(body)), ("x-goog-generation", 1)):
       self.send_header(name, str(value))
     self.end_headers()
     self.wfile.write(body)
@@ -98,19 +107,51 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ |= {"TENSORSTORE_GCS_HTTP_URL": f"http://127.0.0.1:{server.server_port}"}
 os.environ |= {"GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"}
+"""
+LOCATED = """
 from fiat_jax.checkpoints.locate import locate
 from fiat_jax.data.tokenizer import Tokenizer
 found = locate("gs://bucket/checkpoint_7")
 print(json.dumps([found.weights, Tokenizer.load(found.tokenizer).vocab_size]))
 """
+READ = """
+import numpy as np
+from fiat_jax.checkpoints.t5x_store import read_leaves
+from fiat_jax.errors import UserError
+
+def arrays(path):
+  return {name: leaf.read(None, 0) for name, leaf in read_leaves(path).items()}
+
+there, here = arrays("gs://bucket/mine/checkpoint_7"), arrays(sys.argv[1] + "/mine/checkpoint_7")
+same = there.keys() == here.keys() and all(np.array_equal(there[name], here[name]) for name in here)
+try:
+  read_leaves("gs://no-such-bucket/checkpoint_7")
+except UserError as e:
+  print(json.dumps([same, len(here), str(e)]))
+"""
+
+
+def of_bucket(script: str, folder: Path) -> Any:
+  """What a script prints that runs beside a server of this folder as a bucket, of Google's protocol."""
+  run = subprocess.run([sys.executable, "-c", BUCKET + script, str(folder)], cwd=ROOT, capture_output=True, text=True)
+  assert run.returncode == 0, run.stderr
+  return json.loads(run.stdout)
 
 
 def test_a_vocabulary_at_a_bucket_s_root_is_found(tmp_path: Path):
   small.write_vocabulary(tmp_path)
-  words = [sys.executable, "-c", BUCKET, str(tmp_path / "spiece.model")]
-  run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-  assert run.returncode == 0, run.stderr
-  assert json.loads(run.stdout) == ["gs://bucket/checkpoint_7", Tokenizer.load(tmp_path).vocab_size]
+  assert of_bucket(LOCATED, tmp_path) == ["gs://bucket/checkpoint_7", Tokenizer.load(tmp_path).vocab_size]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["gfile, absolute", "orbax", "ocdbt"])
+def test_parameters_in_a_bucket_are_those_of_the_same_folder_on_a_disk(tmp_path: Path, form: str):
+  arrays = t5x_arrays("t5_1_1")
+  (tmp_path / "mine").mkdir()
+  writes = write if form in SPECS else write_form
+  writes(tmp_path / "mine" / "checkpoint_7", arrays, form)
+  same, count, absent = of_bucket(READ, tmp_path)
+  assert same and count == len(arrays) and "no such bucket, or a private one, looks the same" in absent
 
 
 def test_a_missing_folder_and_an_unknown_place_are_told(tmp_path: Path):
