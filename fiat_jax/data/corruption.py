@@ -56,9 +56,11 @@ class Corruption:
 
 
 def spans_of(lengths: np.ndarray, density: float, mean_span: float) -> tuple[np.ndarray, np.ndarray]:
-  """How many of each text's tokens go [N], and in how many spans [N]."""
-  noise = np.minimum(np.maximum(np.round(lengths * density), 1), lengths - 1).astype(int)
-  spans = np.minimum(np.maximum(np.round(noise / mean_span), 1), np.minimum(noise, lengths - noise)).astype(int)
+  """How many of each text's tokens go [N], and in how many spans [N]; rounded as T5 does, from float32."""
+  noise = np.round(lengths.astype(np.float32) * np.float32(density))
+  noise = np.minimum(np.maximum(noise, 1), lengths - 1).astype(int)
+  spans = np.round(noise.astype(np.float32) / np.float32(mean_span))
+  spans = np.minimum(np.maximum(spans, 1), np.minimum(noise, lengths - noise)).astype(int)
   return noise, spans
 
 

@@ -12,7 +12,7 @@ import t5 as small
 
 from fiat_jax.data.batches import Batches, choose_shape
 from fiat_jax.data.byt5_tokenizer import byt5_tokenizer
-from fiat_jax.data.corruption import TRAINING, CorruptedPieces, Corruption
+from fiat_jax.data.corruption import DENSITY, MEAN_SPAN, TRAINING, CorruptedPieces, Corruption, corrupt, spans_of
 from fiat_jax.data.pairs import Pairs
 from fiat_jax.data.rows import Layout
 from fiat_jax.data.tokenise import ShardSpec, Tokenising
@@ -60,6 +60,19 @@ def whole(example, sentinels: tuple[int, ...]) -> list[int]:
     else:
       said[list(said)[-1]].append(id)
   return [token for id in example.inputs[:-1].tolist() for token in (said[id] if id in sentinels else [id])]
+
+
+def test_numbers_of_spans_and_what_stands_for_them_are_t5_s_own(golden):
+  """As recorded by golden/make_spans.py."""
+  recorded = np.load(golden / "spans.npz")
+  noise, spans = spans_of(np.arange(2, 2 + len(recorded["counts"])), DENSITY, MEAN_SPAN)
+  np.testing.assert_array_equal(np.stack([noise, spans], axis=1), recorded["counts"])
+  numbers = [name.removeprefix("gone_") for name in recorded.files if name.startswith("gone_")]
+  for n in numbers:
+    inputs, targets = corrupt(recorded[f"tokens_{n}"], recorded[f"gone_{n}"], 999 - np.arange(100))
+    np.testing.assert_array_equal(inputs, recorded[f"inputs_{n}"])
+    np.testing.assert_array_equal(targets, recorded[f"targets_{n}"])
+  assert len(numbers) == 8
 
 
 def test_nothing_of_a_text_is_lost_and_lengths_are_known_before(pieces, tokenizer):
