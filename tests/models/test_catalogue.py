@@ -23,6 +23,11 @@ PUBLISHED = {
   "t5_1_1_large": 783_150_080,
   "flan_t5_xl": 2_849_757_184,
   "t5_1_1_xxl": 11_135_332_352,
+  "t5_small": 60_506_624,
+  "t5_base": 222_903_552,
+  "t5_large": 737_668_096,
+  "t5_3b": 2_851_598_336,
+  "t5_11b": 11_307_321_344,
   "mt5_small": 300_176_768,
   "mt0_base": 582_401_280,
   "mt0_large": 1_229_581_312,
@@ -71,6 +76,16 @@ def test_a_t5_s_gin_file_says_its_shape(kind: str, size: str):
     f"{catalogue.shown(catalogue.parameters(f'{kind}_{size}'))} parameters."
   )
   assert said in (ROOT / "gin" / "models" / f"{kind}_{size}.gin").read_text().splitlines()
+
+
+@pytest.mark.parametrize("size", catalogue.T5_1_0_SIZES)
+def test_a_t5_1_0_s_gin_file_says_its_shape(size: str):
+  width, heads, head_dim, layers, ffn = catalogue.T5_1_0_SIZES[size]
+  said = (
+    f"# {width} wide, {heads} heads of {head_dim}, {layers} layers a stack, FFN {ffn}, vocabulary 32,128: "
+    f"{catalogue.shown(catalogue.parameters(f't5_{size}'))} parameters."
+  )
+  assert said in (ROOT / "gin" / "models" / f"t5_{size}.gin").read_text().splitlines()
 
 
 def test_every_gin_file_names_itself_and_a_model_of_the_catalogue():
