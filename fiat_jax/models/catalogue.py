@@ -59,17 +59,8 @@ def _t5(kind: str, size: str, vocabulary: int) -> dict[str, Any]:
 
 def _t5_1_0(size: str) -> dict[str, Any]:
   width, heads, head_dim, layers, ffn = T5_1_0_SIZES[size]
-  return {
-    "model_type": "t5",
-    "d_model": width,
-    "num_heads": heads,
-    "d_kv": head_dim,
-    "num_layers": layers,
-    "d_ff": ffn,
-    "vocab_size": 32128,
-    "feed_forward_proj": "relu",
-    "tie_word_embeddings": True,
-  }
+  shape = {"d_model": width, "num_heads": heads, "d_kv": head_dim, "num_layers": layers, "d_ff": ffn}
+  return _t5("t5", "small", 32128) | shape | {"feed_forward_proj": "relu", "tie_word_embeddings": True}
 
 
 T5_1_0_SIZES = {  # Raffel et al., 2020, §3.7: width, heads, their size, layers of each stack, FFN
@@ -93,49 +84,46 @@ T5_KINDS = {  # languages, architecture, vocabulary
   "mt5": ("101", "mt5", 250112),
 }
 _TIED = {"tie_word_embeddings": True}
-MODELS: dict[str, Known] = (
-  {
-    "smollm2_135m_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 30, 576, 9, 3, 1536, 49152, **_TIED)),
-    "smollm2_360m_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 32, 960, 15, 5, 2560, 49152, **_TIED)),
-    "smollm2_1_7b_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 24, 2048, 32, 32, 8192, 49152, **_TIED)),
-    "smollm3_3b": Known("6: de, en, es, fr, it, pt", _APACHE, _shape("smollm3", 36, 2048, 16, 4, 11008, 128256)),
-    "gemma3_270m_it": Known("140", _GEMMA, _shape("gemma3_text", 18, 640, 4, 1, 2048, 262144)),
-    "gemma3_1b_it": Known(_ENGLISH, _GEMMA, _shape("gemma3_text", 26, 1152, 4, 1, 6912, 262144)),
-    "gemma3_4b_it": Known("140", _GEMMA, _shape("gemma3_text", 34, 2560, 8, 4, 10240, 262208)),
-    "qwen2_5_0_5b_instruct": Known("29", _APACHE, _shape("qwen2", 24, 896, 14, 2, 4864, 151936, **_TIED)),
-    "qwen2_5_1_5b_instruct": Known("29", _APACHE, _shape("qwen2", 28, 1536, 12, 2, 8960, 151936, **_TIED)),
-    "qwen2_5_3b_instruct": Known("29", "Qwen Research", _shape("qwen2", 36, 2048, 16, 2, 11008, 151936, **_TIED)),
-    "qwen2_5_7b_instruct": Known("29", _APACHE, _shape("qwen2", 28, 3584, 28, 4, 18944, 152064)),
-    "qwen3_0_6b": Known("119", _APACHE, _shape("qwen3", 28, 1024, 16, 8, 3072, 151936, **_TIED)),
-    "qwen3_1_7b": Known("119", _APACHE, _shape("qwen3", 28, 2048, 16, 8, 6144, 151936, **_TIED)),
-    "qwen3_4b": Known("119", _APACHE, _shape("qwen3", 36, 2560, 32, 8, 9728, 151936, **_TIED)),
-    "qwen3_8b": Known("119", _APACHE, _shape("qwen3", 36, 4096, 32, 8, 12288, 151936)),
-    "llama3_2_1b_instruct": Known(
-      _LLAMA3_LANGUAGES, "Llama 3.2 Community", _shape("llama", 16, 2048, 32, 8, 8192, 128256, **_TIED)
-    ),
-    "llama3_2_3b_instruct": Known(
-      _LLAMA3_LANGUAGES, "Llama 3.2 Community", _shape("llama", 28, 3072, 24, 8, 8192, 128256, **_TIED)
-    ),
-    "llama3_1_8b_instruct": Known(
-      _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 32, 4096, 32, 8, 14336, 128256)
-    ),
-    "llama3_1_70b_instruct": Known(
-      _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 80, 8192, 64, 8, 28672, 128256)
-    ),
-    "llama2_7b_chat": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
-    "vicuna_7b": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
-    "vicuna_13b": Known(_ENGLISH, _LLAMA2, _shape("llama", 40, 5120, 40, 40, 13824, 32000)),
-    "mistral_7b_instruct": Known(
-      _ENGLISH, _APACHE, _shape("mistral", 32, 4096, 32, 8, 14336, 32768, sliding_window=None)
-    ),
-  }
-  | {
-    f"{name}_{size}": Known(languages, _APACHE, _t5(kind, size, vocabulary))
-    for name, (languages, kind, vocabulary) in T5_KINDS.items()
-    for size in T5_SIZES
-  }
-  | {f"t5_{size}": Known("4: de, en, fr, ro", _APACHE, _t5_1_0(size)) for size in T5_1_0_SIZES}
-)
+MODELS: dict[str, Known] = {
+  "smollm2_135m_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 30, 576, 9, 3, 1536, 49152, **_TIED)),
+  "smollm2_360m_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 32, 960, 15, 5, 2560, 49152, **_TIED)),
+  "smollm2_1_7b_instruct": Known(_ENGLISH, _APACHE, _shape("llama", 24, 2048, 32, 32, 8192, 49152, **_TIED)),
+  "smollm3_3b": Known("6: de, en, es, fr, it, pt", _APACHE, _shape("smollm3", 36, 2048, 16, 4, 11008, 128256)),
+  "gemma3_270m_it": Known("140", _GEMMA, _shape("gemma3_text", 18, 640, 4, 1, 2048, 262144)),
+  "gemma3_1b_it": Known(_ENGLISH, _GEMMA, _shape("gemma3_text", 26, 1152, 4, 1, 6912, 262144)),
+  "gemma3_4b_it": Known("140", _GEMMA, _shape("gemma3_text", 34, 2560, 8, 4, 10240, 262208)),
+  "qwen2_5_0_5b_instruct": Known("29", _APACHE, _shape("qwen2", 24, 896, 14, 2, 4864, 151936, **_TIED)),
+  "qwen2_5_1_5b_instruct": Known("29", _APACHE, _shape("qwen2", 28, 1536, 12, 2, 8960, 151936, **_TIED)),
+  "qwen2_5_3b_instruct": Known("29", "Qwen Research", _shape("qwen2", 36, 2048, 16, 2, 11008, 151936, **_TIED)),
+  "qwen2_5_7b_instruct": Known("29", _APACHE, _shape("qwen2", 28, 3584, 28, 4, 18944, 152064)),
+  "qwen3_0_6b": Known("119", _APACHE, _shape("qwen3", 28, 1024, 16, 8, 3072, 151936, **_TIED)),
+  "qwen3_1_7b": Known("119", _APACHE, _shape("qwen3", 28, 2048, 16, 8, 6144, 151936, **_TIED)),
+  "qwen3_4b": Known("119", _APACHE, _shape("qwen3", 36, 2560, 32, 8, 9728, 151936, **_TIED)),
+  "qwen3_8b": Known("119", _APACHE, _shape("qwen3", 36, 4096, 32, 8, 12288, 151936)),
+  "llama3_2_1b_instruct": Known(
+    _LLAMA3_LANGUAGES, "Llama 3.2 Community", _shape("llama", 16, 2048, 32, 8, 8192, 128256, **_TIED)
+  ),
+  "llama3_2_3b_instruct": Known(
+    _LLAMA3_LANGUAGES, "Llama 3.2 Community", _shape("llama", 28, 3072, 24, 8, 8192, 128256, **_TIED)
+  ),
+  "llama3_1_8b_instruct": Known(
+    _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 32, 4096, 32, 8, 14336, 128256)
+  ),
+  "llama3_1_70b_instruct": Known(
+    _LLAMA3_LANGUAGES, "Llama 3.1 Community", _shape("llama", 80, 8192, 64, 8, 28672, 128256)
+  ),
+  "llama2_7b_chat": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
+  "vicuna_7b": Known(_ENGLISH, _LLAMA2, _shape("llama", 32, 4096, 32, 32, 11008, 32000)),
+  "vicuna_13b": Known(_ENGLISH, _LLAMA2, _shape("llama", 40, 5120, 40, 40, 13824, 32000)),
+  "mistral_7b_instruct": Known(
+    _ENGLISH, _APACHE, _shape("mistral", 32, 4096, 32, 8, 14336, 32768, sliding_window=None)
+  ),
+} | {
+  f"{name}_{size}": Known(languages, _APACHE, _t5(kind, size, vocabulary))
+  for name, (languages, kind, vocabulary) in T5_KINDS.items()
+  for size in T5_SIZES
+}
+MODELS |= {f"t5_{size}": Known("4: de, en, fr, ro", _APACHE, _t5_1_0(size)) for size in T5_1_0_SIZES}
 
 
 def family(name: str) -> Family:

@@ -105,7 +105,8 @@ class Record:
 
   def _left(self, name: str) -> str:
     title, result = self._chosen.recipes[name].title, self._results.get(name)
-    return f"{title}, of which {len(result.get('seeds', [result]))} seeds are done" if result else title
+    count = len(self._bench.settings.seeds)
+    return f"{title} ({len(result.get('seeds', [result]))} of {count} runs done)" if result else title
 
 
 def tuned(recipes: Mapping[str, Recipe]) -> list[str]:
