@@ -6,7 +6,10 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import pytest
+
 from fiat_jax import cli
+from fiat_jax.report import page
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,6 +33,14 @@ def runner(rows: pathlib.Path, *settings: str) -> Callable[..., str]:
     return out.getvalue()
 
   return run
+
+
+def pages(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> list[dict]:
+  """Filled with what `results.json` holds each time that the page of a comparison in this folder is written."""
+  seen, write = [], page.write
+  keep = lambda at: seen.append(results(at)) if at == folder else None  # noqa: E731
+  monkeypatch.setattr(page, "write", lambda at: (write(at), keep(at)))
+  return seen
 
 
 def results(folder: pathlib.Path):

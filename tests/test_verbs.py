@@ -7,7 +7,7 @@ import shlex
 from typing import NamedTuple
 
 import pytest
-from commands import answers_without_targets, records, results, runner
+from commands import answers_without_targets, pages, records, results, runner
 
 from fiat_jax import cli
 
@@ -180,10 +180,14 @@ def test_beam_search_gives_likelier_answers_than_greedy(fiat, tmp_path):
 
 
 @pytest.mark.slow
-def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path):
+def test_labels_are_chosen_by_likelihood_and_seeds_are_averaged(fiat, tmp_path, monkeypatch):
+  shown = pages(monkeypatch, tmp_path / "run")
   fiat(
     "compare", tmp_path / "run", "--recipes", "fiat", "--labels", "choices", "--metrics", "accuracy", "--seeds", "1,2"
   )
+  assert [one["to_come"] for one in shown] == [["FIAT (1 of 2 runs done)"], []], "a page a run"
+  assert [[run["seed"] for run in one["recipes"][0]["seeds"]] for one in shown] == [[1], [1, 2]]
+  assert shown[0]["recipes"][0]["interval"] and "FIAT (1 of 2" not in (tmp_path / "run" / "report.md").read_text()
   (result,) = results(tmp_path / "run")["recipes"]
   scores = [run["test"]["overall"]["accuracy"] for run in result["seeds"]]
   assert result["test"]["overall"]["accuracy"] == pytest.approx(sum(scores) / 2)

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from commands import records, results
+from commands import pages, records, results
 
 from fiat_jax import cli
 from fiat_jax.data import splits
@@ -94,7 +94,7 @@ def test_folds_that_cannot_be_are_refused(data, words, told, capsys):
 
 
 @pytest.mark.slow
-def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_path, capsys):
+def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_path, capsys, monkeypatch):
   words = ["compare", "--data", data, "--model", str(tiny_checkpoint), "--batch", "8", "--steps", "1", "--slots", "4",
            "--target_length", "4", "--recipes", "fiat,beta"]  # fmt: skip
   words += ["--try_learning_rates", "0.001,0.01", "--try_sizes", "8"]
@@ -106,7 +106,11 @@ def test_a_comparison_over_folds_answers_every_row(data, tiny_checkpoint, tmp_pa
   (tmp_path / "single" / "results.json").write_text("{}")
   assert cli.main([*words, "--folds", "3", "--model_dir", str(tmp_path / "single")]) == 2, "nothing of it is lost"
   assert "holds a run of another configuration" in capsys.readouterr().err
+  shown = pages(monkeypatch, folder)
   assert cli.main([*words, "--folds", "3", "--model_dir", str(folder)]) == 0
+  assert [(one["to_come"], one["folds"]) for one in shown] == [(["fold 2", "fold 3"], 1), (["fold 3"], 2), ([], 3)]
+  assert [one["verdict"] is None for one in shown] == [True, True, False]
+  assert [one["recipes"][0]["test"]["rows"] for one in shown] == [12, 24, 36]
   said = capsys.readouterr()
   assert "over 3 folds, each row once, test: 36 rows in 9 groups can show" in said.err
   assert "over 3 folds:\n| recipe" in said.err and "test, 36 rows" in said.out
