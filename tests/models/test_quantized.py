@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import dataclasses
+import functools
 import statistics
 from typing import Any
 
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.compiled_quickly
 
 KINDS = ("int8", "nf4")
 LORA = LoraConfig(rank=4, alpha=6.0, targets=".*attention/.*|.*ffn/.*")
+ROUNDING = 2.0**-8  # of bf16; measured on a CPU: not a bit
 TOLERANCE = 1e-5  # of logits up to 12 and of gradients up to 1, against the dequantized twin; measured 4e-6
 
 
@@ -131,6 +134,21 @@ def test_logits_and_gradients_are_those_of_the_dequantized_twin(family, kind):
   for leaf, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(their), strict=True):
     np.testing.assert_allclose(leaf, other, atol=TOLERANCE * float(jnp.abs(other).max()))
     assert np.abs(other).max() > 0
+
+
+@pytest.mark.parametrize("family", [decoder_only, pytest.param(encoder_decoder, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_bfloat16_logits_are_those_of_the_twin_but_for_its_own_rounding(family, kind):
+  """Each kernel is rounded once, as the twin's is."""
+  module, params, twin, (_, micro) = family(kind)
+  rounded = module.clone(config=dataclasses.replace(module.config, dtype="bfloat16"))
+  logits = lambda of, params: of.apply({"params": params}, micro, method="target_logits")  # noqa: E731
+  exact, ours, wanted = (
+    np.asarray(jax.jit(functools.partial(logits, of))(tree), np.float32)
+    for of, tree in ((module, twin), (rounded, params), (rounded, twin))
+  )
+  np.testing.assert_allclose(ours, wanted, atol=ROUNDING * np.abs(wanted).max())
+  assert np.abs(wanted - exact).max() > ROUNDING, "bf16 is told from f32"
 
 
 @pytest.mark.parametrize("family", [decoder_only, encoder_decoder])
