@@ -106,7 +106,7 @@ def test_compare_leaves_a_page_and_what_it_is_made_from(comparison):
   record = results(compared)
   shown = html.unescape((compared / "report.html").read_text())
   assert record["verdict"]["words"] in shown and "report.html shows it" in printed
-  assert record["planned"] == list(RECIPES) and record["rows"]["train"] == {"en": 8, "hi": 8}
+  assert record["to_come"] == [] and record["rows"]["train"] == {"en": 8, "hi": 8}
   recipes = {result["recipe"]: result for result in record["recipes"]}
   assert all(result["test"]["rows"] == 6 for result in record["recipes"])
   assert recipes["fiat"]["switches"]["reasoning"] and not recipes["fine_tuning"]["switches"]["reasoning"]
