@@ -1,6 +1,7 @@
 """Comparisons of the recipes that are asked in context, distilled or read an answer alone, on a tiny random model."""
 
 import json
+import shlex
 
 import jax
 import pytest
@@ -131,7 +132,8 @@ def test_before_any_work_a_table_says_what_it_will_take(rows, settings, tmp_path
   assert cli.main([*words, "--budget", "0"]) == 0
   found = results(tmp_path / "run")
   assert [result["recipe"] for result in found["recipes"]] == ["beta"] and "over --budget" in capsys.readouterr().err
-  assert found["not_run"]["fiat"] == {"title": "FIAT", "needs": "more than --budget"}
+  more = {"needs": "more than --budget", "command": f"{shlex.join(['fiat', *words])} --budget 0 --budget MINUTES"}
+  assert found["not_run"]["fiat"] == {"title": "FIAT", **more}
 
 
 @pytest.mark.slow
