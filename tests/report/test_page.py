@@ -226,6 +226,15 @@ def test_a_comparison_under_way_says_what_is_to_come(tmp_path):
   assert "The comparison goes on; to come: FIAT, " in text and "There is no verdict" not in text
 
 
+def test_what_could_not_be_run_is_shown_with_its_command(tmp_path):
+  folder = simulated.write(tmp_path, ("fiat", "fine_tuning"))
+  record = json.loads((folder / "results.json").read_text())
+  lacking = {"title": "full fine-tuning", "needs": "--base_model", "command": "fiat compare --base_model NAME"}
+  (folder / "results.json").write_text(json.dumps(record | {"not_run": {"base_full_fine_tuning": lacking}}))
+  shown = page.page(results.read(folder))
+  assert "needs --base_model. To run it: <code>fiat compare --base_model NAME</code></p>" in shown
+
+
 def test_the_audit_has_labels_and_lengths(tmp_path):
   folder = simulated.complete(simulated.write(tmp_path, ("fiat", "fine_tuning", "beta")))
   shown = sections.audit(results.read(folder))
