@@ -101,6 +101,17 @@ def test_several_processes_leave_what_one_leaves(settings, tmp_path, count, mesh
 
 
 @pytest.mark.slow
+def test_a_comparison_by_two_processes_comes_to_what_one_finds(settings, tmp_path):
+  words = ["compare", *settings, "--recipes", "fine_tuning,lora", "--seeds", "0,1", "--mesh", "fsdp=2"]
+  end(begin(1, 2, *words, "--model_dir", str(tmp_path / "one")))
+  told = end(begin(2, 1, *words, "--model_dir", str(tmp_path / "several")))
+  assert "report.html shows it" in told[0][0] and not told[1][0]
+  one, several = (json.loads((tmp_path / run / "results.json").read_text()) for run in ("one", "several"))
+  assert several["to_come"] == [] and [run["seed"] for run in several["recipes"][0]["seeds"]] == [0, 1]
+  assert [of["test"]["overall"] for of in several["recipes"]] == [of["test"]["overall"] for of in one["recipes"]]
+
+
+@pytest.mark.slow
 def test_processes_that_slurm_started_find_each_other(settings, tmp_path):
   words = ["train", *settings, "--epochs", "1", "--model_dir", str(tmp_path / "run")]
   (printed, _), (nothing, _) = end(begin(2, 2, *words, slurm=True))

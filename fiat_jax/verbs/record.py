@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fiat_jax import processes
 from fiat_jax.compilations import Compilations
 from fiat_jax.configuration import Configuration
 from fiat_jax.data import audit
@@ -181,4 +182,4 @@ def write(configuration: Configuration, folder: pathlib.Path, said: Mapping[str,
   of_run |= {"to_come": said["to_come"], "warnings": [warning for warning in said["warnings"] if warning != told]}
   text = report.markdown(said["recipes"], names, found, said["could_show"], told, beside, searched, **of_run)
   write_whole(folder / "report.md", text)
-  page.write(folder)
+  processes.by_first(lambda: page.write(folder))  # who alone has written what it reads, and waits for none
