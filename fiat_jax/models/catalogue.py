@@ -63,6 +63,12 @@ def _t5_1_0(size: str) -> dict[str, Any]:
   return _t5("t5", "small", 32128) | shape | {"feed_forward_proj": "relu", "tie_word_embeddings": True}
 
 
+def _byt5(size: str) -> dict[str, Any]:
+  width, heads, encoder, decoder, ffn = BYT5_SIZES[size]
+  shape = {"d_model": width, "num_heads": heads, "num_layers": encoder, "num_decoder_layers": decoder, "d_ff": ffn}
+  return _t5("t5", "small", 384) | shape
+
+
 T5_1_0_SIZES = {  # Raffel et al., 2020, §3.7: width, heads, their size, layers of each stack, FFN
   "small": (512, 8, 64, 6, 2048),
   "base": (768, 12, 64, 12, 3072),
@@ -76,6 +82,13 @@ T5_SIZES = {  # width, heads, layers of each stack, FFN
   "large": (1024, 16, 24, 2816),
   "xl": (2048, 32, 24, 5120),
   "xxl": (4096, 64, 24, 10240),
+}
+BYT5_SIZES = {  # Xue et al., 2022, table 1: width, heads, layers of the encoder and of the decoder, FFN
+  "small": (1472, 6, 12, 4, 3584),
+  "base": (1536, 12, 18, 6, 3968),
+  "large": (1536, 16, 36, 12, 3840),
+  "xl": (2560, 32, 36, 12, 6720),
+  "xxl": (4672, 64, 36, 12, 12352),
 }
 T5_KINDS = {  # languages, architecture, vocabulary
   "flan_t5": ("4: de, en, fr, ro", "t5", 32128),
@@ -124,6 +137,7 @@ MODELS: dict[str, Known] = {
   for size in T5_SIZES
 }
 MODELS |= {f"t5_{size}": Known("4: de, en, fr, ro", _APACHE, _t5_1_0(size)) for size in T5_1_0_SIZES}
+MODELS |= {f"byt5_{size}": Known("101", _APACHE, _byt5(size)) for size in BYT5_SIZES}
 
 
 def family(name: str) -> Family:

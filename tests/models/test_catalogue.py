@@ -97,3 +97,17 @@ def test_every_gin_file_names_itself_and_a_model_of_the_catalogue():
 
 def test_the_table_of_the_readme_is_that_of_the_code():
   assert catalogue.table() in (ROOT / "README.md").read_text(), "run python -m fiat_jax.models.catalogue"
+
+
+@pytest.mark.parametrize(
+  ("size", "millions"), {"small": 300, "base": 582, "large": 1230, "xl": 3740, "xxl": 12900}.items()
+)
+def test_a_byt5_has_the_published_size_and_its_gin_file_says_its_shape(size: str, millions: int):
+  width, heads, encoder, decoder, ffn = catalogue.BYT5_SIZES[size]
+  parameters = catalogue.parameters(f"byt5_{size}")
+  assert float(f"{parameters / 1e6:.3g}") == pytest.approx(millions, rel=0.002)  # Xue et al., 2022, table 1
+  said = (
+    f"# {width} wide, {heads} heads of 64, {encoder} and {decoder} layers, FFN {ffn}, vocabulary 384: "
+    f"{catalogue.shown(parameters)} parameters."
+  )
+  assert said in (ROOT / "gin" / "models" / f"byt5_{size}.gin").read_text().splitlines()
