@@ -47,13 +47,14 @@ ATTEMPTS = 7
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 HOPELESS = 5  # so many requests given up with no answer before or between: the endpoint is not asked on
 REFUSALS = 64  # so many refused, as single rows may be, and none answered: no row will be
+UNUSABLE = 32  # so many answered, and none so that it can be used: all are paid for
 POLL_SECONDS = 0.2
 SLACK_SECONDS = 1.0  # httpx's own limits, of single steps, come first: they tell whether anything has left
 LOOK_SECONDS = 5.0  # for the list of models, which need not be there
 CONTEXTS = ("max_model_len", "context_length", "context_window")  # as vLLM and others tell it beside a model's name
 
 Came = tuple[Claim, Answer] | Failure | None  # what a request came to; None: it is asked later
-ANSWERED = -1  # in place of a count of refusals
+ANSWERED = -1  # in place of a count of refusals, or of answers that cannot be used
 
 
 class Late(TimeoutError):
@@ -79,7 +80,7 @@ class EndpointReasoner:
     self._settings, self._dialect = settings, Dialect(self.name, self.endpoint)
     self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
     self._context = settings.beta_context or None
-    self._hopeless = self._refused = 0
+    self._hopeless = self._refused = self._unusable = 0
     self._stop: BaseException | None = None
 
   @property
@@ -168,6 +169,17 @@ class EndpointReasoner:
       )
     if refused and self._refused >= REFUSALS:
       self._stop = self._stop or UserError(f"{self.endpoint}: none of {REFUSALS} requests was taken; {refused[-1]}")
+    self._weigh([answer.fault for _, answer in answers])
+
+  def _weigh(self, faults: Sequence[str]) -> None:
+    """Stops where no answer can be used, of these and of all before."""
+    usable = self._unusable == ANSWERED or not all(faults)
+    self._unusable = ANSWERED if usable else self._unusable + len(faults)
+    if self._unusable >= UNUSABLE and faults:
+      self._stop = self._stop or UserError(
+        f"{self.endpoint}: none of {self._unusable} answers can be used, and all are paid for; the last: {faults[-1]}; "
+        "`fiat annotate --limit 5` shows some"
+      )
 
   async def _guarded(self, client: openai.AsyncOpenAI, desk: Desk, claim: Dealt) -> Came:
     try:

@@ -136,6 +136,26 @@ def test_an_endpoint_that_is_given_up_leaves_every_row_with_a_reason(rows, monke
   assert len(unasked) == 36 - 5 and "came to nothing" in unasked[0]["reason"]
 
 
+@pytest.mark.parametrize(("fault", "told"), [("empty", "empty"), ("length", "--reasoning_length")])
+def test_an_endpoint_none_of_whose_answers_can_be_used_is_not_paid_to_the_end(rows, monkeypatch, capsys, fault, told):
+  monkeypatch.setattr(client, "UNUSABLE", 8)
+  endpoint = Endpoint(lambda e, prompt, attempt: fault)
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "2")) == 2
+  assert 8 <= len(endpoint.usage) <= 10
+  (line,) = [line for line in capsys.readouterr().err.splitlines() if "can be used" in line]
+  assert "answers can be used, and all are paid for; the last: " in line and told in line
+  assert len(failed(rows)) == 36
+
+
+def test_one_answer_that_can_be_used_lets_all_rows_be_asked(rows, monkeypatch):
+  monkeypatch.setattr(client, "UNUSABLE", 8)
+  endpoint = Endpoint(lambda e, prompt, attempt: "" if "is 3 +" in prompt else "empty")
+  with served(endpoint) as url:
+    assert cli.main(words(rows, url, "--concurrency", "1")) == 2, "fewer than --completeness"
+  assert len(endpoint.usage) == 36
+
+
 def test_what_was_refused_before_is_asked_last(rows, monkeypatch):
   """So that an endpoint that takes no row at first is asked about other ones by the next command."""
   monkeypatch.setattr(client, "REFUSALS", 5)
