@@ -18,6 +18,7 @@ from fiat_jax.decoding.family import Family, Start
 from fiat_jax.decoding.request import Request
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.decoding.slots import CHUNK, laid_out
+from fiat_jax.models.bf16 import moved
 
 
 class Rules(NamedTuple):
@@ -105,7 +106,8 @@ def join(rules: Rules, weights, state: Rows, tokens, new: Joining, prefix) -> Ro
   beams = state.token.shape[1]
   cache = rules.family.fill(weights, state.cache, tokens, new.ids, new.row * beams, prefix)
   slots = (new.row[:, None] * beams + np.arange(beams)).reshape(-1)
-  cache = jax.tree.map(lambda leaf: leaf.at[slots].set(leaf[jnp.repeat(new.row * beams, beams)]), cache)
+  first = jnp.repeat(new.row * beams, beams)
+  cache = jax.tree.map(functools.partial(moved, lambda leaf: leaf.at[slots].set(leaf[first])), cache)
   none = _no_paths(len(new.ids), beams, state.ended.tokens.shape[2])
   put = lambda old, fresh: old.at[new.row].set(fresh)  # noqa: E731
   joined = Rows(

@@ -20,6 +20,7 @@ from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models import decoder
 from fiat_jax.models.attention import KV
+from fiat_jax.models.bf16 import moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,8 @@ class DecoderOnly:
   ) -> list[KV]:
     # Of a long prompt and a short answer the answer alone is moved.
     start = jnp.clip(first - _parts(prefix)[0], 0, cache[0].v.shape[2] - count)
-    move = functools.partial(_moved, sources=sources, start=start, count=count)
-    return [KV(move(kv.k, axis=2), move(kv.v, axis=1)) for kv in cache]
+    along = lambda axis: functools.partial(_shuffled, sources=sources, start=start, count=count, axis=axis)  # noqa: E731
+    return [KV(moved(along(2), kv.k), moved(along(1), kv.v)) for kv in cache]
 
   def label_logprobs(
     self,
@@ -99,7 +100,7 @@ class DecoderOnly:
     return _logprobs(self.model, weights, *row, before, targets, shared)
 
 
-def _moved(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, axis: int) -> jax.Array:
+def _shuffled(leaf: jax.Array, sources: jax.Array, start: jax.Array, count: int, axis: int) -> jax.Array:
   """`leaf` [B, …], of each row `count` places from `start` [B] on, along an axis of rows, taken from another row."""
   window = jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, count, axis))(leaf, start)
   put = lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis)  # noqa: E731

@@ -20,6 +20,7 @@ from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.sampling import Array
 from fiat_jax.models import t5_cached
 from fiat_jax.models.attention import KV, segment_mask
+from fiat_jax.models.bf16 import moved
 from fiat_jax.models.t5 import T5
 
 
@@ -77,7 +78,7 @@ class EncoderDecoder:
 
   def reorder(self, cache: Cache, sources: jax.Array, first: jax.Array, count: int, prefix: None) -> Cache:
     # What is kept of the prompt is the same in all of its slots.
-    return cache._replace(own=jax.tree.map(lambda leaf: leaf[sources], cache.own))
+    return cache._replace(own=jax.tree.map(functools.partial(moved, lambda leaf: leaf[sources]), cache.own))
 
   def label_logprobs(
     self,

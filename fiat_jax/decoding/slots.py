@@ -15,6 +15,7 @@ from fiat_jax.decoding.family import Family, Start
 from fiat_jax.decoding.lengths import bucket
 from fiat_jax.decoding.request import ALTERNATIVES, Request
 from fiat_jax.decoding.sampling import Array, SlotSampling, choose
+from fiat_jax.models.bf16 import moved
 
 CHUNK = 8  # decode steps between two looks of the host
 
@@ -117,7 +118,8 @@ def prefill(family: Family, weights, state: Slots, tokens, new: Joining, prefix)
 @functools.partial(jax.jit, donate_argnums=0)
 def copy(state: Slots, sources: Array, new: Joining) -> Slots:
   """Puts requests into slots whose prompts stand in the slots `sources` [G] already."""
-  return _join(state, jax.tree.map(lambda leaf: leaf.at[new.slot].set(leaf[sources]), state.cache), new)
+  put = functools.partial(moved, lambda leaf: leaf.at[new.slot].set(leaf[sources]))
+  return _join(state, jax.tree.map(put, state.cache), new)
 
 
 def _join(state: Slots, cache: Any, new: Joining) -> Slots:

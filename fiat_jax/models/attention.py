@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fiat_jax.models import bf16
+from fiat_jax.models.bf16 import dot
+
 Array = jax.Array | np.ndarray
 MASKED = -1e9  # added to f32 scores; finite, so that a query that sees nothing stays free of NaN
 BLOCK = 128  # queries at a time where attention is causal: later keys are not computed, scores stay in the cache
@@ -81,13 +84,13 @@ def _attend_behind(q: jax.Array, prefix: KV, kv: KV, bias: jax.Array, softcap: f
     product = product if softcap is None else softcap * jnp.tanh(product / softcap)
     return product.reshape(*shape, -1) + bias
 
-  before = scores(_matmul(together(turned(q)), prefix.k[0]), turned(q).shape[:4], turned(bias[..., :places]))
-  own = scores(_matmul(rows(q), kv.k), q.shape[:4], bias[..., places:])
+  before = scores(dot(together(turned(q)), prefix.k[0]), turned(q).shape[:4], turned(bias[..., :places]))
+  own = scores(dot(rows(q), kv.k), q.shape[:4], bias[..., places:])
   most = jnp.maximum(turned(before.max(axis=-1, keepdims=True)), own.max(axis=-1, keepdims=True))
   before, own = jnp.exp(before - turned(most)), jnp.exp(own - most)
   total = turned(before.sum(axis=-1, keepdims=True)) + own.sum(axis=-1, keepdims=True)
-  out = turned(_matmul(together(before.astype(kv.v.dtype)), prefix.v[0]).reshape(turned(q).shape))
-  return ((out + _matmul(rows(own.astype(kv.v.dtype)), kv.v).reshape(q.shape)) / total).astype(q.dtype)
+  out = turned(dot(together(before.astype(kv.v.dtype)), prefix.v[0]).reshape(turned(q).shape))
+  return ((out + dot(rows(own.astype(kv.v.dtype)), kv.v).reshape(q.shape)) / total).astype(q.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -98,12 +101,12 @@ def _attend(q: jax.Array, keys: jax.Array, v: jax.Array, bias: jax.Array, softca
 
 def _forward(q, keys, v, bias, softcap):
   batch, heads, groups, length, width = q.shape
-  scores = _matmul(q.reshape(batch, heads, groups * length, width), keys)
+  scores = dot(q.reshape(batch, heads, groups * length, width), keys)
   if softcap is not None:
     scores = softcap * jnp.tanh(scores / softcap)
   weights = jax.nn.softmax(scores.reshape(batch, heads, groups, length, -1) + bias, axis=-1)
   weights = weights.reshape(batch, heads, groups * length, -1)
-  return _matmul(weights.astype(v.dtype), v).astype(q.dtype).reshape(q.shape), (q, keys, v, weights)
+  return dot(weights.astype(v.dtype), v).astype(q.dtype).reshape(q.shape), (q, keys, v, weights)
 
 
 def _backward(softcap, saved, d_out):
@@ -113,27 +116,25 @@ def _backward(softcap, saved, d_out):
   batch, heads, groups, length, width = q.shape
   rows = q.reshape(batch, heads, groups * length, width)
   d_out = d_out.reshape(rows.shape)
-  d_v = _matmul(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
-  d_weights = _matmul(d_out, v.mT)
+  d_v = dot(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
+  d_weights = dot(d_out, v.mT)
   d_scores = weights * (d_weights - jnp.sum(d_weights * weights, axis=-1, keepdims=True))
   if softcap is not None:  # tanh' = 1 − tanh²; the scores are computed again rather than kept
-    d_scores = d_scores * (1.0 - jnp.square(jnp.tanh(_matmul(rows, keys) / softcap)))
+    d_scores = d_scores * (1.0 - jnp.square(jnp.tanh(dot(rows, keys) / softcap)))
   d_scores = d_scores.astype(q.dtype)
-  d_q = _matmul(d_scores, keys.mT).astype(q.dtype).reshape(q.shape)
-  d_keys = _matmul(rows.mT, d_scores).astype(keys.dtype)
+  d_q = dot(d_scores, keys.mT).astype(q.dtype).reshape(q.shape)
+  d_keys = dot(rows.mT, d_scores).astype(keys.dtype)
   return d_q, d_keys, d_v, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-  """a · b, summed in f32 at the least: bf16 factors give f32, f64 ones f64."""
-  return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
-
-
 def write(cache: KV, new: KV, places: jax.Array) -> KV:
   """`cache` with T new keys and values put at the places [B, T] along S."""
+  if places.shape[1] == 1 and bf16.slow(cache.k.dtype):  # all is read anyhow, and a choice stays as narrow as it is
+    here = places[:, None, None] == jnp.arange(cache.v.shape[2])
+    return KV(jnp.where(here, new.k, cache.k), jnp.where(here.mT, new.v, cache.v))
   batch = jnp.arange(places.shape[0])[:, None]
   keys = cache.k.at[batch, :, :, places].set(new.k.transpose(0, 3, 1, 2))
   return KV(keys, cache.v.at[batch, :, places].set(new.v.transpose(0, 2, 1, 3)))

@@ -12,6 +12,7 @@ from flax import linen as nn
 from fiat_jax import sharding
 from fiat_jax.models import adapters, attention, fused, layers, neftune, remat
 from fiat_jax.models.attention import KV, Array, attend, segment_mask
+from fiat_jax.models.bf16 import take
 from fiat_jax.models.config import DecoderConfig
 from fiat_jax.models.lora import LoraConfig
 from fiat_jax.models.unstacked import slices
@@ -161,7 +162,7 @@ class Decoder(nn.Module):
 
 def embed(c: DecoderConfig, embedding: jax.Array, tokens: jax.Array) -> jax.Array:
   """Embeddings [B, T, D] of tokens [B, T]."""
-  x = jnp.take(embedding, tokens, axis=0).astype(c.compute_dtype)
+  x = take(embedding, tokens).astype(c.compute_dtype)
   return x * jnp.asarray(c.width**0.5, c.compute_dtype) if c.scaled_embedding else x
 
 

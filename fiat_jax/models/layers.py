@@ -13,6 +13,7 @@ from flax import linen as nn
 from fiat_jax import sharding
 from fiat_jax.models import adapters, quantized
 from fiat_jax.models.attention import Array
+from fiat_jax.models.bf16 import linear
 from fiat_jax.models.config import Rotary
 from fiat_jax.models.lora import LoraConfig
 
@@ -64,7 +65,7 @@ class Linear(nn.Module):
     if dropped:
       x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
     a, b = held["a"].astype(self.dtype), held["b"].astype(self.dtype)
-    more = (x @ a) @ b * jnp.asarray(scale, self.dtype)
+    more = linear(linear(x, a), b) * jnp.asarray(scale, self.dtype)
     if "gain" in held:
       return (held["gain"] - 1).astype(self.dtype) * y + more
     if "magnitude" not in held:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fiat_jax import sharding
+from fiat_jax.models.bf16 import linear
 
 if TYPE_CHECKING:
   from qwix import QArray  # takes a quarter of a second, which those without quantized weights are spared
@@ -62,7 +63,7 @@ def part_lies(part: Any, lies: NamedSharding) -> NamedSharding:
 
 def product(x: jax.Array, kernel: Any, dtype: jnp.dtype) -> jax.Array:
   """x · W of a kernel W [in, out], quantized or not, in `dtype`."""
-  return _product(x, kernel, dtype) if is_quantized(kernel) else x @ kernel.astype(dtype)
+  return _product(x, kernel, dtype) if is_quantized(kernel) else linear(x, kernel.astype(dtype))
 
 
 @functools.partial(jax.checkpoint, static_argnums=2)  # else the backward pass would keep every layer's whole kernel
@@ -73,7 +74,7 @@ def _product(x: jax.Array, kernel: QArray, dtype: jnp.dtype) -> jax.Array:
   if sharding.platform() == "cpu":
     nothing = 0 * x.reshape(-1)[0].astype(kernel.scale.dtype)
     kernel = dataclasses.replace(kernel, scale=kernel.scale + nothing)
-  return x @ whole(kernel, dtype)
+  return linear(x, whole(kernel, dtype))
 
 
 def leaves(tree: Any) -> list[Any]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiat_jax.models.attention import KV, MASKED
+from fiat_jax.models.bf16 import dot
 
 
 @functools.lru_cache(maxsize=8)
@@ -82,26 +83,22 @@ def _attend(q: jax.Array, keys: jax.Array, v: jax.Array, bias: jax.Array, hidden
 
 
 def _forward(q, keys, v, bias, hidden):
-  weights = jax.nn.softmax(_matmul(q, keys) + (bias + hidden), axis=-1)
-  return _matmul(weights.astype(v.dtype), v).astype(q.dtype), (q, keys, v, weights, bias.shape)
+  weights = jax.nn.softmax(dot(q, keys) + (bias + hidden), axis=-1)
+  return dot(weights.astype(v.dtype), v).astype(q.dtype), (q, keys, v, weights, bias.shape)
 
 
 def _backward(saved, d_out):
   # Written out for the reason given in `attention.py`; the bias has a gradient too, which costs nothing while it is not
   # asked for.
   q, keys, v, weights, bias_shape = saved
-  d_v = _matmul(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
-  d_weights = _matmul(d_out, v.mT)
+  d_v = dot(weights.astype(v.dtype).mT, d_out).astype(v.dtype)
+  d_weights = dot(d_out, v.mT)
   d_scores = weights * (d_weights - jnp.sum(d_weights * weights, axis=-1, keepdims=True))
   summed = tuple(axis for axis, size in enumerate(bias_shape) if size == 1)
   d_bias = jnp.sum(d_scores, axis=summed, keepdims=True)
   d_scores = d_scores.astype(q.dtype)
-  d_q = _matmul(d_scores, keys.mT).astype(q.dtype)
-  return d_q, _matmul(q.mT, d_scores).astype(keys.dtype), d_v, d_bias, None
+  d_q = dot(d_scores, keys.mT).astype(q.dtype)
+  return d_q, dot(q.mT, d_scores).astype(keys.dtype), d_v, d_bias, None
 
 
 _attend.defvjp(_forward, _backward)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))

@@ -16,6 +16,7 @@ from flax import linen as nn
 from fiat_jax import sharding
 from fiat_jax.models import adapters, layers, neftune, relative, remat
 from fiat_jax.models.attention import KV, segment_mask
+from fiat_jax.models.bf16 import take
 from fiat_jax.models.lora import LoraConfig
 
 
@@ -252,4 +253,4 @@ class T5(nn.Module):
 
 
 def _embed(c: T5Config, embedding: jax.Array, tokens: jax.Array) -> jax.Array:
-  return jnp.take(embedding, tokens, axis=0).astype(c.compute_dtype)
+  return take(embedding, tokens).astype(c.compute_dtype)
