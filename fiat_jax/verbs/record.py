@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -136,7 +137,8 @@ def basis(bench: Workbench, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
 
 def not_run(configuration: Configuration, chosen: Choice, over: Collection[str]) -> dict[str, dict[str, str]]:
   """What recipes that were left out need, with their titles and the command that runs them, for the report."""
-  more = {"needs": "more than --budget", "command": f"{configuration.command} --budget MINUTES"}
+  command = re.sub(r" --budget[ =]\S+", "", configuration.command)
+  more = {"needs": "more than --budget", "command": f"{command} --budget MINUTES"}
   left = {**chosen.not_run, **dict.fromkeys(over, more)}
   return {name: {"title": configuration.recipe(name).title, **of} for name, of in left.items()}
 
